@@ -1,0 +1,35 @@
+# make demo: see a network shrink while it trains.  make test: the test suite.  make lint: style and types.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test slow lint clean
+
+demo: .venv/ready
+	$(BIN)/parsinet demo --out runs/demo --overwrite
+
+test: .venv/ready-dev
+	$(BIN)/pytest -m "not slow"
+
+slow: .venv/ready-dev
+	$(BIN)/pytest -m slow
+
+lint: .venv/ready-dev
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/mypy
+
+.venv/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "parsinet needs Python 3.11 or newer; this is $$($(PYTHON) --version). Name another: make demo PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/ready: .venv/pyvenv.cfg pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+.venv/ready-dev: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache runs

@@ -1,0 +1,5 @@
+"""The command line: `parsinet train | inspect | report | demo`; it wires the library and holds no logic of its own."""
+
+from parsinet.cli.app import app, main
+
+__all__ = ["app", "main"]

@@ -1,0 +1,70 @@
+"""What `train` and `inspect` do, once their options are read."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from parsinet import training
+from parsinet.errors import UsageError
+from parsinet.training import Recipe, UnitRow
+
+
+def train(
+    out: Path | None, recipe: Path | None, options: Mapping[str, Any], settings: Sequence[str], overwrite: bool, resume: Path | None
+) -> None:
+    """Train by a recipe file, options and settings; the later win."""
+    console = Console()
+    given = [key for key, value in options.items() if value is not None]
+    if resume is not None:
+        if given or settings or recipe is not None or overwrite or out is not None:
+            raise UsageError("--resume RUN continues the run as it was begun; leave out all other settings.")
+        result = training.train(None, resume, resume=True, console=console)
+    else:
+        if out is None:
+            raise UsageError("--out FOLDER is needed: it holds the recipe, the record, the model and the checkpoints of the run.")
+        result = training.train(resolved(recipe, options, settings), out, overwrite=overwrite, console=console)
+    console.print(f"Saved in {result.folder}. Plots: parsinet report {result.folder}", highlight=False, markup=False, soft_wrap=True)
+
+
+def resolved(recipe: Path | None, options: Mapping[str, Any], settings: Sequence[str]) -> Recipe:
+    """The recipe that file, options and settings make together."""
+    values = {} if recipe is None else training.read_values(recipe)
+    given = {key: value for key, value in options.items() if value is not None}
+    return training.recipe_from(training.with_settings(training.with_values(values, given), settings))
+
+
+def inspect(model: str | None, data: str | None, input_shape: str | None, classes: int, settings: Sequence[str], as_json: bool) -> None:
+    """Print the groups of units of a model."""
+    if data is not None and input_shape is not None:
+        raise UsageError("--data and --input-shape exclude each other: both say what the network takes.")
+    recipe = resolved(None, {"model.name": model, "data.source": data}, settings)
+    rows = training.inspect(recipe, None if input_shape is None else _shape(input_shape), classes)
+    if as_json:
+        print(json.dumps([row.plain() for row in rows], indent=2))
+    else:
+        Console().print(_table(recipe.model.name, rows))
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    try:
+        shape = tuple(int(part) for part in text.replace("x", ",").split(","))
+    except ValueError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise UsageError(f"--input-shape needs whole numbers ≥ 1 with commas between, such as 3,32,32, got {text!r}.")
+    return shape
+
+
+def _table(title: str, rows: Sequence[UnitRow]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for heading in ("group", "units", "parameters", "exact", "removable"):
+        table.add_column(heading, justify="right" if heading in ("units", "parameters") else "left", overflow="fold")
+    for row in rows:
+        table.add_row(
+            row.name, f"{row.size:,}", f"{row.parameters:,}", "yes" if row.exact else "no", "yes" if row.removable else f"no: {row.reason}"
+        )
+    return table

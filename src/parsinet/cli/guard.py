@@ -1,0 +1,50 @@
+"""Errors as one sentence and an exit code."""
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import typer
+
+from parsinet.errors import ParsinetError, UsageError
+
+FAILED, USAGE, UNEXPECTED, INTERRUPTED = 1, 2, 70, 130
+
+
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose errors end in one sentence on stderr; its parameter `debug` asks for the traceback instead.
+
+    Exit codes: 2 for an argument, option or recipe entry that cannot be used, 1 for every other error of parsinet,
+    130 after Ctrl-C or SIGTERM, 70 for anything unexpected.
+    """
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            raise typer.Exit(FAILED) from None
+        except KeyboardInterrupt as error:
+            _leave(str(error) or "Interrupted before training began; there is nothing to resume.", INTERRUPTED)
+        except ParsinetError as error:
+            if kwargs.get("debug"):
+                raise
+            _leave(str(error), USAGE if isinstance(error, UsageError) else FAILED)
+        except Exception as error:
+            if kwargs.get("debug") or type(error).__module__.startswith("typer"):
+                raise
+            _leave(
+                f"Unexpected {type(error).__name__}: {str(error).strip().splitlines()[:1]}. Run again with --debug for the traceback.",
+                UNEXPECTED,
+            )
+
+    return run
+
+
+def _leave(message: str, code: int) -> NoReturn:
+    typer.echo(f"parsinet: {message}", err=True)
+    raise typer.Exit(code) from None

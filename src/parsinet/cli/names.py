@@ -1,0 +1,24 @@
+"""What shell completion offers, listed here so that pressing TAB does not import torch; a test compares with the library."""
+
+DATA = ("digits", "mnist", "fashion-mnist", "cifar10")
+METHODS = ("dense", "gates")
+MODELS = (
+    "char-gpt",
+    "lenet-300-100",
+    "lenet-5-caffe",
+    "lstm",
+    "mlp",
+    "resnet-20",
+    "resnet-56",
+    "tiny-vit",
+    "vgg-small",
+    "wrn-12",
+    "wrn-18",
+    "wrn-22",
+)
+OPTIMIZERS = ("sgd", "adam", "adamw")
+
+
+def beginning(known: tuple[str, ...], typed: str) -> list[str]:
+    """Those of `known` that begin with what was typed."""
+    return [name for name in known if name.startswith(typed)]

@@ -1,0 +1,45 @@
+"""What parsinet raises: one base class and a few children, each also the built-in kind a caller would expect."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class ParsinetError(Exception):
+    """Base of every error parsinet raises on purpose: one sentence that says what came, what was expected and what to do."""
+
+
+class UsageError(ParsinetError, ValueError):
+    """An argument, option or recipe entry has a value that cannot be used."""
+
+
+class ArgumentTypeError(ParsinetError, TypeError):
+    """An argument has the wrong type."""
+
+
+class DataError(ParsinetError, ValueError):
+    """A data set or a file cannot be read as what it claims to be."""
+
+
+class StructureError(ParsinetError, ValueError):
+    """A removal was asked for that the network's structure does not allow."""
+
+
+class RunError(ParsinetError, RuntimeError):
+    """A run cannot go on: the loss is not finite, the model rejects the data, the checkpoint is damaged."""
+
+
+class StorageError(ParsinetError, RuntimeError):
+    """A file or folder cannot be written or read: full disk, no permission, already taken."""
+
+
+class MissingExtraError(ParsinetError, RuntimeError):
+    """An optional dependency is needed; the message names the install command."""
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """` Did you mean 'x'?` for the known word nearest to `word`, else the list of known words; starts with a space."""
+    options = sorted(known)
+    near = difflib.get_close_matches(word, options, n=1, cutoff=0.5)
+    if near:
+        return f" Did you mean {near[0]!r}?"
+    return f" Known: {', '.join(options)}." if options else ""

@@ -1,0 +1,61 @@
+"""Files that are either whole or absent: write beside the target, flush to the disk, rename."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from parsinet.errors import StorageError
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn an operating-system error (full disk, read-only folder) into one sentence that names the path."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StorageError(f"Cannot write {path}: {reason}. Free space or choose another folder.") from error
+
+
+def make_folder(path: Path) -> None:
+    """Create `path` and its parents."""
+    with storage_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path` atomically: a reader, or a crash at any moment, sees the old file or the new one.
+
+    The temporary file lies in the same folder, is flushed to the disk (fsync) and renamed (`os.replace`); the
+    folder is flushed last, so that the rename survives a power cut.
+    """
+    with storage_errors(path):
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(name, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+            raise
+        _flush_folder(path.parent)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write UTF-8 text atomically; see `write_bytes`."""
+    write_bytes(path, content.encode())
+
+
+def _flush_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

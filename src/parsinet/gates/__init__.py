@@ -1,0 +1,32 @@
+"""Bernoulli gates with the flattening hyper-prior: prices, gradient estimators, the gate itself and its stability tests."""
+
+from parsinet.gates.estimators import ESTIMATORS, Estimator, curvature_corrected, exact_flip, exact_flips, straight_through
+from parsinet.gates.gate import GateFunction, QSink, gate
+from parsinet.gates.hyperprior import log_density, log_gamma, optimal_prior, price, profile
+from parsinet.gates.owner import Owner
+from parsinet.gates.stability import attracted, box
+from parsinet.gates.update import dead_units, ema_, pin_best_, theta_step_
+
+__all__ = [
+    "ESTIMATORS",
+    "Estimator",
+    "GateFunction",
+    "Owner",
+    "QSink",
+    "attracted",
+    "box",
+    "curvature_corrected",
+    "dead_units",
+    "ema_",
+    "exact_flip",
+    "exact_flips",
+    "gate",
+    "log_density",
+    "log_gamma",
+    "optimal_prior",
+    "pin_best_",
+    "price",
+    "profile",
+    "straight_through",
+    "theta_step_",
+]

@@ -1,0 +1,121 @@
+"""A gate z = h·ξ whose backward pass also hands out the per-example derivative of the loss in ξ."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from parsinet.errors import RunError, UsageError
+from parsinet.gates.owner import Owner
+
+
+class QSink:
+    """Collects the per-example derivatives of one gate group over all uses of its gate in one backward pass.
+
+    A gate shared by several tensors (a residual stream, time steps) has one derivative per example: the sum over its uses, which must be
+    taken before anything is squared. Take after every backward pass: what a later batch leaves would be added to this one.
+    """
+
+    def __init__(self) -> None:
+        self._total: Tensor | None = None
+        self.anchor = torch.empty(0, requires_grad=True)
+        """Passed through every gate, so that a gate on raw inputs, which need no gradient, still takes part in the backward pass."""
+
+    @property
+    def empty(self) -> bool:
+        """True if no backward pass went through the gate since the last `take`."""
+        return self._total is None
+
+    def add(self, q: Tensor) -> None:
+        """Add one use. q: [B, n], taken over by the sink. Raises UsageError if an earlier use in this pass had another shape."""
+        if self._total is None:
+            self._total = q
+        elif self._total.shape == q.shape:
+            self._total += q
+        else:
+            raise UsageError(
+                f"QSink: uses of one gate must share batch and units, got {list(q.shape)} after {list(self._total.shape)}. "
+                "Call take() after every backward pass."
+            )
+
+    def take(self) -> Tensor:
+        """The sum over uses [B, n], and forget it. Raises RunError if no backward pass went through the gate since the last take."""
+        total, self._total = self._total, None
+        if total is None:
+            raise RunError("QSink: nothing to take: no backward pass went through this gate since the last take().")
+        return total
+
+
+class GateFunction(torch.autograd.Function):
+    """Forward z = h·ξ; backward δh = δz·ξ, and q_{b,i} = Σ δz·h over the positions of unit i, handed to a sink.
+
+    Use it through `gate`, which checks shapes and brings ξ into the form that broadcasts.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, factor: Tensor, anchor: Tensor, axis: int, sink: QSink, owner: Owner | None) -> Tensor:
+        """z = h·factor. h: [B, ...]; factor: ξ in a shape that broadcasts against h; anchor: the sink's."""
+        ctx.save_for_backward(h, factor)
+        ctx.axis, ctx.sink, ctx.owner = axis, sink, owner
+        return h * factor
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """δh for the layers below; the derivative in ξ goes to the sink and nowhere else."""
+        (delta,) = gradients
+        h, factor = ctx.saved_tensors
+        ctx.sink.add(_unit_sums(delta.detach(), h.detach(), ctx.axis, ctx.owner))
+        return delta * factor if ctx.needs_input_grad[0] else None, None, None, None, None, None
+
+
+def gate(h: Tensor, xi: Tensor, axis: int, sink: QSink | None = None, owner: Owner | Tensor | None = None) -> Tensor:
+    """Multiply the units of `h` by their gates; in training, leave the derivative in the gates with `sink`.
+
+    z = h·ξ along `axis`; backward δh = δz·ξ and q_{b,i} = Σ_{positions of i} δz·h, a tensor [B, n] in float32 (float64 for float64 h).
+    q is the derivative of the loss that was differentiated. For a mean loss over B examples it is NOT yet multiplied by B: the
+    per-example derivative the estimators expect is B·q. A scaled loss (mixed precision) must be un-scaled by the caller.
+
+    h: [B, ...], batch first, before the gate (z = 0 would hide it). xi: [n] (one draw per batch) or [B, n] (one per example), any real
+    dtype, not differentiated. axis: dimension of the units, not 0; negative counts from the end. owner: which unit owns each index of
+    the axis (an `Owner`, or its int64 index [n_axis], which costs a search per call); None if index i is unit i. sink: None to multiply
+    only; without gradient mode it receives nothing. Second derivatives flow through h, never through q.
+    Raises UsageError for shapes that do not fit. Source: derived in our specification; the method is Guenter & Sideris, arXiv 2205.04650.
+    """
+    place = axis + h.dim() if axis < 0 else axis
+    if not 1 <= place < h.dim():
+        raise UsageError(f"gate: axis must name a dimension of h after the batch (1 … {h.dim() - 1}), got {axis} for {list(h.shape)}.")
+    if isinstance(owner, Tensor):
+        owner = Owner.of(owner, xi.shape[-1])
+    factor = _factor(h, xi, place, owner)
+    if sink is None or not torch.is_grad_enabled():
+        return h * factor
+    result: Tensor = GateFunction.apply(h, factor, sink.anchor, place, sink, owner)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _factor(h: Tensor, xi: Tensor, axis: int, owner: Owner | None) -> Tensor:
+    """ξ per index of the axis, in h's dtype and a shape that broadcasts against h."""
+    length = h.shape[axis]
+    units, indices = (length, length) if owner is None else (owner.units, len(owner.index))
+    if indices != length:
+        raise UsageError(f"gate: owner must name a unit for each of the {length} indices of axis {axis}, got {indices}.")
+    if xi.shape not in ((units,), (len(h), units)):
+        raise UsageError(f"gate: xi must be [{units}] or [{len(h)}, {units}] for h of shape {list(h.shape)}, got {list(xi.shape)}.")
+    values = xi.detach().to(h.dtype)
+    if owner is not None:
+        values = owner.spread(values)
+    if axis == h.dim() - 1 and (h.dim() == 2 or xi.dim() == 1):
+        return values
+    shape = [1] * h.dim()
+    shape[axis] = length
+    if xi.dim() == 2:
+        shape[0] = len(h)
+    return values.reshape(shape)
+
+
+def _unit_sums(delta: Tensor, h: Tensor, axis: int, owner: Owner | None) -> Tensor:
+    """Σ δz·h over all positions of each unit, [B, n], in at least float32."""
+    product = delta * h if delta.dtype in (torch.float32, torch.float64) else delta.float() * h
+    if h.dim() > 2:
+        product = product.sum([dim for dim in range(1, h.dim()) if dim != axis])
+    return product if owner is None else owner.collect(product)

@@ -1,0 +1,94 @@
+"""What a training method is to the rest of parsinet: one small object behind one protocol."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from parsinet.structure import Structure
+
+Alive = Mapping[str, Tensor]
+"""Group name → bool mask over the group's present units, True where the unit stays. Groups not named stay whole."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What is known of the run before it starts; None where the caller's own loop does not say.
+
+    steps: optimizer steps of the whole run. examples: size of the training set (N in log γ / N).
+    """
+
+    steps: int | None = None
+    examples: int | None = None
+
+
+class Method(Protocol):
+    """One way to train a network small.
+
+    Life of a method in a run, in this order: `prepare` (before the optimizer exists), `param_groups`, `attach`
+    (the network is traced), then for every step `penalty` (added to the loss) and `step` (after the optimizer's
+    step; may name units that leave), `removed` after each removal, `settle` (the last decision; afterwards the structure is fixed),
+    `detach` (hooks and parametrizations leave; plain modules remain).
+    """
+
+    name: str
+
+    @property
+    def settled(self) -> bool:
+        """Whether every decision has been taken: the structure is fixed from here on."""
+
+    def prepare(self, model: nn.Module) -> None:
+        """Change the model where the method needs it (parametrize layers); same function afterwards."""
+
+    def param_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """Parameter groups for any torch optimizer."""
+
+    def attach(self, model: nn.Module, structure: Structure, budget: Budget) -> None:
+        """Meet the traced network: place gates, choose the groups to work on."""
+
+    def penalty(self) -> Tensor | float:
+        """What the method adds to the loss; 0.0 if nothing."""
+
+    def step(self) -> Alive | None:
+        """Learn from the step just taken; name the units that stay if some should leave now.
+
+        A method that knows its end from the budget settles here, at its last removal.
+        """
+
+    def scores(self) -> Mapping[str, Tensor]:
+        """Per group, how much each present unit deserves to stay: where widths are rounded up, the best of the leaving ones stay."""
+
+    def removed(self, structure: Structure, alive: Alive) -> None:
+        """Follow a removal that has happened: slice own state. `alive` speaks of the units before it, `structure` of those after."""
+
+    def settle(self) -> Alive | None:
+        """Decide what is still open and name the units that stay; afterwards `settled` holds."""
+
+    def detach(self) -> None:
+        """Leave the model: plain modules remain. Safe to call twice."""
+
+    def describe(self) -> dict[str, Any]:
+        """Numbers for the run record, JSON-able: per group what the method knows of its units."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values from which `load_state_dict` continues bitwise."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` was taken; called after `attach` on a network that already has the saved widths."""
+
+
+def generator(seed: int) -> torch.Generator:
+    """A CPU generator with its own state, so that a method's draws disturb no other random stream."""
+    return torch.Generator().manual_seed(seed)
+
+
+def decayed_groups(model: nn.Module) -> list[dict[str, Any]]:
+    """Two parameter groups: matrices and kernels with the optimizer's weight decay; biases, norms and other vectors without."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [parameter for parameter in parameters if parameter.dim() > 1]},
+        {"params": [parameter for parameter in parameters if parameter.dim() <= 1], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]

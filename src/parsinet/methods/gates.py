@@ -1,0 +1,242 @@
+"""Parsimonious training: a Bernoulli gate on every unit, a price on its being open, closed units leave while the network learns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from parsinet import gates
+from parsinet.errors import StructureError, UsageError, suggest
+from parsinet.methods.base import Alive, Budget, decayed_groups, generator
+from parsinet.methods.gating import GroupGate
+from parsinet.structure import Structure
+
+DEFAULT_PRICE = 1e-3
+DEFAULT_FALL_STEPS = 1000
+
+
+class Gates:
+    """Variational Bernoulli gates with the flattening hyper-prior.
+
+    Every unit is multiplied by ξ ~ Bernoulli(θ). The hyper-prior with parameter γ leaves a price ρ = log γ/N on each θ, so training
+    minimises E_ξ[loss] + Σ ρ θ over weights and θ ∈ [0, 1] together. A unit that lowers the loss by less than its price falls to θ = 0
+    and is removed; what is still open at the end of the gated phase is decided by θ ≥ ½, and the structure stays fixed from there on.
+
+    price: ρ in nats per example (default 1e-3), or log_gamma: log γ, which needs the number of training examples.
+    theta: initial θ. gated: share of the run in which gates act. fall_steps: steps in which θ falls from 1 to 0 under the price alone
+    (default a tenth of the run, 1000 if its length is unknown). warmup: share of the run before the first removal. interval: steps between
+    removals (default a two-hundredth of the run, at least 10; 100 if unknown). threshold: a unit at or below it may leave.
+    clamp: bound of a step's force in units of the price, None for none. estimator: "curvature" or "straight-through".
+    groups: names of the groups to gate (default all removable ones whose readers can be gated and whose removal is exact). seed: of the draws.
+
+    Raises UsageError for values out of range. Source: V. F. I. Guenter and A. Sideris, Robust Learning of Parsimonious Deep Neural
+    Networks, arXiv 2205.04650; the equations are derived in docs/gates.md.
+    """
+
+    name = "gates"
+
+    def __init__(
+        self,
+        *,
+        price: float | None = None,
+        log_gamma: float | None = None,
+        theta: float = 0.9,
+        gated: float = 0.6,
+        fall_steps: int | None = None,
+        warmup: float = 0.0,
+        interval: int | None = None,
+        threshold: float = 0.02,
+        clamp: float | None = 10.0,
+        estimator: str = "curvature",
+        groups: Sequence[str] | None = None,
+        seed: int = 0,
+    ) -> None:
+        if price is not None and log_gamma is not None:
+            raise UsageError("Gates: give price or log_gamma, not both (price = log_gamma / number of training examples).")
+        _within("price", price, 0, float("inf"))
+        _within("log_gamma", log_gamma, 0, float("inf"))
+        _within("theta", theta, 0.5, 1.0)
+        _within("gated", gated, 0, 1.0)
+        _within("warmup", warmup, 0, 1.0, include_low=True)
+        _within("threshold", threshold, 0, 0.5, include_low=True)
+        _within("fall_steps", fall_steps, 0, float("inf"))
+        _within("interval", interval, 0, float("inf"))
+        _within("clamp", clamp, 0, float("inf"))
+        if estimator not in gates.ESTIMATORS:
+            raise UsageError(f"Gates: there is no estimator {estimator!r}.{suggest(estimator, gates.ESTIMATORS)}")
+        self.price = DEFAULT_PRICE if price is None and log_gamma is None else price
+        self.log_gamma = log_gamma
+        self.theta, self.gated, self.warmup, self.threshold, self.clamp = theta, gated, warmup, threshold, clamp
+        self.fall_steps, self.interval = fall_steps, interval
+        self.settled = False
+        self._estimator = gates.ESTIMATORS[estimator]
+        self._wanted = groups
+        self._generator = generator(seed)
+        self._gates: dict[str, GroupGate] = {}
+        self._steps = 0
+        self._first, self._last = 0, 0
+        self._handle: RemovableHandle | None = None
+        self._model: nn.Module | None = None
+
+    def prepare(self, model: nn.Module) -> None:
+        """Gates need no change of the layers."""
+
+    def param_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """Weights with the optimizer's decay (the method wants some: it draws closed units to zero); biases and norms without."""
+        return decayed_groups(model)
+
+    def attach(self, model: nn.Module, structure: Structure, budget: Budget) -> None:
+        """Place a gate on every chosen group and fix the schedule."""
+        self._schedule(budget)
+        device = next(model.parameters()).device
+        for name in self._chosen(structure):
+            self._gates[name] = GroupGate(name, torch.full((structure.group(name).size,), self.theta, device=device))
+        self._model = model
+        for group in self._gates.values():
+            group.place(model, structure)
+        self._handle = model.register_forward_pre_hook(self._before_forward)
+
+    def penalty(self) -> float:
+        """Nothing: the price acts on θ directly, not through the weights' loss."""
+        return 0.0
+
+    def step(self) -> Alive | None:
+        """Move every θ; every `interval` steps name the units that stay, at the end of the gated phase settle."""
+        if self.settled:
+            return None
+        self._steps += 1
+        for group in self._gates.values():
+            self._learn(group)
+        if self._last and self._steps >= self._last:
+            return self.settle()
+        assert self.interval is not None
+        if self._steps % self.interval or self._steps <= self._first:
+            return None
+        return {name: ~self._dead(group) for name, group in self._gates.items()}
+
+    def scores(self) -> Mapping[str, Tensor]:
+        """θ, and among equal θ the usefulness."""
+        return {
+            name: group.theta + 1e-3 * torch.sigmoid(group.usefulness / self._rho()) for name, group in self._gates.items()
+        }
+
+    def removed(self, structure: Structure, alive: Alive) -> None:
+        """Cut θ and its averages; gates move to the new indices."""
+        for name, group in self._gates.items():
+            if name in alive:
+                group.keep(alive[name])
+            if not self.settled and self._model is not None:
+                group.place(self._model, structure)
+
+    def settle(self) -> Alive | None:
+        """Round every θ: open at ½ and above; a group keeps at least its best unit. The gates leave the network."""
+        if self.settled:
+            return None
+        for group in self._gates.values():
+            gates.pin_best_(group.theta, group.usefulness)
+        alive = {name: group.theta >= 0.5 for name, group in self._gates.items()}
+        self.settled = True
+        self.detach()
+        return alive
+
+    def detach(self) -> None:
+        """Take all gates out of the network."""
+        for group in self._gates.values():
+            group.leave()
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None
+
+    def describe(self) -> dict[str, Any]:
+        """Per group: θ of every present unit, its sum, the share that is neither open nor closed, and the mean usefulness over the price."""
+        return {"price": self._rho(), "settled": self.settled, "groups": {} if self.settled else {n: self._told(g) for n, g in self._gates.items()}}
+
+    def state_dict(self) -> dict[str, Any]:
+        """θ, averages, the draws' generator and the position in the schedule."""
+        return {
+            "steps": self._steps,
+            "settled": self.settled,
+            "generator": self._generator.get_state(),
+            "theta": {name: group.theta.clone() for name, group in self._gates.items()},
+            "usefulness": {name: group.usefulness.clone() for name, group in self._gates.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue bitwise where the state was taken."""
+        self._steps = int(state["steps"])
+        self._generator.set_state(state["generator"].cpu())
+        for name, group in self._gates.items():
+            theta = state["theta"].get(name)
+            if theta is None or theta.shape != group.theta.shape:
+                raise StructureError(f"The saved gates do not fit group {name!r}: {len(group.theta)} units are here.")
+            group.theta = theta.to(group.theta).clone()
+            group.usefulness = state["usefulness"][name].to(group.theta).clone()
+        self.settled = bool(state["settled"])
+        if self.settled:
+            self.detach()
+
+    def _schedule(self, budget: Budget) -> None:
+        if self.log_gamma is not None:
+            if budget.examples is None:
+                raise UsageError("Gates: log_gamma needs the number of training examples; give Pruner(..., examples=N) or use price.")
+            self.price = gates.price(self.log_gamma, budget.examples)
+        steps = budget.steps
+        self.fall_steps = self.fall_steps or (max(1, steps // 10) if steps else DEFAULT_FALL_STEPS)
+        self.interval = self.interval or (min(100, max(10, steps // 200)) if steps else 100)
+        self._first = int(self.warmup * steps) if steps else 0
+        self._last = max(1, round(self.gated * steps)) if steps else 0
+
+    def _chosen(self, structure: Structure) -> list[str]:
+        if self._wanted is None:
+            return [group.name for group in structure.removable() if group.exact and structure.gateable(group.name)]
+        for name in self._wanted:
+            group = structure.group(name)
+            if not group.removable:
+                raise UsageError(f"Gates: group {name!r} cannot be gated: {group.reason}.")
+            if not structure.gateable(name):
+                raise UsageError(f"Gates: group {name!r} cannot be gated: it is read where no module's input can be multiplied.")
+        return list(self._wanted)
+
+    def _before_forward(self, model: nn.Module, args: tuple[Any, ...]) -> None:
+        for group in self._gates.values():
+            if model.training:
+                group.draw(self._estimator, self._generator)
+            else:
+                group.decide(self._estimator)
+
+    def _learn(self, group: GroupGate) -> None:
+        group.collect(self._estimator)
+        gradient = group.take_gradient()
+        if gradient is None:
+            return
+        gates.ema_(group.usefulness, -gradient)
+        assert self.fall_steps is not None
+        gates.theta_step_(group.theta, gradient, self._rho(), self.fall_steps, self.clamp)
+        gates.pin_best_(group.theta, group.usefulness)
+
+    def _dead(self, group: GroupGate) -> Tensor:
+        return gates.dead_units(group.theta, group.usefulness, self._rho(), self.threshold)
+
+    def _told(self, group: GroupGate) -> dict[str, Any]:
+        interior = (group.theta > self.threshold) & (group.theta < 1 - self.threshold)
+        return {
+            "theta": [round(value, 4) for value in group.theta.tolist()],
+            "sum": float(group.theta.sum()),
+            "interior": float(interior.float().mean()),
+            "usefulness": float(group.usefulness.mean()) / self._rho(),
+        }
+
+    def _rho(self) -> float:
+        assert self.price is not None, "the price is known once the method is attached"
+        return self.price
+
+
+def _within(name: str, value: float | None, low: float, high: float, *, include_low: bool = False) -> None:
+    if value is not None and not ((low <= value if include_low or low > 0 else low < value) and value <= high):
+        opening = "≥" if include_low or low > 0 else ">"
+        limit = f" and ≤ {high}" if high != float("inf") else ""
+        raise UsageError(f"Gates: {name} must be {opening} {low}{limit}, got {value}.")

@@ -1,0 +1,168 @@
+"""The pruner: a method at work on a model and its optimizer, inside any training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from parsinet.errors import StructureError, UsageError
+from parsinet.methods.base import Alive, Budget, Method
+from parsinet.structure import Structure, shrink, trace
+from parsinet.structure.export import ExampleInputs
+from parsinet.structure.record import from_ranges, to_ranges
+
+
+@dataclass(frozen=True)
+class Removal:
+    """Units that left: after which step, and per group how many units there were before and are now."""
+
+    step: int
+    groups: dict[str, tuple[int, int]]
+
+
+class Pruner:
+    """Lets a method shrink a model while your loop trains it.
+
+        method.prepare(model)
+        optimizer = torch.optim.Adam(method.param_groups(model), lr=1e-3)
+        pruner = Pruner(model, optimizer, method, example_inputs)
+        for x, y in batches:
+            loss = loss_fn(model(x), y) + pruner.penalty()
+            loss.backward(); optimizer.step(); optimizer.zero_grad()
+            pruner.step()
+        lean = pruner.finish()
+
+    optimizer: one or several torch optimizers; their state is cut with the parameters. steps, examples: length of the run in optimizer
+    steps and size of the training set, where known; methods place their phases by them. ignored_layers: modules whose units must stay.
+    round_to: widths are kept at multiples of it (never above the present width); multiples of 4 or 8 run faster.
+
+    Raises UsageError for bad arguments, StructureError if the model cannot be traced.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer],
+        method: Method,
+        example_inputs: ExampleInputs,
+        *,
+        steps: int | None = None,
+        examples: int | None = None,
+        ignored_layers: Iterable[str | nn.Module] = (),
+        round_to: int = 1,
+    ) -> None:
+        for name, value in (("steps", steps), ("examples", examples), ("round_to", round_to)):
+            if value is not None and value < 1:
+                raise UsageError(f"Pruner: {name} must be ≥ 1, got {value}.")
+        self.model = model
+        self.method = method
+        self.round_to = round_to
+        self.structure: Structure = trace(model, example_inputs, ignored_layers=ignored_layers)
+        self._optimizers = [optimizer] if isinstance(optimizer, torch.optim.Optimizer) else list(optimizer)
+        self._check_optimizers()
+        self._kept = {group.name: list(range(group.size)) for group in self.structure.removable()}
+        self._original = {name: len(units) for name, units in self._kept.items()}
+        self._step = 0
+        method.attach(model, self.structure, Budget(steps, examples))
+
+    @property
+    def settled(self) -> bool:
+        """Whether the structure is fixed from here on."""
+        return self.method.settled
+
+    def penalty(self) -> Tensor | float:
+        """What the method adds to the loss."""
+        return self.method.penalty()
+
+    def step(self) -> Removal | None:
+        """Call after every optimizer step. Returns what left, None if nothing did."""
+        self._step += 1
+        alive = self.method.step()
+        return None if alive is None else self._remove(alive)
+
+    def finish(self) -> nn.Module:
+        """Decide what is still open, remove it, take every hook and parametrization out; returns the model, now plain and small."""
+        alive = self.method.settle()
+        if alive is not None:
+            self._remove(alive)
+        self.method.detach()
+        return self.model
+
+    def widths(self) -> dict[str, int]:
+        """Units of each removable group, now."""
+        return {name: len(units) for name, units in self._kept.items()}
+
+    def describe(self) -> dict[str, Any]:
+        """The method's numbers for the run record."""
+        return self.method.describe()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Which units are left, and the method's state: with the model's and optimizer's own states all that an exact resume needs."""
+        return {
+            "step": self._step,
+            "sizes": dict(self._original),
+            "units": {name: to_ranges(units) for name, units in self._kept.items()},
+            "method": {"name": self.method.name, "state": self.method.state_dict()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue a saved run on the original architecture: removes what had left, from model and optimizer, then restores the method.
+
+        Load the model's and the optimizer's own states afterwards; they have the small shapes.
+        Raises StructureError if the state belongs to another network, UsageError if to another method.
+        """
+        if state["method"]["name"] != self.method.name:
+            raise UsageError(f"The saved state is of method {state['method']['name']!r}, this pruner runs {self.method.name!r}.")
+        if state["sizes"] != self._original:
+            raise StructureError("The saved state belongs to a network with other groups or sizes; build the original architecture first.")
+        kept = {name: from_ranges(text) for name, text in state["units"].items()}
+        alive = {name: torch.zeros(self._original[name], dtype=torch.bool) for name in kept}
+        for name, units in kept.items():
+            alive[name][units] = True
+        self._apply(alive)
+        self._step = int(state["step"])
+        self.method.load_state_dict(state["method"]["state"])
+
+    def _remove(self, alive: Alive) -> Removal | None:
+        scores = self.method.scores()
+        rounded = {name: round_up(mask.cpu(), scores.get(name), self.round_to) for name, mask in alive.items()}
+        widths = self._apply(rounded)
+        return Removal(self._step, widths) if widths else None
+
+    def _apply(self, alive: Alive) -> dict[str, tuple[int, int]]:
+        plan = self.structure.plan(alive)
+        if plan.empty:
+            return {}
+        shrink(self.model, plan, optimizers=self._optimizers)
+        self.structure = self.structure.after(plan)
+        masks = {name: torch.tensor(mask) for name, mask in plan.alive.items()}
+        for name, mask in masks.items():
+            self._kept[name] = [unit for unit, stays in zip(self._kept[name], mask.tolist(), strict=True) if stays]
+        self.method.removed(self.structure, masks)
+        return plan.widths()
+
+    def _check_optimizers(self) -> None:
+        own = {id(parameter) for parameter in self.model.parameters()}
+        held = {id(p) for optimizer in self._optimizers for group in optimizer.param_groups for p in group["params"]}
+        if not held & own:
+            raise UsageError("Pruner: the optimizer holds none of the model's parameters; build it from this model (after method.prepare).")
+
+
+def round_up(mask: Tensor, scores: Tensor | None, multiple: int) -> Tensor:
+    """Let the best of the leaving units stay until the number kept is a multiple (or all are kept).
+
+    mask: bool [n], True stays. scores: [n], higher stays first; without scores earlier units stay first. Returns a bool mask.
+    """
+    kept = int(mask.sum())
+    missing = min(-kept % multiple, len(mask) - kept)
+    if not missing:
+        return mask
+    order = torch.arange(len(mask), 0, -1).float() if scores is None else scores.detach().float().cpu()
+    extra = order.masked_fill(mask, -torch.inf).topk(missing).indices
+    result = mask.clone()
+    result[extra] = True
+    return result

@@ -1,0 +1,96 @@
+"""The report of one run or several: a table in the terminal, plots and a summary in a folder."""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from parsinet import files
+from parsinet.errors import ArgumentTypeError, UsageError
+from parsinet.report import style, table
+from parsinet.report.layers import layers
+from parsinet.report.pareto import pareto
+from parsinet.report.progress import progress
+from parsinet.report.reading import read
+from parsinet.report.records import Run
+from parsinet.report.summary import summary
+from parsinet.report.terminal import show
+from parsinet.report.thetas import thetas
+
+
+def report(runs: Sequence[Path], out: Path | None = None, console: Console | None = None) -> Path:
+    """Compare runs: print the table, write the plots and `summary.md` into `out`, return that folder.
+
+    runs: folders written by training; several are compared in the order given. out: `<run>/report` for one run,
+    `<common parent>/report` for several. console: where the table goes, the terminal if None.
+
+    Raises UsageError without a run, DataError for a folder that is no run, StorageError where `out` cannot be written.
+    """
+    folders = _folders(runs)
+    read_runs = _renamed([read(folder) for folder in folders])
+    target = _target(folders) if out is None else Path(out)
+    files.make_folder(target)
+    rows = table.rows(read_runs)
+    console = Console() if console is None else console
+    show(console, rows)
+    pictures = []
+    for name, title, page in _pictures(read_runs):
+        files.write_bytes(target / name, style.png(page))
+        pictures.append((name, title))
+    files.write_text(target / "summary.md", summary(rows, pictures))
+    return target
+
+
+def _folders(runs: Sequence[Path]) -> list[Path]:
+    """The folders, each once."""
+    if isinstance(runs, (str, os.PathLike)):
+        raise ArgumentTypeError(f"report: runs must be a list of folders, got one path. Write report([{str(runs)!r}]).")
+    unique = {os.path.realpath(run): Path(run) for run in reversed(runs)}
+    if not unique:
+        raise UsageError("report: name at least one run folder, got none.")
+    return list(reversed(unique.values()))
+
+
+def _target(folders: Sequence[Path]) -> Path:
+    if len(folders) == 1:
+        return folders[0] / "report"
+    return Path(os.path.commonpath([os.path.dirname(os.path.abspath(folder)) for folder in folders])) / "report"
+
+
+def _renamed(runs: Sequence[Run]) -> list[Run]:
+    """Runs under names that tell them apart: the folder's name, with as many parents as it takes."""
+    parts = [run.folder.resolve().parts for run in runs]
+    depth = 1
+    while len({part[-depth:] for part in parts}) < len(parts):
+        depth += 1
+    return [replace(run, name="/".join(part[-depth:])) for run, part in zip(runs, parts, strict=True)]
+
+
+def _pictures(runs: Sequence[Run]) -> Iterator[tuple[str, str, Figure]]:
+    """File name, title and page of every plot the records have the numbers for."""
+    for name, title, page in (
+        ("pareto.png", "Error against parameters and training time", pareto(runs)),
+        ("progress.png", "Error and size over epochs", progress(runs, "epoch")),
+        ("progress-seconds.png", "Error and size over training time", progress(runs, "seconds")),
+    ):
+        if page is not None:
+            yield name, title, page
+    for run, ending in zip(runs, _endings(runs), strict=True):
+        whose = f" of {run.name}" if ending else ""
+        for name, title, draw in (("widths", "Widths", layers), ("gates", "Gate probabilities", thetas)):
+            page = draw(run)
+            if page is not None:
+                yield f"{name}{ending}.png", f"{title}{whose}", page
+
+
+def _endings(runs: Sequence[Run]) -> list[str]:
+    """What tells the file names of several runs apart."""
+    if len(runs) == 1:
+        return [""]
+    plain = ["-" + re.sub(r"[^A-Za-z0-9._-]+", "-", run.name) for run in runs]
+    unique = len({ending.lower() for ending in plain}) == len(plain)
+    return plain if unique else [f"-{place}{ending}" for place, ending in enumerate(plain, 1)]

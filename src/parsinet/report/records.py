@@ -1,0 +1,103 @@
+"""What a report knows of a run, as typed values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+Status = Literal["finished", "unfinished", "interrupted", "failed"]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a network is: parameters, multiply-accumulates per example, bytes as stored (None where not recorded)."""
+
+    parameters: int
+    macs: int
+    bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """The state at the end of one epoch. Errors are fractions, seconds are since the start of training.
+
+    theta: group name → gate probability of every unit still there; empty where the method has none.
+    """
+
+    epoch: int
+    step: int
+    size: Size
+    seconds: float
+    train_error: float | None
+    validation_error: float | None
+    widths: Mapping[str, int]
+    theta: Mapping[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class Removal:
+    """Units that left at `step`: group name → units afterwards; size: of the whole network afterwards."""
+
+    step: int
+    widths: Mapping[str, int]
+    size: Size
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Median seconds per forward pass at one batch size, start network and result timed in turns in one process."""
+
+    batch: int
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class End:
+    """What a finished run measured. test_error is a fraction; train_macs: forward MACs × examples, summed over all steps."""
+
+    test_error: float | None
+    train_seconds: float | None
+    train_macs: float | None
+    dense_train_macs: float | None
+    before: Size
+    after: Size
+    latency: tuple[Timing, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run. groups: name → units at the start; reason: why it failed; notes: what a reader of the numbers should know."""
+
+    folder: Path
+    name: str
+    method: str
+    model: str
+    dataset: str
+    seed: int | None
+    versions: Mapping[str, Any]
+    machine: Mapping[str, Any]
+    start: Size
+    groups: Mapping[str, int]
+    epochs: tuple[Epoch, ...]
+    removals: tuple[Removal, ...]
+    settled: int | None
+    total_epochs: int | None
+    end: End | None
+    status: Status
+    reason: str
+    notes: tuple[str, ...]
+
+    @property
+    def size(self) -> Size:
+        """The latest known size: the result's, else the last epoch's, else the start's."""
+        if self.end is not None:
+            return self.end.after
+        return self.epochs[-1].size if self.epochs else self.start
+
+    @property
+    def seconds(self) -> float | None:
+        """Training seconds so far."""
+        if self.end is not None and self.end.train_seconds is not None:
+            return self.end.train_seconds
+        return self.epochs[-1].seconds if self.epochs else None

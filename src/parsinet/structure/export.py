@@ -1,0 +1,92 @@
+"""The network as a graph of ATen operators: a copy of the model, exported with the example inputs."""
+
+from __future__ import annotations
+
+import copy
+import linecache
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from parsinet.errors import ArgumentTypeError, StructureError
+
+ExampleInputs = Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An exported network: the graph and which placeholder is which parameter, buffer or constant of the model."""
+
+    graph: torch.fx.Graph
+    tensors: dict[str, str]
+
+
+def as_call(example_inputs: ExampleInputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Example inputs as (args, kwargs): a Tensor is one argument, a tuple all of them, a mapping keyword arguments."""
+    if isinstance(example_inputs, Tensor):
+        return (example_inputs,), {}
+    if isinstance(example_inputs, Mapping):
+        return (), dict(example_inputs)
+    if isinstance(example_inputs, (tuple, list)):
+        return tuple(example_inputs), {}
+    raise ArgumentTypeError(
+        f"example_inputs must be a Tensor, a tuple of positional arguments or a dict of keyword arguments, got {type(example_inputs).__name__}."
+    )
+
+
+def copy_for_tracing(model: nn.Module) -> nn.Module:
+    """A deep copy in evaluation mode: tracing and proving touch nothing of the user's."""
+    try:
+        return copy.deepcopy(model).eval()
+    except (RuntimeError, TypeError) as error:
+        raise StructureError(
+            f"{type(model).__name__} cannot be deep-copied for tracing ({_first_line(error)}). "
+            "Detach tensors kept as attributes (`.detach()`), or trace the model before its first training step."
+        ) from error
+
+
+def export(model: nn.Module, example_inputs: ExampleInputs) -> Exported:
+    """Export `model` (already a copy, in eval mode) to ATen operators.
+
+    Raises StructureError, in torch.export's own words, when the model cannot be captured or rejects the inputs.
+    """
+    args, kwargs = as_call(example_inputs)
+    try:
+        with warnings.catch_warnings(), torch.enable_grad():
+            warnings.simplefilter("ignore")
+            program = torch.export.export(model, args, kwargs, strict=False)
+    except Exception as error:
+        raise StructureError(f"torch.export cannot capture {type(model).__name__}: {_first_line(error)}. Check that model(example_inputs) runs.") from error
+    signature = program.graph_signature
+    tensors = {**signature.inputs_to_parameters, **signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants}
+    return Exported(program.graph_module.graph, tensors)
+
+
+def module_path(node: torch.fx.Node) -> str:
+    """Qualified name of the innermost module whose forward ran this operator; '' for the model itself."""
+    stack = node.meta.get("nn_module_stack") or {}
+    names = [entry[0] for entry in stack.values()]
+    return re.sub(r"@\d+$", "", str(names[-1])) if names else ""
+
+
+def location(node: torch.fx.Node) -> str:
+    """Where the operator stands in the user's source: `relu at net.py:12`, without torch's own frames."""
+    operator = str(node.target).removeprefix("aten.").split(".")[0]
+    frames = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
+    own = [(file, line) for file, line in frames if f"{Path(torch.__file__).parent}" not in file]
+    if not own:
+        return f"`{operator}`"
+    file, line = own[-1]
+    source = linecache.getline(file, int(line)).strip()
+    return f"`{operator}` at {Path(file).name}:{line}" + (f" ({source})" if source and len(source) <= 60 else "")
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0].rstrip(".") if text else type(error).__name__

@@ -1,0 +1,214 @@
+"""Groups of units: the classes of labels, gathered by where they occur and named after the module that produces them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parsinet.structure.labels import NONE, Axis, Rows
+from parsinet.structure.tracing import Tracing
+
+Owners = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class UnitGroup:
+    """Units that live in the same places and can leave one by one.
+
+    name: the module that produces them. size: number of units. removable: whether units may leave, else `reason` says why not.
+    exact: whether removing a unit gives the same function as silencing it. parameters: names of the tensors that lose entries.
+    """
+
+    name: str
+    size: int
+    removable: bool
+    exact: bool
+    reason: str
+    parameters: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where groups sit on one countable thing: dimension `dim` of a tensor, a module attribute, or a module's input axis.
+
+    owners[g][i] is the unit of group g that index i belongs to, -1 where it belongs to none. An index leaves with any of its units.
+    """
+
+    size: int
+    owners: dict[str, Owners]
+
+    def keep(self, alive: dict[str, NDArray[np.bool_]]) -> NDArray[np.bool_]:
+        """Which indices stay."""
+        stay = np.ones(self.size, dtype=bool)
+        for group, owner in self.owners.items():
+            if group in alive:
+                stay &= np.where(owner == NONE, True, alive[group][owner])
+        return stay
+
+    def after(self, alive: dict[str, NDArray[np.bool_]]) -> Slot:
+        """The slot once the units are gone, units renumbered."""
+        stay = self.keep(alive)
+        owners = {}
+        for group, owner in self.owners.items():
+            kept = owner[stay]
+            if group in alive:
+                number = np.cumsum(alive[group]) - 1
+                kept = np.where(kept == NONE, NONE, number[kept])
+            owners[group] = kept
+        return Slot(int(stay.sum()), owners)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Everything the engine knows of a traced network, by group name."""
+
+    groups: dict[str, UnitGroup]
+    tensors: dict[tuple[str, int], Slot]
+    counts: dict[tuple[str, str], Slot]
+    reads: dict[tuple[str, int], Slot]
+    read_dims: frozenset[tuple[str, int, str]]
+    """(tensor, dim, group): zero in these slices means the group's units are not read."""
+    silent_producers: frozenset[str]
+    """Groups whose units meet each other (query · key): silence zeroes what produces them."""
+    gated: frozenset[str]
+    """Groups every reader of which is a module whose input can be multiplied by a gate."""
+
+
+@dataclass
+class _Class:
+    places: set[tuple[str, int]]
+    order: int
+    name: str
+    role: str
+
+
+def build_layout(tracing: Tracing, axes: dict[str, tuple[Axis, ...]]) -> Layout:
+    """Turn labels into groups of units."""
+    resolved = {(name, d): tracing.labels.resolve(axis) for name, tensor in axes.items() for d, axis in enumerate(tensor)}
+    classes = _classes(tracing, axes, resolved)
+    units = _gather(tracing, classes)
+    slot = _slots(tracing, units)
+    tensors = {place: slot(rows, rows.shape[1]) for place, rows in resolved.items()}
+    tensors = {place: found for place, found in tensors.items() if found.owners}
+    resolve = tracing.labels.resolve
+    inexact = _roots(tracing, [axis for axis, _ in tracing.inexact])
+    why = {int(root): reason for axis, reason in reversed(tracing.inexact) for root in np.unique(resolve(axis)) if root != NONE}
+    groups = {}
+    for group, roots in units.items():
+        frozen = next((reason for reason in (tracing.labels.reason(root) for root in roots) if reason), "")
+        single = "" if frozen or len(roots) > 1 else "its units can only leave together, and the layer would be empty"
+        exact = not inexact & set(roots)
+        parameters = tuple(dict.fromkeys(name for (name, _), found in tensors.items() if group in found.owners))
+        reason = frozen or single or ("" if exact else why[roots[0]])
+        groups[group] = UnitGroup(group, len(roots), not (frozen or single), exact, reason, parameters)
+    blind = _roots(tracing, tracing.blind)
+    read = _roots(tracing, [entry.labels for entry in tracing.reads])
+    met = _roots(tracing, tracing.met)
+    return Layout(
+        groups=groups,
+        tensors=tensors,
+        counts={(entry.module, entry.attribute): slot(resolve(entry.labels), entry.labels.size) for entry in tracing.counts},
+        reads={(entry.module, entry.axis): slot(resolve(entry.labels), entry.labels.size) for entry in tracing.reads},
+        read_dims=_read_dims(tracing, axes, tensors),
+        silent_producers=frozenset(group for group, roots in units.items() if met & set(roots)),
+        gated=frozenset(group for group, roots in units.items() if read >= set(roots) and not blind & set(roots)),
+    )
+
+
+def _slots(tracing: Tracing, units: dict[str, list[int]]) -> Callable[[Rows, int], Slot]:
+    """A function from resolved label rows to the slot they are: one look-up array per question, shared by all rows."""
+    names = list(units)
+    group_of, unit_of = np.full(tracing.labels.count + 1, NONE), np.full(tracing.labels.count + 1, NONE)
+    for number, roots in enumerate(units.values()):
+        group_of[roots] = number
+        unit_of[roots] = np.arange(len(roots))
+
+    def slot(rows: Rows, size: int) -> Slot:
+        owners: dict[str, Owners] = {}
+        for row in rows:
+            groups, members = group_of[row], unit_of[row]
+            for number in np.unique(groups[groups != NONE]):
+                owner = owners.setdefault(names[number], np.full(size, NONE))
+                owner[groups == number] = members[groups == number]
+        return Slot(size, owners)
+
+    return slot
+
+
+def _roots(tracing: Tracing, axes: list[Axis]) -> set[int]:
+    return {int(root) for axis in axes for root in np.unique(tracing.labels.resolve(axis)) if root != NONE}
+
+
+def _classes(tracing: Tracing, axes: dict[str, tuple[Axis, ...]], resolved: dict[tuple[str, int], Rows]) -> dict[int, _Class]:
+    """Every class with the places it occurs in, the order of its appearance and the name of its producer."""
+    classes: dict[int, _Class] = {}
+    producers = _producers(tracing, axes)
+    for place, rows in resolved.items():
+        for row in rows:
+            for root in np.unique(row[row != NONE]):
+                entry = classes.setdefault(int(root), _Class(set(), len(classes), "", ""))
+                entry.places.add(place)
+    produced = tracing.labels.resolve(Axis(len(producers), np.array([[raw for raw, _ in producers]])))
+    for row in produced:
+        for root, (_, name) in zip(row.tolist(), producers, strict=True):
+            if root in classes and not classes[root].name:
+                classes[root].name = name
+    for axis, role in tracing.roles:
+        for root in _roots(tracing, [axis]) & classes.keys():
+            classes[root].role = classes[root].role or role
+    return classes
+
+
+def _producers(tracing: Tracing, axes: dict[str, tuple[Axis, ...]]) -> list[tuple[int, str]]:
+    """Raw labels in the order in which their units are produced, each with a name: the module's, or the tensor's own."""
+    tensor_of = {int(label): name for name, tensor in axes.items() for axis in tensor for label in axis.rows.reshape(-1)}
+    return [(label, name or tensor_of.get(label, "")) for label, name in tracing.produced.items()]
+
+
+def _gather(tracing: Tracing, classes: dict[int, _Class]) -> dict[str, list[int]]:
+    """Classes that occur in the same places form a group; a group that holds both frozen and free units is cut in two.
+
+    What nothing produces and nothing may change (positions, rows of an embedding, the model's input) is no group, nor is
+    the fixed half of a product (query, key, value as thirds of one projection).
+    """
+    gathered: dict[tuple[object, ...], list[int]] = defaultdict(list)
+    for root, entry in classes.items():
+        frozen = tracing.labels.reason(root) is not None
+        if frozen and not entry.role and root >= tracing.seeded:
+            continue
+        gathered[(frozenset(entry.places), entry.role, frozen)].append(root)
+    named: dict[str, list[int]] = {}
+    for roots in sorted(gathered.values(), key=lambda roots: min(classes[root].order for root in roots)):
+        first = classes[min(roots, key=lambda root: classes[root].order)]
+        if not first.name and (len(roots) == 1 or tracing.labels.reason(roots[0])):
+            continue
+        name = _name(first)
+        while name in named:
+            stem, _, number = name.partition("#")
+            name = f"{stem}#{int(number or 1) + 1}"
+        named[name] = sorted(roots, key=lambda root: classes[root].order)
+    return named
+
+
+def _name(entry: _Class) -> str:
+    if not entry.name:
+        tensor, d = min(entry.places)
+        return f"{tensor}[{d}]"
+    if entry.role == "groups":
+        return f"{entry.name}.groups"
+    if entry.role:
+        return f"{entry.name.rpartition('.')[0] or entry.name}.{entry.role}"
+    return entry.name
+
+
+def _read_dims(tracing: Tracing, axes: dict[str, tuple[Axis, ...]], tensors: dict[tuple[str, int], Slot]) -> frozenset[tuple[str, int, str]]:
+    found = set()
+    for (name, d), slot in tensors.items():
+        raw = axes[name][d].rows.reshape(-1)
+        if any(int(label) in tracing.read for label in raw):
+            found.update((name, d, group) for group in slot.owners)
+    return frozenset(found)

@@ -1,0 +1,264 @@
+"""Labels: who must stay or leave together. A union-find over index labels, with products for axes that views split.
+
+Every index of every dimension of every tensor carries a set of labels; it leaves when one of them leaves. Labels that
+operators unite form a class (a *unit*). A label may be bound to a product of other labels: the 64 outputs of a query projection
+become 4 heads × 16 dimensions, and index h·16+d then carries {head h, dimension d}.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.int64]
+NONE = -1
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One dimension of a tensor: `rows[k, i]` is the k-th label of index i, -1 for none. Without rows its size is fixed.
+
+    A *free* axis belongs to a constant that fits any size (the zeros an LSTM starts from): it constrains nothing.
+    """
+
+    size: int
+    rows: Rows = field(default_factory=lambda: np.empty((0, 0), np.int64))
+    free: bool = False
+
+    @property
+    def tracked(self) -> bool:
+        return len(self.rows) > 0
+
+
+def fixed(size: int) -> Axis:
+    """An axis nothing may be removed from and nothing is known of: batch, positions, model inputs."""
+    return Axis(size)
+
+
+def labelled(rows: Rows) -> Axis:
+    """An axis with these label rows; rows without a single label are dropped."""
+    rows = np.atleast_2d(rows)
+    return Axis(rows.shape[1], rows[(rows != NONE).any(axis=1)])
+
+
+class Labels:
+    """The label store of one traced network."""
+
+    def __init__(self) -> None:
+        self._parent: Rows = np.arange(1024)
+        self._count = 0
+        self._product: dict[int, tuple[int, ...]] = {}
+        self._reason: dict[int, str] = {}
+
+    def fresh(self, count: int) -> Rows:
+        """`count` new labels, each its own class."""
+        start, self._count = self._count, self._count + count
+        while self._count > len(self._parent):
+            self._parent = np.concatenate([self._parent, np.arange(len(self._parent), 2 * len(self._parent))])
+        return np.arange(start, self._count)
+
+    @property
+    def count(self) -> int:
+        return self._count
+
+    def find(self, labels: Rows) -> Rows:
+        """The class of each label (its root); -1 stays -1."""
+        root = labels.copy()
+        valid = root != NONE
+        while True:
+            parent = self._parent[root[valid]]
+            if np.array_equal(parent, root[valid]):
+                break
+            root[valid] = parent
+        self._parent[labels[valid]] = root[valid]
+        return root
+
+    def _root(self, label: int) -> int:
+        parent = self._parent
+        while parent[label] != label:
+            parent[label] = parent[parent[label]]
+            label = int(parent[label])
+        return label
+
+    def unite(self, left: int, right: int) -> None:
+        """Make two labels one class; where both are products, unite factor by factor."""
+        a, b = self._root(left), self._root(right)
+        if a == b:
+            return
+        a, b = min(a, b), max(a, b)
+        first, second = self._product.pop(a, None), self._product.pop(b, None)
+        self._parent[b] = a
+        reason = self._reason.pop(a, None) or self._reason.pop(b, None)
+        if first is not None or second is not None:
+            self._product[a] = first if first is not None else second  # type: ignore[assignment]
+        if reason is not None:
+            self.freeze_label(a, reason)
+        if first is not None and second is not None:
+            self._unite_products(first, second)
+
+    def _unite_products(self, first: tuple[int, ...], second: tuple[int, ...]) -> None:
+        if len(first) == len(second):
+            for one, other in zip(first, second, strict=True):
+                self._unite_or_freeze(one, other, "views split its indices in two different ways")
+        else:
+            for label in (*first, *second):
+                if label != NONE:
+                    self.freeze_label(label, "views split its indices in two different ways")
+
+    def _unite_or_freeze(self, left: int, right: int, reason: str) -> None:
+        if left != NONE and right != NONE:
+            self.unite(left, right)
+        elif max(left, right) != NONE:
+            self.freeze_label(max(left, right), reason)
+
+    def bind(self, label: int, factors: tuple[int, ...]) -> None:
+        """Declare `label` the product of `factors`: it lives while all of them live."""
+        if len(factors) == 1:
+            self._unite_or_freeze(label, factors[0], "belongs to an index of fixed size")
+            return
+        root = self._root(label)
+        known = self._product.get(root)
+        if known is not None:
+            self._unite_products(known, factors)
+            return
+        roots = [self._root(factor) for factor in factors if factor != NONE]
+        if not roots or root in roots:
+            for frozen in (root, *roots):
+                self.freeze_label(frozen, "views split its indices in two different ways")
+            return
+        self._product[root] = factors
+        reason = self._reason.get(root)
+        if reason is not None:
+            self.freeze_label(root, reason)
+
+    def freeze_label(self, label: int, reason: str) -> None:
+        """The class of `label` can never be removed; the first reason given is kept."""
+        root = self._root(label)
+        self._reason.setdefault(root, reason)
+        for factor in self._product.get(root, ()):
+            if factor != NONE and self._root(factor) != root and self._root(factor) not in self._reason:
+                self.freeze_label(factor, reason)
+
+    def freeze(self, axis: Axis, reason: str) -> None:
+        """Freeze every label of an axis."""
+        if axis.tracked:
+            for label in np.unique(self.find(axis.rows[axis.rows != NONE])):
+                self.freeze_label(int(label), reason)
+
+    def reason(self, root: int) -> str | None:
+        """Why a class is frozen; None if it is not."""
+        return self._reason.get(root)
+
+    def resolve(self, axis: Axis) -> Rows:
+        """The axis' rows as classes, products replaced by their factors."""
+        rows = [self.find(row) for row in axis.rows]
+        done: list[Rows] = []
+        while rows:
+            row = rows.pop(0)
+            bound = {int(label) for label in np.unique(row) if int(label) in self._product}
+            if not bound:
+                done.append(row)
+                continue
+            arity = max(len(self._product[label]) for label in bound)
+            expanded = np.full((arity, len(row)), NONE)
+            expanded[0] = row
+            for label in bound:
+                factors = self._product[label]
+                expanded[:, row == label] = NONE
+                expanded[: len(factors), row == label] = np.array(factors)[:, None]
+            rows = [self.find(part) for part in expanded] + rows
+        return np.stack(done) if done else np.empty((0, axis.size), np.int64)
+
+    def unify(self, left: Axis, right: Axis, where: str) -> Axis:
+        """Two axes that meet index by index in one operator; returns the axis of the result."""
+        if left.free or right.free:
+            return right if left.free else left
+        if not left.tracked or not right.tracked:
+            known = left if left.tracked else right
+            self.freeze(known, f"meets an axis of fixed size at {where}")
+            return known
+        a, b = self.resolve(left), self.resolve(right)
+        if len(a) == 1 and len(b) == 1:
+            self._unify_rows(a[0], b[0], where)
+        elif len(a) == len(b):
+            self._unify_factored(a, b, where)
+        elif 1 in (len(a), len(b)):
+            single, product = (a[0], b) if len(a) == 1 else (b[0], a)
+            self._bind_rows(single, product, where)
+        else:
+            for axis in (left, right):
+                self.freeze(axis, f"views split its indices in two different ways before {where}")
+        return left
+
+    def _unify_rows(self, left: Rows, right: Rows, where: str) -> None:
+        for one, other in np.unique(np.stack([left, right]), axis=1).T:
+            self._unite_or_freeze(int(one), int(other), f"meets an index of fixed size at {where}")
+
+    def _bind_rows(self, single: Rows, product: Rows, where: str) -> None:
+        for column in np.unique(np.concatenate([single[None], product]), axis=1).T:
+            if column[0] == NONE:
+                for label in column[1:][column[1:] != NONE]:
+                    self.freeze_label(int(label), f"meets an index of fixed size at {where}")
+            else:
+                self.bind(int(column[0]), tuple(int(label) for label in column[1:]))
+
+    def _unify_factored(self, left: Rows, right: Rows, where: str) -> None:
+        wanted = [_pattern(row) for row in left]
+        for order in itertools.permutations(range(len(right))):
+            if all(np.array_equal(pattern, _pattern(right[k])) for pattern, k in zip(wanted, order, strict=True)):
+                for row, k in zip(left, order, strict=True):
+                    self._unify_rows(row, right[k], where)
+                return
+        for rows in (left, right):
+            self.freeze(labelled(rows), f"views split its indices in two different ways before {where}")
+
+    def split(self, axis: Axis, sizes: tuple[int, ...], where: str) -> list[Axis]:
+        """Unflatten one axis into several; labels that vary along more than one of them become products."""
+        if axis.free:
+            return [Axis(size, free=True) for size in sizes]
+        rows: list[list[Rows]] = [[] for _ in sizes]
+        for row in self.resolve(axis):
+            grid = row.reshape(sizes)
+            varying = [d for d in range(len(sizes)) if (grid != grid.take([0], axis=d)).any()]
+            if len(varying) > 1:
+                self._split_product(grid, varying, rows, where)
+                continue
+            d = varying[0] if varying else next((d for d, size in enumerate(sizes) if size > 1), 0)
+            others = tuple(0 if other != d else slice(None) for other in range(len(sizes)))
+            rows[d].append(grid[others])
+        return [labelled(np.stack(parts)) if parts else fixed(size) for parts, size in zip(rows, sizes, strict=True)]
+
+    def _split_product(self, grid: Rows, varying: list[int], rows: list[list[Rows]], where: str) -> None:
+        if (grid == NONE).any():
+            self.freeze(labelled(grid.reshape(1, -1)), f"a view at {where} splits an axis in which some indices are fixed")
+            return
+        factors = {d: self.fresh(grid.shape[d]) for d in varying}
+        for d in varying:
+            rows[d].append(factors[d])
+        for position in np.ndindex(*grid.shape):
+            self.bind(int(grid[position]), tuple(int(factors[d][position[d]]) for d in varying))
+
+    def merge(self, axes: list[Axis]) -> Axis:
+        """Flatten several axes into one, last one fastest; an index carries the labels of all of them."""
+        if len(axes) == 1:
+            return axes[0]
+        sizes = tuple(axis.size for axis in axes)
+        if any(axis.free for axis in axes) and not any(axis.tracked for axis in axes):
+            return Axis(int(np.prod(sizes)), free=True)
+        parts: list[Rows] = []
+        for d, axis in enumerate(axes):
+            shape = [1] * len(axes)
+            shape[d] = axis.size
+            parts.extend(np.broadcast_to(row.reshape(shape), sizes).reshape(-1) for row in axis.rows)
+        return labelled(np.stack(parts)) if parts else fixed(int(np.prod(sizes)))
+
+
+def _pattern(row: Rows) -> NDArray[np.intp]:
+    """Which indices share a label, independent of the labels' values: numbered by first appearance."""
+    _, first, inverse = np.unique(row, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), np.intp)
+    rank[np.argsort(first)] = np.arange(len(first))
+    return rank[inverse]

@@ -1,0 +1,113 @@
+"""Walk the exported graph once: every operator passes labels on by its rule, or freezes them with a reason."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Node
+from torch.fx.node import map_aggregate
+
+from parsinet.structure.export import Exported
+from parsinet.structure.labels import Axis, fixed
+from parsinet.structure.rules import RULES, Rule
+from parsinet.structure.rules.elementwise import pointwise
+from parsinet.structure.tracing import Tracing, Value
+
+
+def seed(tracing: Tracing, exported: Exported) -> tuple[dict[str, Any], dict[str, tuple[Axis, ...]]]:
+    """Give every index of every dimension of every tensor of the model a label of its own.
+
+    Returns the placeholders' values and, per tensor name, its labelled axes. Tensors shared under several names (tied
+    weights) are labelled once, under their first name.
+    """
+    named = {**dict(tracing.model.named_parameters(remove_duplicate=False)), **dict(tracing.model.named_buffers(remove_duplicate=False))}
+    axes: dict[str, tuple[Axis, ...]] = {}
+    first: dict[int, str] = {}
+    values: dict[str, Any] = {}
+    for node in exported.graph.nodes:
+        if node.op != "placeholder":
+            continue
+        target = exported.tensors.get(node.name)
+        if target in named:
+            tensor = named[target]
+            name = first.setdefault(id(tensor), target)
+            if name not in axes:
+                axes[name] = tuple(Axis(size, tracing.labels.fresh(size)[None]) for size in tensor.shape)
+            values[node.name] = Value(axes[name], constant=True)
+        elif isinstance(node.meta.get("val"), Tensor):
+            values[node.name] = tracing.unknown(tuple(node.meta["val"].shape), constant=target is not None)
+    tracing.seeded = tracing.labels.count
+    return values, axes
+
+
+def propagate(tracing: Tracing, exported: Exported, values: dict[str, Any]) -> None:
+    """Run the rules over the graph; what reaches the output is frozen by the caller's choice in `finish`."""
+    for node in exported.graph.nodes:
+        tracing.node = node
+        if node.op == "call_function":
+            values[node.name] = _apply(tracing, node, values)
+    tracing.node = None
+
+
+def outputs(exported: Exported, values: dict[str, Any]) -> list[Value]:
+    """The values the model returns."""
+    node = next(iter(reversed(exported.graph.nodes)))
+    found: list[Value] = []
+    map_aggregate(node.args, lambda arg: found.append(values[arg.name]) if isinstance(arg, Node) and isinstance(values.get(arg.name), Value) else None)
+    return found
+
+
+def _apply(tracing: Tracing, node: Node, values: dict[str, Any]) -> Any:
+    resolve = lambda arg: values.get(arg.name) if isinstance(arg, Node) else arg  # noqa: E731
+    args, kwargs = map_aggregate(node.args, resolve), map_aggregate(node.kwargs, resolve)
+    if node.target is operator.getitem:
+        return args[0][args[1]] if isinstance(args[0], list | tuple) else None
+    rule = _rule(node.target)
+    if rule is None:
+        return _refuse(tracing, node, args, kwargs, f"{tracing.where} is not understood")
+    try:
+        return rule(tracing, *args, **kwargs)
+    except (TypeError, IndexError, AttributeError, ValueError, KeyError) as error:
+        return _refuse(tracing, node, args, kwargs, f"{tracing.where} is used in a form that is not understood ({type(error).__name__})")
+
+
+def _rule(target: Any) -> Rule | None:
+    if not isinstance(target, torch._ops.OpOverload):
+        return None
+    packet = target.overloadpacket.__name__
+    names = [f"{packet}.{target._overloadname}", packet, packet.rstrip("_")]
+    rule = next((RULES[name] for name in names if name in RULES), None)
+    if rule is None and torch.Tag.pointwise in target.tags:
+        return pointwise
+    return rule
+
+
+def _refuse(tracing: Tracing, node: Node, args: Any, kwargs: Any, reason: str) -> Any:
+    """Freeze everything that enters an operator no rule understands; its results carry no labels."""
+
+    def freeze(arg: Any) -> Any:
+        if isinstance(arg, Value):
+            tracing.freeze(arg, reason)
+        return arg
+
+    map_aggregate((args, kwargs), freeze)
+    result = node.meta.get("val")
+    if isinstance(result, Tensor):
+        return tracing.unknown(tuple(result.shape))
+    if isinstance(result, tuple | list):
+        return [Value(tuple(fixed(size) for size in part.shape)) if isinstance(part, Tensor) else None for part in result]
+    return None
+
+
+def ignore(tracing: Tracing, axes: dict[str, tuple[Axis, ...]], layers: tuple[str, ...]) -> None:
+    """Freeze the units that the named layers produce."""
+    for layer in layers:
+        module = tracing.model.get_submodule(layer)
+        for name, parameter in module.named_parameters(prefix=layer):
+            for axis in axes.get(name, ()):
+                produced = [int(label) for label in axis.rows.reshape(-1) if int(label) in tracing.produced]
+                if produced and isinstance(parameter, nn.Parameter):
+                    tracing.labels.freeze(axis, f"{layer} is in ignored_layers")

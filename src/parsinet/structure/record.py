@@ -1,0 +1,132 @@
+"""structure.json: every removal a network has been through, replayable on the original architecture without tracing it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import nn
+
+from parsinet.errors import StructureError
+from parsinet.structure.attributes import Attributes, assign
+from parsinet.structure.plan import Plan
+
+FORMAT = 1
+_ATTRIBUTE = "_structure_record"
+
+
+@dataclass
+class StructureRecord:
+    """What has happened to a network's shape since its factory built it; indices are those of the original tensors and units.
+
+    tensors: name → dim → kept indices. sizes: name → dim → original size. attributes: module → attribute → value now.
+    units: group → units still there. removals: one entry per shrink, group → units that left.
+    """
+
+    tensors: dict[str, dict[int, list[int]]] = field(default_factory=dict)
+    sizes: dict[str, dict[int, int]] = field(default_factory=dict)
+    attributes: dict[str, Attributes] = field(default_factory=dict)
+    units: dict[str, list[int]] = field(default_factory=dict)
+    removals: list[dict[str, list[int]]] = field(default_factory=list)
+
+    def extend(self, plan: Plan, changed: dict[str, Attributes]) -> None:
+        """Add one removal; `plan` speaks of present indices."""
+        for (name, dim), kept in plan.tensors.items():
+            size = plan.sizes[name, dim]
+            original = self.tensors.setdefault(name, {}).setdefault(dim, list(range(size)))
+            self.sizes.setdefault(name, {}).setdefault(dim, size)
+            self.tensors[name][dim] = [original[index] for index in kept]
+        removal = {}
+        for group, mask in plan.alive.items():
+            units = self.units.setdefault(group, list(range(len(mask))))
+            removal[group] = [unit for unit, stays in zip(units, mask, strict=True) if not stays]
+            self.units[group] = [unit for unit, stays in zip(units, mask, strict=True) if stays]
+        self.removals.append(removal)
+        for path, values in changed.items():
+            self.attributes.setdefault(path, {}).update(values)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; index lists are written as ranges ("0-15,18")."""
+        return {
+            "format": FORMAT,
+            "tensors": {name: {str(dim): to_ranges(kept) for dim, kept in dims.items()} for name, dims in self.tensors.items()},
+            "sizes": {name: {str(dim): size for dim, size in dims.items()} for name, dims in self.sizes.items()},
+            "attributes": self.attributes,
+            "units": {group: to_ranges(units) for group, units in self.units.items()},
+            "removals": [{group: to_ranges(units) for group, units in removal.items()} for removal in self.removals],
+        }
+
+    @staticmethod
+    def from_json(content: dict[str, Any]) -> StructureRecord:
+        """The inverse of `to_json`; StructureError for content of another format."""
+        if content.get("format") != FORMAT:
+            raise StructureError(f"The structure record has format {content.get('format')!r}; this version of parsinet reads format {FORMAT}.")
+        try:
+            return StructureRecord(
+                tensors={name: {int(dim): from_ranges(text) for dim, text in dims.items()} for name, dims in content["tensors"].items()},
+                sizes={name: {int(dim): int(size) for dim, size in dims.items()} for name, dims in content["sizes"].items()},
+                attributes={path: dict(values) for path, values in content["attributes"].items()},
+                units={group: from_ranges(text) for group, text in content["units"].items()},
+                removals=[{group: from_ranges(text) for group, text in removal.items()} for removal in content["removals"]],
+            )
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise StructureError(f"The structure record is damaged ({type(error).__name__}: {error}).") from error
+
+
+def record_of(model: nn.Module) -> StructureRecord:
+    """The model's record; an empty one if nothing was ever removed."""
+    record = model.__dict__.get(_ATTRIBUTE)
+    return record if isinstance(record, StructureRecord) else StructureRecord()
+
+
+def extend_record(model: nn.Module, plan: Plan, changed: dict[str, Attributes]) -> None:
+    """Note a removal on the model itself, so that copies and saves carry it."""
+    record = record_of(model)
+    record.extend(plan, changed)
+    model.__dict__[_ATTRIBUTE] = record
+
+
+def replay(model: nn.Module, record: StructureRecord) -> None:
+    """Give a freshly built original network the shapes it had when `record` was taken.
+
+    Raises StructureError, with nothing changed, if the network is not the one the record speaks of.
+    """
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    for name, dims in record.sizes.items():
+        for dim, size in dims.items():
+            have = tuple(tensors[name].shape) if name in tensors else None
+            if have is None or len(have) <= dim or have[dim] != size:
+                found = "there is no such tensor" if have is None else f"it has shape {have}"
+                raise StructureError(
+                    f"The record expects {name} to have size {size} in dimension {dim}, but {found}. "
+                    "The factory must build the original architecture, as it was before anything was removed."
+                )
+    for name, kept_dims in record.tensors.items():
+        for dim, kept in kept_dims.items():
+            tensors[name].data = tensors[name].data.index_select(dim, torch.tensor(kept, device=tensors[name].device)).contiguous()
+    assign(model, record.attributes)
+    model.__dict__[_ATTRIBUTE] = record
+
+
+def to_ranges(numbers: list[int]) -> str:
+    """[0, 1, 2, 5] → "0-2,5"; the numbers must ascend."""
+    runs = []
+    for _, run in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0]):
+        members = [number for _, number in run]
+        runs.append(f"{members[0]}-{members[-1]}" if len(members) > 1 else str(members[0]))
+    return ",".join(runs)
+
+
+def from_ranges(text: str) -> list[int]:
+    """The inverse of `to_ranges`."""
+    numbers: list[int] = []
+    for part in text.split(",") if text else []:
+        first, _, last = part.partition("-")
+        numbers.extend(range(int(first), int(last or first) + 1))
+    return numbers
+
+
+Factory = Callable[[], nn.Module]

@@ -1,0 +1,82 @@
+"""One rule per ATen operator, in one table: how it passes labels from its inputs to its outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from parsinet.structure.rules import contraction as c
+from parsinet.structure.rules import elementwise as e
+from parsinet.structure.rules import normalisation as n
+from parsinet.structure.rules import recurrent as r
+from parsinet.structure.rules import shape as s
+
+Rule = Callable[..., Any]
+
+
+def _table(*entries: tuple[str, Rule]) -> dict[str, Rule]:
+    table: dict[str, Rule] = {}
+    for names, rule in entries:
+        for name in names.split():
+            assert name not in table, f"two rules for {name}"
+            table[name] = rule
+    return table
+
+
+RULES: dict[str, Rule] = _table(
+    ("linear", c.linear),
+    ("matmul mm bmm", c.matmul),
+    ("addmm baddbmm", c.addmm),
+    ("einsum", c.einsum),
+    ("conv1d conv2d conv3d", c.convolution),
+    ("conv_transpose1d conv_transpose2d conv_transpose3d", c.conv_transpose),
+    ("scaled_dot_product_attention", c.attention),
+    ("embedding", c.embedding),
+    ("batch_norm", n.batch_norm),
+    ("instance_norm", n.instance_norm),
+    ("layer_norm", n.layer_norm),
+    ("rms_norm", n.rms_norm),
+    ("group_norm", n.group_norm),
+    ("softmax log_softmax _softmax _log_softmax", n.softmax),
+    ("_weight_norm", n.weight_norm),
+    ("view reshape _unsafe_view flatten unflatten view_as", s.reshape),
+    ("permute", s.permute),
+    ("transpose swapaxes t", s.transpose),
+    ("numpy_T", lambda ctx, x: s.permute(ctx, x, list(range(len(x.axes)))[::-1])),
+    ("mT", lambda ctx, x: s.transpose(ctx, x, -2, -1)),
+    ("squeeze", s.squeeze),
+    ("unsqueeze", s.unsqueeze),
+    ("expand expand_as broadcast_to", s.expand),
+    ("repeat tile", s.repeat),
+    ("repeat_interleave", s.repeat_interleave),
+    ("slice", s.slice_),
+    ("narrow", s.narrow),
+    ("select", s.select),
+    ("unbind", s.unbind),
+    ("split", s.split),
+    ("split_with_sizes", s.split_with_sizes),
+    ("chunk", s.chunk),
+    ("cat concat concatenate", s.cat),
+    ("stack", s.stack),
+    ("pad constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d", s.pad),
+    ("pixel_shuffle", s.pixel_shuffle),
+    ("roll flip", s.along),
+    ("lstm", r.lstm),
+    ("gru", r.gru),
+    ("rnn_tanh rnn_relu", r.rnn),
+    ("lstm_cell", r.lstm_cell),
+    ("gru_cell", r.gru_cell),
+    ("rnn_tanh_cell rnn_relu_cell", r.rnn_cell),
+    ("contiguous clone to _to_copy type_as detach detach_ alias lift_fresh lift_fresh_copy dropout dropout_ feature_dropout alpha_dropout", e.same),
+    ("feature_alpha_dropout positive float half double _assert_tensor_metadata", e.same),
+    ("avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d", e.positions),
+    ("upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_linear1d upsample_bilinear2d upsample_bicubic2d", e.positions),
+    ("upsample_trilinear3d", e.positions),
+    ("max_pool2d_with_indices max_pool3d_with_indices adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d", e.positions_with_indices),
+    ("mean sum amax amin prod any all argmax argmin logsumexp", e.reduce),
+    ("max.dim min.dim", e.reduce_pair),
+    ("var std linalg_vector_norm", e.variance),
+    ("cumsum cumprod", e.along_axis),
+    ("zeros ones full empty zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty scalar_tensor", e.free_constant),
+    ("arange linspace eye triu_indices tril_indices", e.fixed_constant),
+)

@@ -1,0 +1,203 @@
+"""Operators that sum over products: linear maps, matrix products, convolutions, attention, embeddings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from parsinet.structure.labels import Axis, fixed
+from parsinet.structure.tracing import Tracing, Value
+
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Embedding)
+
+
+def linear(ctx: Tracing, x: Value, weight: Value, bias: Value | None = None) -> Value:
+    """y[..., o] = Σ_i x[..., i] w[o, i] + b[o]."""
+    ctx.contract(x, len(x.axes) - 1, weight, 1, gate=isinstance(ctx.owner, nn.Linear))
+    out = _add_bias(ctx, weight.axes[0], bias)
+    return Value((*x.axes[:-1], out), x.constant and weight.constant)
+
+
+def matmul(ctx: Tracing, left: Value, right: Value) -> Value:
+    """Matrix product with broadcast batch axes; vectors as in torch.matmul."""
+    a = left if len(left.axes) > 1 else left.with_axes((fixed(1), *left.axes))
+    b = right if len(right.axes) > 1 else right.with_axes((*right.axes, fixed(1)))
+    ctx.contract(a, len(a.axes) - 1, b, len(b.axes) - 2)
+    batch_shape = ctx.shape()[: max(len(a.axes), len(b.axes)) - 2]
+    batch = ctx.unify_shapes([a.with_axes(a.axes[:-2]), b.with_axes(b.axes[:-2])], batch_shape)
+    _name_attention(ctx, a, b, batch)
+    for value in (a, b):
+        if value.constant:
+            _produce(ctx, value.axes[-1] if value is b else value.axes[-2])
+    axes = [*batch.axes, *([a.axes[-2]] if len(left.axes) > 1 else []), *([b.axes[-1]] if len(right.axes) > 1 else [])]
+    return Value(tuple(axes), left.constant and right.constant)
+
+
+def addmm(ctx: Tracing, bias: Value, left: Value, right: Value, *, beta: float = 1, alpha: float = 1) -> Value:
+    """bias + left · right."""
+    product = matmul(ctx, left, right)
+    return ctx.unify_shapes([product, bias], ctx.shape())
+
+
+def einsum(ctx: Tracing, equation: str, operands: list[Value], path: Any = None) -> Value:
+    """Einstein sums over single letters; an ellipsis is not understood."""
+    inputs, _, result = equation.replace(" ", "").partition("->")
+    terms = inputs.split(",")
+    if "." in equation or "->" not in equation or any(len(set(term)) != len(term) for term in terms):
+        for operand in operands:
+            ctx.freeze(operand, f"{ctx.where} uses an einsum form that is not understood")
+        return ctx.unknown(ctx.shape())
+    found: dict[str, tuple[Value, int]] = {}
+    for term, operand in zip(terms, operands, strict=True):
+        for d, letter in enumerate(term):
+            if letter not in found:
+                found[letter] = (operand, d)
+                continue
+            other, e = found[letter]
+            if letter in result:
+                ctx.labels.unify(other.axes[e], operand.axes[d], ctx.where)
+            else:
+                ctx.contract(other, e, operand, d)
+    for letter, (operand, d) in found.items():
+        if letter not in result and sum(letter in term for term in terms) == 1:
+            ctx.labels.freeze(operand.axes[d], f"{ctx.where} sums over it")
+    for operand in operands:
+        for axis in operand.axes if operand.constant else ():
+            _produce(ctx, axis)
+    return Value(tuple(found[letter][0].axes[found[letter][1]] for letter in result), all(operand.constant for operand in operands))
+
+
+def convolution(
+    ctx: Tracing, x: Value, weight: Value, bias: Value | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> Value:
+    """Convolution of any dimension; weight [out, in/groups, taps].
+
+    In a grouped convolution channel (g, j) of the input carries {group g, position j}: a group may leave (with its inputs and
+    outputs), or a position in every group.
+    """
+    c = _channel_axis(ctx, x, weight)
+    gate = isinstance(ctx.owner, LAYERS)
+    if groups == 1:
+        ctx.contract(x, c, weight, 1, gate=gate)
+        out = weight.axes[0]
+    else:
+        inner = weight.axes[1].size
+        group_in, position = ctx.labels.split(x.axes[c], (groups, inner), ctx.where)
+        group_out, _ = ctx.labels.split(weight.axes[0], (groups, weight.axes[0].size // groups), ctx.where)
+        _couple_groups(ctx, group_in, group_out, inner * weight.axes[0].size > groups)
+        if inner > 1:
+            ctx.meet(x, position, weight, weight.axes[1])
+            ctx.note_read(c - len(x.axes), ctx.labels.merge([fixed(groups), position]), gate and weight.constant)
+        else:
+            ctx.labels.freeze(weight.axes[1], "a depthwise filter has one input channel")
+        out = weight.axes[0]
+    out = _add_bias(ctx, out, bias)
+    shape = ctx.shape()
+    return Value((*x.axes[:c], out, *(fixed(size) for size in shape[c + 1 :])), x.constant and weight.constant)
+
+
+def conv_transpose(
+    ctx: Tracing,
+    x: Value,
+    weight: Value,
+    bias: Value | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Value:
+    """Transposed convolution; weight [in, out/groups, taps]."""
+    c = _channel_axis(ctx, x, weight)
+    ctx.contract(x, c, weight, 0, gate=isinstance(ctx.owner, LAYERS))
+    out = weight.axes[1]
+    _produce(ctx, out)
+    if groups > 1:
+        group, _ = ctx.labels.split(weight.axes[0], (groups, weight.axes[0].size // groups), ctx.where)
+        if group.tracked and isinstance(ctx.owner, LAYERS):
+            ctx.count("groups", group)
+        out = ctx.labels.merge([group, out])
+    out = _add_bias(ctx, out, bias)
+    return Value((*x.axes[:c], out, *(fixed(size) for size in ctx.shape()[c + 1 :])), x.constant and weight.constant)
+
+
+def attention(
+    ctx: Tracing,
+    query: Value,
+    key: Value,
+    value: Value,
+    attn_mask: Value | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Value:
+    """softmax(q kᵀ · scale) v over [..., heads, positions, dimension]; grouped-query attention shares a key head among several query heads."""
+    ctx.contract(query, len(query.axes) - 1, key, len(key.axes) - 1)
+    ctx.roles.append((query.axes[-1], "qk_dim"))
+    ctx.roles.append((value.axes[-1], "v_dim"))
+    if scale is None and query.axes[-1].tracked:
+        ctx.inexact.append((query.axes[-1], f"the scale 1/√d of {ctx.where} changes with it"))
+    batch = ctx.unify_shapes([key.with_axes(key.axes[:-2]), value.with_axes(value.axes[:-2])], _batch(key))
+    heads = batch.axes[-1] if batch.axes else fixed(1)
+    if enable_gqa and query.axes[-3].size != heads.size:
+        shared, _ = ctx.labels.split(query.axes[-3], (heads.size, query.axes[-3].size // heads.size), ctx.where)
+        ctx.labels.unify(shared, heads, ctx.where)
+        batch = batch.with_axes((*batch.axes[:-1], query.axes[-3]))
+    batch = ctx.unify_shapes([query.with_axes(query.axes[:-2]), batch], ctx.shape()[:-2])
+    if attn_mask is not None:
+        ctx.unify_shapes([attn_mask.with_axes(attn_mask.axes[:-2]), batch], ctx.shape()[:-2])
+    ctx.labels.unify(key.axes[-2], value.axes[-2], ctx.where)
+    for axis in batch.axes:
+        if axis.tracked:
+            ctx.roles.append((axis, "heads"))
+    return Value((*batch.axes, query.axes[-2], value.axes[-1]))
+
+
+def embedding(ctx: Tracing, weight: Value, indices: Value, *_: Any, **__: Any) -> Value:
+    """Rows of a table chosen by the input."""
+    ctx.labels.freeze(weight.axes[0], "rows of an embedding are chosen by the input")
+    _produce(ctx, weight.axes[1])
+    return Value((*indices.axes, weight.axes[1]))
+
+
+
+def _batch(value: Value) -> tuple[int, ...]:
+    return tuple(axis.size for axis in value.axes[:-2])
+
+
+def _channel_axis(ctx: Tracing, x: Value, weight: Value) -> int:
+    """Where the channels of a convolution's input are; the kernel's taps are fixed."""
+    for axis in weight.axes[2:]:
+        ctx.labels.freeze(axis, "taps of a kernel")
+    return len(x.axes) - len(weight.axes) + 1
+
+
+def _add_bias(ctx: Tracing, out: Axis, bias: Value | None) -> Axis:
+    _produce(ctx, out)
+    return out if bias is None else ctx.labels.unify(out, bias.axes[0], ctx.where)
+
+
+def _produce(ctx: Tracing, axis: Axis) -> None:
+    ctx.produce(axis, ctx.module if isinstance(ctx.owner, LAYERS) else "")
+
+
+def _couple_groups(ctx: Tracing, group_in: Axis, group_out: Axis, named: bool) -> None:
+    group = ctx.labels.unify(group_in, group_out, ctx.where)
+    if isinstance(ctx.owner, LAYERS):
+        ctx.count("groups", group_out)
+    else:
+        ctx.labels.freeze(group, f"{ctx.where} has its number of groups written in the code")
+    if named:
+        ctx.roles.append((group_out, "groups"))
+
+
+def _name_attention(ctx: Tracing, left: Value, right: Value, batch: Value) -> None:
+    if left.constant or right.constant:
+        return
+    ctx.roles.append((left.axes[-1], "qk_dim"))
+    for axis in batch.axes:
+        if axis.tracked:
+            ctx.roles.append((axis, "heads"))

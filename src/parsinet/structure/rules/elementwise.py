@@ -1,0 +1,78 @@
+"""Element-by-element operators, reductions, constants: what passes labels on unchanged, and what ends them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from parsinet.structure.labels import Axis, fixed
+from parsinet.structure.tracing import Tracing, Value
+
+
+def pointwise(ctx: Tracing, *args: Any, **kwargs: Any) -> Value:
+    """Any element-by-element operator: operands are broadcast and meet index by index."""
+    values = [value for value in (*args, *kwargs.values()) if isinstance(value, Value)]
+    return ctx.unify_shapes(values, ctx.shape())
+
+
+def same(ctx: Tracing, x: Value, *_: Any, **__: Any) -> Value:
+    """Operators that keep every index in its place: copies, casts, dropout."""
+    return x
+
+
+def positions(ctx: Tracing, x: Value, *_: Any, **__: Any) -> Value:
+    """Pooling, interpolation: [batch, channels, positions…] with every channel for itself."""
+    shape = ctx.shape()
+    spatial = sum(axis.tracked for axis in x.axes[2:])
+    if spatial:
+        for axis in x.axes[2:]:
+            ctx.labels.freeze(axis, f"{ctx.where} runs over it")
+    keep = [axis if d < 2 or axis.size == size else fixed(size) for d, (axis, size) in enumerate(zip(x.axes, shape, strict=True))]
+    return x.with_axes(keep)
+
+
+def positions_with_indices(ctx: Tracing, x: Value, *_: Any, **__: Any) -> list[Value]:
+    """Max pooling that also returns where each maximum was."""
+    first = x.with_axes([axis if d < 2 else fixed(size) for d, (axis, size) in enumerate(zip(x.axes, ctx.shape(0), strict=True))])
+    return [first, first]
+
+
+def reduce(ctx: Tracing, x: Value, dim: int | list[int] | None = None, keepdim: bool = False, *_: Any, **options: Any) -> Value:
+    """Mean, sum, maximum … over `dim`: it must not run over units, whose number it would depend on."""
+    keepdim = options.get("keepdim", keepdim)
+    n = len(x.axes)
+    over = range(n) if dim is None or dim == [] else [d % n for d in ([dim] if isinstance(dim, int) else dim)]
+    axes: list[Axis] = []
+    for d, axis in enumerate(x.axes):
+        if d not in over:
+            axes.append(axis)
+            continue
+        ctx.labels.freeze(axis, f"{ctx.where} runs over it")
+        if keepdim:
+            axes.append(fixed(1))
+    return x.with_axes(axes)
+
+
+def reduce_pair(ctx: Tracing, x: Value, dim: int, keepdim: bool = False) -> list[Value]:
+    """Maximum or minimum along an axis, with its position."""
+    value = reduce(ctx, x, dim, keepdim)
+    return [value, value]
+
+
+def variance(ctx: Tracing, x: Value, dim: int | list[int] | None = None, *_: Any, keepdim: bool = False, **__: Any) -> Value:
+    return reduce(ctx, x, dim, keepdim)
+
+
+def along_axis(ctx: Tracing, x: Value, dim: int, *_: Any, **__: Any) -> Value:
+    """Cumulative sums and the like along `dim`; the other axes pass."""
+    ctx.labels.freeze(x.axes[dim], f"{ctx.where} runs along it")
+    return x
+
+
+def free_constant(ctx: Tracing, *_: Any, **__: Any) -> Value:
+    """A constant with equal entries: it fits any size the module asks for."""
+    return Value(tuple(Axis(size, free=True) for size in ctx.shape()), constant=True)
+
+
+def fixed_constant(ctx: Tracing, *_: Any, **__: Any) -> Value:
+    """A constant whose entries differ: its size is fixed."""
+    return ctx.unknown(ctx.shape(), constant=True)

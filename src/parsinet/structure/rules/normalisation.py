@@ -1,0 +1,92 @@
+"""Normalisation layers and softmax."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from parsinet.structure.labels import Axis, labelled
+from parsinet.structure.tracing import Tracing, Value
+
+
+def batch_norm(ctx: Tracing, x: Value, weight: Value | None, bias: Value | None, mean: Value | None, var: Value | None, *_: Any) -> Value:
+    """Per-channel affine map with stored statistics; every channel for itself."""
+    return _per_channel(ctx, x, [weight, bias, mean, var])
+
+
+def instance_norm(ctx: Tracing, x: Value, weight: Value | None, bias: Value | None, mean: Value | None, var: Value | None, *_: Any) -> Value:
+    """Statistics over the positions of one channel; every channel for itself."""
+    return _per_channel(ctx, x, [weight, bias, mean, var])
+
+
+def layer_norm(ctx: Tracing, x: Value, shape: list[int], weight: Value | None = None, bias: Value | None = None, *_: Any) -> Value:
+    """Statistics over the last axes: removing a unit changes them, so removal is not exact."""
+    return _over_last_axes(ctx, x, shape, [weight, bias], nn.LayerNorm)
+
+
+def rms_norm(ctx: Tracing, x: Value, shape: list[int], weight: Value | None = None, eps: float | None = None) -> Value:
+    """Root mean square over the last axes; not exact, as in layer_norm."""
+    return _over_last_axes(ctx, x, shape, [weight], nn.RMSNorm)
+
+
+def group_norm(ctx: Tracing, x: Value, groups: int, weight: Value | None = None, bias: Value | None = None, *_: Any) -> Value:
+    """Statistics over each group of channels: a group stays whole or leaves whole; a single group is a layer norm."""
+    axis = x.axes[1]
+    if groups == 1:
+        if axis.tracked:
+            ctx.inexact.append((axis, f"{ctx.where} normalises over it"))
+    else:
+        width = axis.size // groups
+        grid = ctx.labels.resolve(axis).reshape(-1, groups, width)
+        for column in range(1, width):
+            ctx.labels.unify(labelled(grid[:, :, 0]), labelled(grid[:, :, column]), ctx.where)
+        first = labelled(grid[:, :, 0]) if len(grid) else Axis(groups)
+        if isinstance(ctx.owner, nn.GroupNorm):
+            ctx.count("num_groups", first)
+        else:
+            ctx.labels.freeze(axis, f"{ctx.where} has its number of groups written in the code")
+    return _per_channel(ctx, x, [weight, bias])
+
+
+def softmax(ctx: Tracing, x: Value, dim: int, *_: Any, **__: Any) -> Value:
+    """Couples all entries along `dim`."""
+    ctx.labels.freeze(x.axes[dim], f"{ctx.where} normalises over it")
+    return x
+
+
+def _per_channel(ctx: Tracing, x: Value, tensors: list[Value | None]) -> Value:
+    axis = x.axes[1]
+    for tensor in tensors:
+        if tensor is not None:
+            axis = ctx.labels.unify(axis, tensor.axes[0], ctx.where)
+    return x.with_axes((x.axes[0], axis, *x.axes[2:]))
+
+
+def _over_last_axes(ctx: Tracing, x: Value, shape: list[int], tensors: list[Value | None], kind: type[nn.Module]) -> Value:
+    axes = list(x.axes)
+    for k in range(len(shape)):
+        d = len(axes) - len(shape) + k
+        for tensor in tensors:
+            if tensor is not None:
+                axes[d] = ctx.labels.unify(axes[d], tensor.axes[k], ctx.where)
+        if not axes[d].tracked:
+            continue
+        ctx.inexact.append((axes[d], f"{ctx.where} normalises over it"))
+        if isinstance(ctx.owner, kind):
+            ctx.count(f"normalized_shape[{k}]", axes[d])
+        else:
+            ctx.labels.freeze(axes[d], f"{ctx.where} has its shape written in the code")
+    return x.with_axes(axes)
+
+
+def weight_norm(ctx: Tracing, v: Value, g: Value, dim: int = 0) -> Value:
+    """w = g · v/‖v‖ with the norm over all axes but `dim`: those axes cannot change without changing the norm."""
+    for d, axis in enumerate(v.axes):
+        if d == dim:
+            ctx.labels.unify(axis, g.axes[d], ctx.where)
+        else:
+            ctx.labels.freeze(axis, "weight norm runs over it")
+    return Value(v.axes, v.constant and g.constant)
+
+

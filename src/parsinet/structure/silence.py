@@ -1,0 +1,31 @@
+"""The same units made to contribute nothing, shapes unchanged: the reference every removal is held against."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from parsinet.structure.plan import Plan
+
+
+@contextlib.contextmanager
+def silence(model: nn.Module, plan: Plan) -> Iterator[nn.Module]:
+    """Within the context whoever reads a leaving unit reads zero: the reading slices of the parameters are zero.
+
+    Where two activations meet (query · key) there is no reading parameter; there the producing slices are zero. Parameters
+    are restored bitwise on exit; do not train inside.
+    """
+    tensors = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
+    saved = {name: tensors[name].detach().clone() for name, _ in plan.silent}
+    try:
+        with torch.no_grad():
+            for (name, dim), indices in plan.silent.items():
+                tensors[name].index_fill_(dim, torch.tensor(indices, device=tensors[name].device), 0)
+        yield model
+    finally:
+        with torch.no_grad():
+            for name, tensor in saved.items():
+                tensors[name].copy_(tensor)

@@ -1,0 +1,99 @@
+"""A small network on disk: weights as safetensors, shapes as structure.json; never pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load as read_tensors
+from safetensors.torch import save as tensors_to_bytes
+from torch import Tensor, nn
+
+from parsinet.errors import StorageError, StructureError
+from parsinet.files import make_folder, write_bytes, write_text
+from parsinet.structure.record import Factory, StructureRecord, record_of, replay
+
+WEIGHTS = "model.safetensors"
+STRUCTURE = "structure.json"
+
+
+def save(model: nn.Module, folder: str | Path) -> None:
+    """Write `model.safetensors` and `structure.json` into `folder`, each atomically; the structure last, with the weights' sha256.
+
+    Tied tensors are stored once. Raises StructureError for a state that is not made of tensors, StorageError if the folder cannot be written.
+    """
+    folder = Path(folder)
+    tensors, shared = _unique_tensors(model)
+    content = tensors_to_bytes(tensors, metadata={"format": "pt"})
+    record = record_of(model).to_json()
+    record["shared"] = shared
+    record["weights"] = {"file": WEIGHTS, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    make_folder(folder)
+    write_bytes(folder / WEIGHTS, content)
+    write_text(folder / STRUCTURE, json.dumps(record, indent=1, sort_keys=True) + "\n")
+
+
+def load(folder: str | Path, factory: Factory) -> nn.Module:
+    """Rebuild a saved network: `factory()` builds the original architecture, the record gives it its shapes, the weights follow.
+
+    Raises StorageError for missing, truncated or altered files, StructureError if the factory builds another network.
+    """
+    folder = Path(folder)
+    content = _read_record(folder / STRUCTURE)
+    weights = _read_weights(folder / WEIGHTS, content.get("weights", {}))
+    model = factory()
+    if not isinstance(model, nn.Module):
+        raise StructureError(f"The factory must return an nn.Module, got {type(model).__name__}.")
+    replay(model, StructureRecord.from_json(content))
+    for alias, name in content.get("shared", {}).items():
+        weights[alias] = weights[name]
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise StructureError(f"The weights in {folder} do not fit the network the factory builds. {error}") from error
+    return model
+
+
+def _unique_tensors(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
+    tensors: dict[str, Tensor] = {}
+    shared: dict[str, str] = {}
+    first: dict[tuple[Any, ...], str] = {}
+    for name, tensor in model.state_dict().items():
+        if not isinstance(tensor, Tensor):
+            raise StructureError(f"State entry {name!r} is a {type(tensor).__name__}; only tensors can be saved.")
+        key = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.device)
+        if tensor.numel() and key in first:
+            shared[name] = first[key]
+        else:
+            first[key] = name
+            tensors[name] = tensor.detach().cpu().contiguous().clone()
+    return tensors, shared
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StorageError(f"{path} does not exist; a saved network is a folder with {WEIGHTS} and {STRUCTURE}.") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise StorageError(f"{path} cannot be read as JSON ({error}). The file is damaged; restore it from a copy.") from error
+    if not isinstance(content, dict):
+        raise StorageError(f"{path} is no structure record.")
+    return content
+
+
+def _read_weights(path: Path, expected: dict[str, Any]) -> dict[str, Tensor]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read: {error.strerror}.") from error
+    if expected.get("sha256") != hashlib.sha256(content).hexdigest():
+        have = f"it has {len(content):,} bytes, {expected.get('bytes', 0):,} were written"
+        raise StorageError(f"{path} does not match its checksum in {STRUCTURE} ({have}). The file is damaged; restore it from a copy.")
+    try:
+        return read_tensors(content)
+    except SafetensorError as error:
+        raise StorageError(f"{path} is no safetensors file ({error}).") from error

@@ -1,0 +1,58 @@
+"""From a model and example inputs to its structure: export, label, group, prove."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import nn
+
+from parsinet.errors import StructureError, suggest
+from parsinet.structure.export import ExampleInputs, copy_for_tracing, export
+from parsinet.structure.groups import build_layout
+from parsinet.structure.plan import Structure
+from parsinet.structure.propagate import ignore, outputs, propagate, seed
+from parsinet.structure.proof import prove
+from parsinet.structure.tracing import Tracing
+
+
+def trace(
+    model: nn.Module,
+    example_inputs: ExampleInputs,
+    *,
+    ignored_layers: Iterable[str | nn.Module] = (),
+    removable_outputs: bool = False,
+) -> Structure:
+    """Find the units of a network and what leaves with each of them. The model itself is not touched.
+
+    example_inputs: a Tensor, a tuple of positional arguments or a dict of keyword arguments the model accepts.
+    ignored_layers: modules (or their names) whose own units must stay. removable_outputs: whether entries of the model's output may leave.
+
+    What no rule understands keeps its units, with a reason in the group; every group offered as removable has been removed
+    from a copy once and compared with its silenced twin. Raises StructureError if torch.export cannot capture the model.
+    """
+    ignored = _names(model, ignored_layers)
+    twin = copy_for_tracing(model)
+    exported = export(twin, example_inputs)
+    tracing = Tracing(twin)
+    values, axes = seed(tracing, exported)
+    propagate(tracing, exported, values)
+    if not removable_outputs:
+        for value in outputs(exported, values):
+            tracing.freeze(value, "it is part of the model's output")
+    ignore(tracing, axes, ignored)
+    return prove(twin, Structure(build_layout(tracing, axes)), example_inputs)
+
+
+def _names(model: nn.Module, layers: Iterable[str | nn.Module]) -> tuple[str, ...]:
+    known = {module: name for name, module in model.named_modules()}
+    names = []
+    for layer in layers:
+        if isinstance(layer, nn.Module):
+            if layer not in known:
+                raise StructureError(f"ignored_layers names a {type(layer).__name__} that is not part of the model.")
+            names.append(known[layer])
+        elif layer in known.values():
+            names.append(layer)
+        else:
+            raise StructureError(f"ignored_layers names {layer!r}, which the model does not have.{suggest(layer, known.values())}")
+    return tuple(names)

@@ -1,0 +1,147 @@
+"""What the rules read and write while labels travel through the graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from parsinet.structure.export import location, module_path
+from parsinet.structure.labels import Axis, Labels, fixed
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor in the graph: its axes, and whether it was computed from the model's own tensors alone."""
+
+    axes: tuple[Axis, ...]
+    constant: bool = False
+
+    def with_axes(self, axes: list[Axis] | tuple[Axis, ...]) -> Value:
+        return Value(tuple(axes), self.constant)
+
+
+@dataclass(frozen=True)
+class Read:
+    """A module that reads labelled units: its input's `axis` carries `labels`."""
+
+    module: str
+    axis: int
+    labels: Axis
+
+
+@dataclass(frozen=True)
+class Count:
+    """A module attribute that counts the indices of an axis: `groups`, `num_heads`, `normalized_shape[0]`."""
+
+    module: str
+    attribute: str
+    labels: Axis
+
+
+@dataclass
+class Tracing:
+    """Labels and everything noted of them on the way."""
+
+    model: nn.Module
+    labels: Labels = field(default_factory=Labels)
+    produced: dict[int, str] = field(default_factory=dict)
+    """Raw label of a tensor's index → name its group should get (the producing module)."""
+    read: set[int] = field(default_factory=set)
+    """Raw labels of tensor indices over which an operator contracts: zero there means the unit is not read."""
+    met: list[Axis] = field(default_factory=list)
+    """Axes over which two activations are contracted: silence must zero the producers."""
+    blind: list[Axis] = field(default_factory=list)
+    """Axes read where no module's input can be gated."""
+    reads: list[Read] = field(default_factory=list)
+    counts: list[Count] = field(default_factory=list)
+    inexact: list[tuple[Axis, str]] = field(default_factory=list)
+    """Axes whose removal changes more than silence does, and why."""
+    roles: list[tuple[Axis, str]] = field(default_factory=list)
+    """Axes with a name of their own within the producing module's parent: heads, qk_dim, groups."""
+    node: torch.fx.Node | None = None
+    seeded: int = 0
+    """Labels below this number belong to indices of tensors; those above were made where a view splits an axis."""
+
+    @property
+    def where(self) -> str:
+        return location(self.node) if self.node is not None else "the model"
+
+    @property
+    def module(self) -> str:
+        return module_path(self.node) if self.node is not None else ""
+
+    @property
+    def owner(self) -> nn.Module | None:
+        """The module whose forward is running; None where the path names no module (a module called through a hook)."""
+        try:
+            return self.model.get_submodule(self.module)
+        except AttributeError:
+            return None
+
+    def shape(self, index: int | None = None) -> tuple[int, ...]:
+        """Shape of the running operator's result."""
+        assert self.node is not None
+        value = self.node.meta["val"]
+        return tuple(value.shape if index is None else value[index].shape)
+
+    def produce(self, axis: Axis, name: str) -> None:
+        """The units of `axis` are made here; the first name stays."""
+        for label in axis.rows.reshape(-1).tolist():
+            if label >= 0:
+                self.produced.setdefault(label, name)
+
+    def contract(self, left: Value, i: int, right: Value, j: int, *, gate: bool = False) -> None:
+        """Axis i of `left` meets axis j of `right` in a sum over products; `gate`: `left` is the running module's input."""
+        a, b = left.axes[i], right.axes[j]
+        self.meet(left, a, right, b)
+        self.note_read(i - len(left.axes), a if a.tracked else b, gate and right.constant and not left.constant)
+
+    def meet(self, left: Value, a: Axis, right: Value, b: Axis) -> None:
+        """Unite the axes of a contraction; note which tensor of the model does the reading, if one does."""
+        self.labels.unify(a, b, self.where)
+        constants = [axis for value, axis in ((left, a), (right, b)) if value.constant]
+        for axis in constants:
+            self.read.update(int(label) for label in axis.rows.reshape(-1) if label >= 0)
+        if not constants:
+            self.met.append(a)
+
+    def note_read(self, axis: int, labels: Axis, gate: bool) -> None:
+        """Units are read here: by the running module through its input (`gate`), or where no input can be gated."""
+        if not labels.tracked:
+            return
+        if gate:
+            self.reads.append(Read(self.module, axis, labels))
+        else:
+            self.blind.append(labels)
+
+    def count(self, attribute: str, axis: Axis) -> None:
+        """The running module's `attribute` is the number of indices of `axis`; two axes counted by one attribute are united."""
+        for known in self.counts:
+            if (known.module, known.attribute) == (self.module, attribute):
+                self.labels.unify(known.labels, axis, f"`{attribute}` of {self.module or 'the model'}")
+                return
+        if axis.tracked:
+            self.counts.append(Count(self.module, attribute, axis))
+
+    def unify_shapes(self, values: list[Value], shape: tuple[int, ...]) -> Value:
+        """Broadcast values against each other (right-aligned), uniting the axes that meet index by index."""
+        axes: list[Axis] = []
+        for d in range(-len(shape), 0):
+            size = shape[d]
+            meeting = [value.axes[d] for value in values if len(value.axes) >= -d and value.axes[d].size == size]
+            axis = meeting[0] if meeting else fixed(size)
+            for other in meeting[1:]:
+                axis = self.labels.unify(axis, other, self.where)
+            axes.append(axis)
+        return Value(tuple(axes), all(value.constant for value in values))
+
+    def freeze(self, value: Value, reason: str) -> None:
+        for axis in value.axes:
+            self.labels.freeze(axis, reason)
+
+    def unknown(self, shape: tuple[int, ...], constant: bool = False) -> Value:
+        return Value(tuple(fixed(size) for size in shape), constant)
+
+

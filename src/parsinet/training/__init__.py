@@ -1,0 +1,42 @@
+"""Training: recipes, the bare loop, checkpoints, records, and whole runs in a folder."""
+
+from parsinet.training.checkpoint import load_checkpoint, save_checkpoint
+from parsinet.training.evaluate import Evaluation, evaluate
+from parsinet.training.inspection import UnitRow, inspect
+from parsinet.training.loop import NotFiniteError, fit
+from parsinet.training.objective import cross_entropy
+from parsinet.training.recipe import Recipe
+from parsinet.training.record import RecordWriter, read_record
+from parsinet.training.resolve import load_recipe, read_values, recipe_from, save_recipe, with_settings, with_values
+from parsinet.training.run import RunResult, train
+from parsinet.training.schedule import learning_rate
+from parsinet.training.state import Callback, EpochResult, LoopState
+from parsinet.training.stopping import RunInterrupted
+
+__all__ = [
+    "Callback",
+    "EpochResult",
+    "Evaluation",
+    "LoopState",
+    "NotFiniteError",
+    "Recipe",
+    "RecordWriter",
+    "RunInterrupted",
+    "RunResult",
+    "UnitRow",
+    "cross_entropy",
+    "evaluate",
+    "fit",
+    "inspect",
+    "learning_rate",
+    "load_checkpoint",
+    "load_recipe",
+    "read_record",
+    "read_values",
+    "recipe_from",
+    "save_checkpoint",
+    "save_recipe",
+    "train",
+    "with_settings",
+    "with_values",
+]

@@ -1,0 +1,136 @@
+"""From a recipe to everything a training needs: data, model, method, optimizer, pruner."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from parsinet import data, measure, methods, models
+from parsinet.data import Augmentation, Batches, Dataset, Split
+from parsinet.errors import RunError, UsageError
+from parsinet.methods import Method, Pruner
+from parsinet.training.optimizer import build_optimizer
+from parsinet.training.recipe import DataPart, Recipe
+
+EXAMPLES = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Assembly:
+    """A training ready to start. example_inputs: a few training inputs on the device. before: the untouched model's profile."""
+
+    recipe: Recipe
+    device: torch.device
+    dataset: Dataset
+    model: nn.Module
+    method: Method
+    optimizer: torch.optim.Optimizer
+    pruner: Pruner
+    batches: Batches
+    example_inputs: Tensor
+    before: measure.Profile
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return self.recipe.epochs * len(self.batches)
+
+
+def assemble(recipe: Recipe, device: torch.device) -> Assembly:
+    """Load, build and trace what the recipe names.
+
+    The model's first weights come from torch's global generator, which `train` has seeded.
+
+    Errors: UsageError, DataError, StructureError of the parts; RunError if the model does not take the data.
+    """
+    method = build_method(recipe)
+    dataset = load_data(recipe.data, recipe.seed, recipe.dtype)
+    model = build_model(recipe, dataset, device)
+    example_inputs = dataset.train.inputs[:EXAMPLES].to(device)
+    check_output(model, example_inputs, (*dataset.train.targets[:EXAMPLES].shape, dataset.num_classes), recipe)
+    before = measure.profile(model, example_inputs, latency=False)
+    batches = build_batches(recipe, dataset.train, device)
+    method.prepare(model)
+    optimizer = build_optimizer(recipe.optimizer, method.param_groups(model))
+    pruner = Pruner(
+        model,
+        optimizer,
+        method,
+        example_inputs,
+        steps=recipe.epochs * len(batches),
+        examples=len(dataset.train),
+        round_to=recipe.round_to,
+        ignored_layers=recipe.ignored_layers,
+    )
+    return Assembly(recipe, device, dataset, model, method, optimizer, pruner, batches, example_inputs, before)
+
+
+def build_method(recipe: Recipe) -> Method:
+    """The method with its options."""
+    return methods.build(recipe.method.name, **recipe.method.options)
+
+
+def build_model(recipe: Recipe, dataset: Dataset, device: torch.device) -> nn.Module:
+    """The original architecture with fresh weights, on the device and in the dtype of the run."""
+    model = models.build(recipe.model.name, dataset.input_shape, dataset.num_classes, **recipe.model.options)
+    return model.to(device=device, dtype=_dtype(recipe.dtype))
+
+
+def load_data(part: DataPart, seed: int, dtype: str = "float32") -> Dataset:
+    """The data set, with inputs in `dtype` where they are numbers and not characters.
+
+    Errors: UsageError for a setting that would have no effect on this data, besides those of `data.load`.
+    """
+    _refuse_idle(part)
+    known: dict[str, Any] = {} if part.block is None else {"block": part.block}
+    dataset = data.load(part.source, folder=part.folder, validation=part.validation, seed=seed, download=part.download, **known)
+    if dtype == "float32" or dataset.task == "language":
+        return dataset
+    validation = None if dataset.validation is None else _cast(dataset.validation, dtype)
+    return replace(dataset, train=_cast(dataset.train, dtype), validation=validation, test=_cast(dataset.test, dtype))
+
+
+def build_batches(recipe: Recipe, split: Split, device: torch.device) -> Batches:
+    """Shuffled batches of the training split."""
+    part = recipe.data.augmentation
+    augment = Augmentation(**part.model_dump()) if part != type(part)() else None
+    return Batches(split, recipe.data.batch_size, seed=recipe.seed, augment=augment, device=device)
+
+
+def check_output(model: nn.Module, inputs: Tensor, expected: tuple[int, ...], recipe: Recipe) -> None:
+    """Run the model once; refuse one that rejects the inputs or whose output has another shape than targets × classes."""
+    who = f"Model {recipe.model.name!r} does not fit the data"
+    training = {module for module in model.modules() if module.training}
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            output = model.eval()(inputs)
+    except Exception as error:
+        reason = next(iter(str(error).strip().splitlines()), "").rstrip(".") or type(error).__name__
+        raise RunError(
+            f"{who}: inputs of shape {list(inputs.shape)} make it fail ({reason}). Choose another model, or its options."
+        ) from error
+    finally:
+        for module in training:
+            module.training = True
+    shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    if shape != expected:
+        raise RunError(f"{who}: from inputs {list(inputs.shape)} it makes {shape}, where {expected} is needed, one number per class.")
+
+
+def _refuse_idle(part: DataPart) -> None:
+    named = part.source in data.names()
+    if part.folder is not None and (not named or part.source == "digits"):
+        raise UsageError(f"data.folder has no effect on {part.source!r}: only mnist, fashion-mnist and cifar10 need it. Leave it out.")
+    if part.download and part.source not in ("mnist", "fashion-mnist"):
+        raise UsageError(f"data.download has no effect on {part.source!r}: only mnist and fashion-mnist can be fetched. Leave it out.")
+    if part.block is not None and (named or not part.source.endswith(".txt")):
+        raise UsageError(f"data.block has no effect on {part.source!r}: only text (.txt) is cut into blocks. Leave it out.")
+
+
+def _cast(split: Split, dtype: str) -> Split:
+    return Split(split.inputs.to(_dtype(dtype)), split.targets)
+
+
+def _dtype(name: str) -> torch.dtype:
+    return {"float32": torch.float32, "float64": torch.float64}[name]

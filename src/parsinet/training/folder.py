@@ -1,0 +1,82 @@
+"""The folder of a run: what lies where, and when it may be taken."""
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from parsinet import files
+from parsinet.errors import StorageError, UsageError
+from parsinet.training.recipe import Recipe
+from parsinet.training.record import read_record
+from parsinet.training.resolve import load_recipe, save_recipe
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The places in a run's folder."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """Every setting, as resolved."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def record(self) -> Path:
+        """The events, one JSON object per line."""
+        return self.path / "record.jsonl"
+
+    @property
+    def model(self) -> Path:
+        """The result: model.safetensors and structure.json."""
+        return self.path / "model"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The latest resumable states."""
+        return self.path / "checkpoint"
+
+    @property
+    def _contents(self) -> tuple[Path, ...]:
+        return self.recipe, self.record, self.model, self.checkpoint, self.path / "report"
+
+    def check_free(self, overwrite: bool) -> None:
+        """Refuse a folder that holds a run, unless it may be overwritten, and one that cannot be written.
+
+        Errors: UsageError; StorageError for a file in its place, a folder without permission, a full disk.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise StorageError(f"{self.path} is a file. Choose a folder for the run.")
+        if not overwrite and any(place.exists() for place in self._contents):
+            raise UsageError(
+                f"{self.path} already holds a run. Continue it with --resume, replace it with --overwrite, or choose another folder."
+            )
+        files.make_folder(self.path)
+        with files.storage_errors(self.path), tempfile.TemporaryFile(dir=self.path) as probe:
+            probe.write(b"parsinet")
+            probe.flush()
+            os.fsync(probe.fileno())
+
+    def begin(self, recipe: Recipe) -> None:
+        """Delete the run that is there, and nothing else in the folder; store the new recipe."""
+        with files.storage_errors(self.path):
+            for place in self._contents:
+                if place.is_dir():
+                    shutil.rmtree(place)
+                else:
+                    place.unlink(missing_ok=True)
+        save_recipe(recipe, self.recipe)
+
+    def stored_recipe(self) -> Recipe:
+        """The recipe of a run that can be resumed.
+
+        Errors: UsageError if there is no run or it has ended already.
+        """
+        if not self.recipe.is_file() or not self.record.is_file():
+            raise UsageError(f"{self.path} holds no run to resume. Name the folder given to --out.")
+        if any(event["event"] == "end" for event in read_record(self.record)):
+            raise UsageError(f"The run in {self.path} is complete; there is nothing to resume.")
+        return load_recipe(self.recipe)

@@ -1,0 +1,53 @@
+"""Which units a network has, before anything is trained."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from parsinet import models, structure
+from parsinet.training.assembly import check_output, load_data
+from parsinet.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class UnitRow:
+    """One group of units. parameters: entries of the tensors that get smaller when a unit leaves. reason: why it must stay."""
+
+    name: str
+    size: int
+    parameters: int
+    exact: bool
+    removable: bool
+    reason: str
+
+    def plain(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def inspect(recipe: Recipe, input_shape: Sequence[int] | None = None, classes: int = 10) -> tuple[UnitRow, ...]:
+    """The groups of the recipe's model on its data; with `input_shape` on random numbers of that shape and `classes` outputs instead.
+
+    Errors: those of the parts; RunError if the model does not take the inputs.
+    """
+    inputs, expected, outputs = _inputs(recipe, input_shape, classes)
+    model = models.build(recipe.model.name, inputs.shape[1:], outputs, **recipe.model.options)
+    check_output(model, inputs, expected, recipe)
+    traced = structure.trace(model, inputs, ignored_layers=recipe.ignored_layers)
+    sizes = {name: tensor.numel() for name, tensor in (*model.named_parameters(remove_duplicate=False), *model.named_buffers())}
+    return tuple(
+        UnitRow(group.name, group.size, sum(sizes[name] for name in group.parameters), group.exact, group.removable, group.reason)
+        for group in traced.groups
+    )
+
+
+def _inputs(recipe: Recipe, input_shape: Sequence[int] | None, classes: int) -> tuple[Tensor, tuple[int, ...], int]:
+    """Two examples, the shape the model's output must have, the number of classes."""
+    if input_shape is not None:
+        return torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0)), (2, classes), classes
+    dataset = load_data(recipe.data, recipe.seed)
+    targets = dataset.train.targets[:2]
+    return dataset.train.inputs[:2], (*targets.shape, dataset.num_classes), dataset.num_classes

@@ -1,0 +1,113 @@
+"""The callback that turns a training into events, and decides when a checkpoint is due."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from parsinet import measure
+from parsinet.methods import Removal
+from parsinet.training.evaluate import Evaluation
+from parsinet.training.state import Callback, EpochResult, LoopState
+from parsinet.training.stopwatch import Stopwatch
+
+Sink = Callable[[Mapping[str, Any]], None]
+
+
+class Monitor(Callback):
+    """Gives every event of the record format to the sinks, in order, and saves after the start, every epoch and a stop.
+
+    evaluate: model → validation result, None without a validation split. save: writes a checkpoint, returns its path. The
+    stopwatch stands still meanwhile, so that training seconds hold steps, removals and batches, not evaluation and files.
+    """
+
+    def __init__(
+        self,
+        example_inputs: Any,
+        watch: Stopwatch,
+        sinks: Sequence[Sink],
+        evaluate: Callable[[], Evaluation | None],
+        save: Callable[[], Path],
+    ) -> None:
+        self.example_inputs, self.watch, self.sinks, self.evaluate, self.save = example_inputs, watch, sinks, evaluate, save
+        self.parameters = 0
+        self.macs = 0
+        self.saved: tuple[int, Path] | None = None
+        self._spent = 0
+        self._counted = 0
+
+    def emit(self, event: str, **values: Any) -> None:
+        """Give one event to every sink."""
+        for sink in self.sinks:
+            sink({"event": event, **values})
+
+    def train_macs(self, state: LoopState) -> int:
+        """Forward multiply-adds of training so far: Σ over steps of (macs per example then) · examples."""
+        return self._spent + (state.examples - self._counted) * self.macs
+
+    def state_dict(self, state: LoopState) -> dict[str, Any]:
+        """What a resumed run continues."""
+        return {"watch": self.watch.state_dict(), "train_macs": self.train_macs(state)}
+
+    def load_state_dict(self, saved: Mapping[str, Any], state: LoopState) -> None:
+        """Continue where `state_dict` was taken; `state` has been loaded before."""
+        self.watch.load_state_dict(saved["watch"])
+        self._spent, self._counted = saved["train_macs"], state.examples
+
+    def on_start(self, state: LoopState) -> None:
+        """Measure the model; save if nothing is saved yet."""
+        self._measure(state)
+        if self.saved is None:
+            self._save(state)
+        self.watch.start()
+
+    def on_removal(self, state: LoopState, removal: Removal) -> None:
+        """Record it and count the smaller network's operations from here on."""
+        with self.watch.paused():
+            self._spent, self._counted = self.train_macs(state), state.examples
+            self._measure(state)
+            groups = {name: list(units) for name, units in removal.groups.items()}
+            self.emit("removal", step=state.step, epoch=state.epoch, groups=groups, parameters=self.parameters, macs=self.macs)
+
+    def on_settled(self, state: LoopState) -> None:
+        """Record that the structure is fixed."""
+        with self.watch.paused():
+            self.emit("settled", step=state.step, epoch=state.epoch)
+
+    def on_epoch(self, state: LoopState, result: EpochResult) -> None:
+        """Validate, record, save."""
+        with self.watch.paused():
+            self.emit("epoch", **self._epoch(state, result))
+            self._save(state)
+
+    def on_end(self, state: LoopState) -> None:
+        """After a stop, save and record it."""
+        self.watch.stop()
+        if state.stop:
+            self._save(state)
+            self.emit("interrupted", step=state.step, epoch=state.epoch)
+
+    def _epoch(self, state: LoopState, result: EpochResult) -> dict[str, Any]:
+        validation = self.evaluate()
+        return {
+            "epoch": result.epoch,
+            "epochs": state.epochs,
+            "step": state.step,
+            "loss": result.loss,
+            "train_error": result.error,
+            "validation_loss": validation.loss if validation else None,
+            "validation_error": validation.error if validation else None,
+            "learning_rate": float(state.optimizer.param_groups[0]["lr"]),
+            "parameters": self.parameters,
+            "macs": self.macs,
+            "widths": state.pruner.widths() if state.pruner else {},
+            "seconds": self.watch.seconds,
+            "cpu_seconds": self.watch.cpu_seconds,
+            "method": state.pruner.describe() if state.pruner else {},
+        }
+
+    def _measure(self, state: LoopState) -> None:
+        self.parameters = measure.parameters(state.model)
+        self.macs = measure.macs(state.model, self.example_inputs)
+
+    def _save(self, state: LoopState) -> None:
+        self.saved = (state.step, self.save())

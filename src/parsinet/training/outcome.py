@@ -1,0 +1,77 @@
+"""The end of a run: finish the method, test, measure the start against the result, save the model."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from parsinet import measure, structure
+from parsinet.measure import Latency, Profile
+from parsinet.training.assembly import Assembly, build_model
+from parsinet.training.evaluate import Evaluation, evaluate
+
+BATCHES = (1, 64)
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a finished run is worth. latency: batch → the start network's and the result's, timed in turns."""
+
+    model: nn.Module
+    test: Evaluation
+    validation: Evaluation | None
+    before: Profile
+    after: Profile
+    latency: dict[int, tuple[Latency, Latency]]
+    widths: dict[str, int]
+
+    def event(self) -> dict[str, Any]:
+        """The result as the record's last event tells it."""
+        return {
+            "test_loss": self.test.loss,
+            "test_error": self.test.error,
+            "validation_error": self.validation.error if self.validation else None,
+            "before": _numbers(self.before),
+            "after": _numbers(self.after),
+            "latency": [
+                {"batch": batch, "before": _times(before), "after": _times(after)} for batch, (before, after) in self.latency.items()
+            ],
+            "widths": self.widths,
+        }
+
+
+def conclude(parts: Assembly, folder: Path) -> Outcome:
+    """Turn the trained model into plain modules, save it in `folder`, test and measure it."""
+    widths = parts.pruner.widths()
+    lean = parts.pruner.finish()
+    structure.save(lean, folder)
+    dataset = parts.dataset
+    validation = None if dataset.validation is None else evaluate(lean, dataset.validation, device=parts.device)
+    return Outcome(
+        model=lean,
+        test=evaluate(lean, dataset.test, device=parts.device),
+        validation=validation,
+        before=parts.before,
+        after=measure.profile(lean, parts.example_inputs, latency=False),
+        latency=_latencies(parts, lean),
+        widths=widths,
+    )
+
+
+def _latencies(parts: Assembly, lean: nn.Module) -> dict[int, tuple[Latency, Latency]]:
+    start = build_model(parts.recipe, parts.dataset, parts.device)
+    found: dict[int, tuple[Latency, Latency]] = {}
+    for batch in BATCHES:
+        times = measure.compare_latency({"before": start, "after": lean}, measure.resize_batch(parts.example_inputs, batch))
+        found[batch] = (times["before"], times["after"])
+    return found
+
+
+def _numbers(profile: Profile) -> dict[str, int]:
+    values = asdict(profile)
+    return {name: values[name] for name in ("parameters", "nonzeros", "macs", "bytes")}
+
+
+def _times(latency: Latency) -> dict[str, float]:
+    return {"median": latency.median, "p95": latency.p95}

@@ -1,0 +1,179 @@
+"""A recipe: every setting of one run as a frozen value that is stored beside the result."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Whole = Annotated[int, Field(strict=True, ge=0)]
+Count = Annotated[int, Field(strict=True, ge=1)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Flag = Annotated[bool, Field(strict=True)]
+
+
+class Part(BaseModel):
+    """A section of a recipe: frozen, and closed to keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NamedPart(BaseModel):
+    """A section with a name and free options, which whoever bears the name checks: `{name: mlp, widths: [64, 32]}`."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Everything beside the name."""
+        return dict(self.__pydantic_extra__ or {})
+
+
+class AugmentationPart(Part):
+    """Changes of training images: random crop after padding (pixels), mirror flip, a blanked square (side in pixels)."""
+
+    crop_padding: Whole = 0
+    flip: Flag = False
+    cutout: Whole = 0
+
+
+class DataPart(Part):
+    """Which data, and how batches are cut.
+
+    source: a known name or a path. folder: where its files lie. validation: share of the training split that is
+    held out. block: characters per example, for text only. download: fetch missing files of a known name.
+    """
+
+    source: Annotated[str, Field(min_length=1)] = "digits"
+    folder: Path | None = None
+    validation: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.0
+    batch_size: Count = 128
+    augmentation: AugmentationPart = AugmentationPart()
+    block: Count | None = None
+    download: Flag = False
+
+
+class ModelPart(NamedPart):
+    """Which network: a known name or `package.module:factory`, and the options of its factory."""
+
+    name: Annotated[str, Field(min_length=1)] = "lenet-300-100"
+
+
+class MethodPart(NamedPart):
+    """How the network becomes small: the method's name and its options."""
+
+    name: Annotated[str, Field(min_length=1)] = "dense"
+
+
+class Sgd(Part):
+    """`torch.optim.SGD`."""
+
+    name: Literal["sgd"] = "sgd"
+    lr: Positive = 0.05
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: Flag = False
+    weight_decay: NotNegative = 0.0
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> "Sgd":
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs momentum > 0")
+        return self
+
+
+class AdaptivePart(Part):
+    """What Adam and AdamW share."""
+
+    lr: Positive = 1e-3
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    eps: Positive = 1e-8
+
+
+class Adam(AdaptivePart):
+    """`torch.optim.Adam`: weight decay inside the gradient."""
+
+    name: Literal["adam"] = "adam"
+    weight_decay: NotNegative = 0.0
+
+
+class AdamW(AdaptivePart):
+    """`torch.optim.AdamW`: weight decay beside the gradient."""
+
+    name: Literal["adamw"] = "adamw"
+    weight_decay: NotNegative = 0.01
+
+
+class Constant(Part):
+    """The same learning rate throughout, after a linear warm-up over a share of all steps."""
+
+    kind: Literal["constant"] = "constant"
+    warmup: Share = 0.0
+
+
+class Steps(Part):
+    """From epoch e (1-based) on, the learning rate lr: `steps: [[12, 3e-4], [17, 1e-4]]`."""
+
+    kind: Literal["steps"] = "steps"
+    steps: Annotated[tuple[tuple[Count, Positive], ...], Field(min_length=1)]
+    warmup: Share = 0.0
+
+    @model_validator(mode="after")
+    def _epochs_ascend(self) -> "Steps":
+        epochs = [epoch for epoch, _ in self.steps]
+        if epochs != sorted(set(epochs)):
+            raise ValueError(f"epochs of steps must ascend, got {epochs}")
+        return self
+
+
+class Cosine(Part):
+    """Hold the learning rate for a share of all steps, then lower it on a half cosine to `final` times its value."""
+
+    kind: Literal["cosine"] = "cosine"
+    hold: Share = 0.0
+    warmup: Share = 0.0
+    final: Share = 0.0
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> "Cosine":
+        if self.hold + self.warmup > 1:
+            raise ValueError(f"warmup + hold must be ≤ 1, got {self.warmup} + {self.hold}")
+        return self
+
+
+OptimizerPart = Annotated[Sgd | Adam | AdamW, Field(discriminator="name")]
+SchedulePart = Annotated[Constant | Steps | Cosine, Field(discriminator="kind")]
+
+
+class Recipe(Part):
+    """All settings of a run.
+
+    seed: of the model's first weights, the batches and the method. threads: of torch; None leaves them alone.
+    round_to: removals leave a multiple of so many units. ignored_layers: groups that stay whole.
+    gradient_clip: largest allowed norm of the whole gradient. deterministic: only algorithms that repeat bitwise.
+    """
+
+    data: DataPart = DataPart()
+    model: ModelPart = ModelPart()
+    method: MethodPart = MethodPart()
+    optimizer: OptimizerPart = Adam()
+    schedule: SchedulePart = Constant()
+    epochs: Count = 20
+    seed: Whole = 0
+    threads: Count | None = None
+    device: Annotated[str, Field(min_length=1)] = "cpu"
+    dtype: Literal["float32", "float64"] = "float32"
+    deterministic: Flag = False
+    round_to: Count = 4
+    ignored_layers: tuple[str, ...] = ()
+    gradient_clip: Positive | None = None
+
+    @model_validator(mode="after")
+    def _steps_lie_inside(self) -> "Recipe":
+        if isinstance(self.schedule, Steps) and self.schedule.steps[-1][0] > self.epochs:
+            raise ValueError(f"schedule.steps names epoch {self.schedule.steps[-1][0]}, but epochs is {self.epochs}")
+        return self
+
+    def plain(self) -> dict[str, Any]:
+        """The recipe as plain values for YAML and JSON."""
+        return self.model_dump(mode="json")

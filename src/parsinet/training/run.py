@@ -1,0 +1,74 @@
+"""One run from recipe to result: everything in its folder, resumable at any moment."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from torch import nn
+
+from parsinet.errors import UsageError
+from parsinet.measure import Profile
+from parsinet.training import environment
+from parsinet.training.assembly import assemble
+from parsinet.training.evaluate import Evaluation
+from parsinet.training.folder import RunFolder
+from parsinet.training.random_state import seeded
+from parsinet.training.recipe import Recipe
+from parsinet.training.session import Session
+from parsinet.training.stopping import stop_signals
+
+
+@dataclass(frozen=True, eq=False)
+class RunResult:
+    """A finished run. model: plain torch modules, small. seconds: of training alone, wall time. before, after: of the whole training."""
+
+    folder: Path
+    recipe: Recipe
+    model: nn.Module
+    test: Evaluation
+    before: Profile
+    after: Profile
+    seconds: float
+
+
+def train(recipe: Recipe | None, out: Path, *, overwrite: bool = False, resume: bool = False, console: Console | None = None) -> RunResult:
+    """Train by a recipe and leave everything in the folder `out`: recipe.yaml, record.jsonl, model/, checkpoint/.
+
+    With `resume` the run in `out` goes on from its newest whole checkpoint, bitwise as if it had never stopped; `recipe` may then be None,
+    else it must be the stored one. With `overwrite` a run in `out` is replaced, once the new one is ready to start.
+
+    Torch's threads, its demand for deterministic algorithms and the global random generators (Python, NumPy, torch) are set by the
+    recipe for the length of the run and are put back afterwards. This is the only place of the library that seeds them.
+
+    Errors: UsageError, DataError, StorageError, StructureError as the parts raise them; RunError if the model rejects the data, no
+    checkpoint is whole, or the loss is not finite (the message names the checkpoint of the last good state); RunInterrupted.
+    """
+    folder = RunFolder(Path(out))
+    recipe = _recipe(recipe, folder, overwrite, resume)
+    device = environment.usable_device(recipe.device)
+    with environment.torch_settings(threads=recipe.threads, deterministic=recipe.deterministic), seeded(recipe.seed, device):
+        session = Session(assemble(recipe, device), folder, console or Console())
+        with stop_signals(session.request_stop), session.recorded():
+            if resume:
+                session.resume()
+            else:
+                session.start()
+            session.fit()
+            outcome = session.conclude()
+    return RunResult(folder.path, recipe, outcome.model, outcome.test, outcome.before, outcome.after, session.monitor.watch.seconds)
+
+
+def _recipe(recipe: Recipe | None, folder: RunFolder, overwrite: bool, resume: bool) -> Recipe:
+    if not resume:
+        if recipe is None:
+            raise UsageError("train: a recipe is needed, unless a run is resumed.")
+        folder.check_free(overwrite)
+        return recipe
+    if overwrite:
+        raise UsageError("train: overwrite and resume exclude each other. Choose one.")
+    stored = folder.stored_recipe()
+    if recipe is not None and recipe != stored:
+        raise UsageError(
+            f"train: the recipe differs from the one stored in {folder.recipe}. Resume without a recipe, or choose another folder."
+        )
+    return stored

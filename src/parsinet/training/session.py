@@ -1,0 +1,189 @@
+"""A run while it goes: the loop with its callbacks, checkpoints and record, started or resumed."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from parsinet.errors import ParsinetError, RunError
+from parsinet.training import environment
+from parsinet.training.assembly import Assembly
+from parsinet.training.checkpoint import load_checkpoint, save_checkpoint
+from parsinet.training.display import Display
+from parsinet.training.evaluate import Evaluation, evaluate
+from parsinet.training.folder import RunFolder
+from parsinet.training.loop import NotFiniteError, fit
+from parsinet.training.monitor import Monitor
+from parsinet.training.outcome import Outcome, conclude
+from parsinet.training.random_state import random_state, set_random_state
+from parsinet.training.recipe import Recipe
+from parsinet.training.record import FORMAT, RecordWriter, keep_events
+from parsinet.training.schedule import learning_rate
+from parsinet.training.state import LoopState
+from parsinet.training.stopping import RunInterrupted
+from parsinet.training.stopwatch import Stopwatch
+
+
+class Session:
+    """The pieces of a run while it goes."""
+
+    def __init__(self, assembly: Assembly, folder: RunFolder, console: Console) -> None:
+        self.assembly, self.folder, self.console = assembly, folder, console
+        self.state = LoopState(assembly.model, assembly.optimizer, assembly.batches, assembly.recipe.epochs, assembly.pruner)
+        recipe = assembly.recipe
+        self.display = Display(console, f"{recipe.model.name} · {recipe.method.name}", assembly.steps)
+        self.writer = RecordWriter(folder.record)
+        self.monitor = Monitor(assembly.example_inputs, Stopwatch(), (self.writer.write, self.display.show), self._validate, self._save)
+        self.training = False
+
+    def request_stop(self) -> bool:
+        """End after the running step; False if no step runs or a stop was asked for before."""
+        graceful = self.training and not self.state.stop
+        self.state.stop = self.state.stop or graceful
+        return graceful
+
+    def start(self) -> None:
+        """Take the folder and write the first event."""
+        self.folder.begin(self.assembly.recipe)
+        self.monitor.emit("start", **_start_event(self.assembly))
+
+    def resume(self) -> None:
+        """Go back to the newest whole checkpoint; events of steps after it leave the record, since those steps come again."""
+        loaded = load_checkpoint(self.folder.checkpoint)
+        if loaded.warning:
+            self.console.print(loaded.warning, highlight=False, markup=False)
+        self._restore(loaded.state)
+        self.monitor.saved = (self.state.step, loaded.path)
+        keep_events(
+            self.folder.record, lambda event: event["event"] not in ("epoch", "removal", "settled") or event["step"] <= self.state.step
+        )
+        self.monitor.emit("resumed", step=self.state.step, epoch=self.state.epoch, checkpoint=loaded.path.name)
+
+    def fit(self) -> None:
+        """Train what is left."""
+        recipe = self.assembly.recipe
+        rate = partial(_rate, recipe, self.assembly.steps, len(self.assembly.batches))
+        self.training = True
+        with self.display:
+            fit(
+                self.state.model,
+                self.state.optimizer,
+                self.state.batches,
+                epochs=recipe.epochs,
+                pruner=self.assembly.pruner,
+                learning_rate=rate,
+                gradient_clip=recipe.gradient_clip,
+                callbacks=(self.monitor, self.display),
+                state=self.state,
+            )
+        self.training = False
+        if self.state.stop:
+            raise RunInterrupted(self.folder.path)
+
+    def conclude(self) -> Outcome:
+        """Finish, measure, save the model and write the last event."""
+        outcome = conclude(self.assembly, self.folder.model)
+        watch = self.monitor.watch
+        self.monitor.emit(
+            "end",
+            **outcome.event(),
+            train_seconds=watch.seconds,
+            train_cpu_seconds=watch.cpu_seconds,
+            train_macs=self.monitor.train_macs(self.state),
+            dense_train_macs=self.state.examples * self.assembly.before.macs,
+        )
+        return outcome
+
+    @contextlib.contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Write into the record how the run ended if it did not end well."""
+        try:
+            yield
+        except RunInterrupted:
+            raise
+        except KeyboardInterrupt:
+            if self.monitor.saved is None:
+                raise
+            self.monitor.emit("interrupted", step=self.monitor.saved[0], epoch=self.state.epoch)
+            raise RunInterrupted(self.folder.path) from None
+        except NotFiniteError as error:
+            self._failed(error, error.step)
+            where = f" The last good state is {self.monitor.saved[1]}." if self.monitor.saved else ""
+            raise RunError(f"{error}{where}") from error
+        except Exception as error:
+            self._failed(error, self.state.step)
+            raise
+
+    def _failed(self, error: Exception, step: int) -> None:
+        """A record that cannot be written must not hide the reason of the failure."""
+        good = self.monitor.saved[0] if self.monitor.saved else None
+        reason = str(error) if isinstance(error, ParsinetError) else f"{type(error).__name__}: {error}"
+        with contextlib.suppress(ParsinetError):
+            if self.folder.record.exists():
+                self.monitor.emit("failed", reason=reason, step=step, epoch=self.state.epoch, last_good_step=good)
+
+    def _validate(self) -> Evaluation | None:
+        split = self.assembly.dataset.validation
+        return None if split is None else evaluate(self.state.model, split, device=self.assembly.device)
+
+    def _save(self) -> Path:
+        return save_checkpoint(self.folder.checkpoint, self.state.step, self._snapshot())
+
+    def _snapshot(self) -> dict[str, Any]:
+        """All that a resume needs."""
+        parts = self.assembly
+        return {
+            "model": dict(parts.model.state_dict()),
+            "optimizer": parts.optimizer.state_dict(),
+            "pruner": parts.pruner.state_dict(),
+            "batches": parts.batches.state_dict(),
+            "loop": self.state.state_dict(),
+            "monitor": self.monitor.state_dict(self.state),
+            "random": random_state(parts.device),
+        }
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        """Put a snapshot into a freshly assembled run: first the removals, so that all shapes fit, the generators last."""
+        parts = self.assembly
+        parts.pruner.load_state_dict(state["pruner"])
+        parts.model.load_state_dict(state["model"])
+        parts.optimizer.load_state_dict(state["optimizer"])
+        parts.batches.load_state_dict(state["batches"])
+        self.state.load_state_dict(state["loop"])
+        self.monitor.load_state_dict(state["monitor"], self.state)
+        set_random_state(state["random"])
+
+
+def _rate(recipe: Recipe, steps: int, steps_per_epoch: int, step: int) -> float:
+    return learning_rate(recipe.schedule, recipe.optimizer.lr, step, steps, steps_per_epoch)
+
+
+def _start_event(parts: Assembly) -> dict[str, Any]:
+    dataset = parts.dataset
+    groups = parts.pruner.structure.groups
+    return {
+        "format": FORMAT,
+        "recipe": parts.recipe.plain(),
+        "versions": environment.versions(),
+        "machine": environment.machine(parts.device),
+        "commit": environment.commit(),
+        "seed": parts.recipe.seed,
+        "dataset": {
+            "name": dataset.name,
+            "train": len(dataset.train),
+            "validation": len(dataset.validation) if dataset.validation else 0,
+            "test": len(dataset.test),
+            "input_shape": list(dataset.input_shape),
+            "classes": dataset.num_classes,
+        },
+        "groups": [
+            {"name": group.name, "size": group.size, "removable": group.removable, "exact": group.exact, "reason": group.reason}
+            for group in groups
+        ],
+        "parameters": parts.before.parameters,
+        "macs": parts.before.macs,
+        "bytes": parts.before.bytes,
+    }
