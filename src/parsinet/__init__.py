@@ -1,8 +1,12 @@
 """parsinet: PyTorch networks that become smaller while they train, and stay plain PyTorch modules."""
 
-from parsinet import data, errors, gates, measure, methods, models, structure
-from parsinet.methods import Pruner
-from parsinet.structure import Plan, Structure, UnitGroup, load, save, shrink, silence, trace
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from parsinet import data, errors, gates, measure, methods, models, report, structure, training
+    from parsinet.methods import Pruner
+    from parsinet.structure import Plan, Structure, UnitGroup, load, save, shrink, silence, trace
 
 __version__ = "0.1.0"
 
@@ -18,9 +22,28 @@ __all__ = [
     "measure",
     "methods",
     "models",
+    "report",
     "save",
     "shrink",
     "silence",
     "structure",
     "trace",
+    "training",
 ]
+
+_HOMES = {
+    "parsinet.methods": ("Pruner",),
+    "parsinet.structure": ("Plan", "Structure", "UnitGroup", "load", "save", "shrink", "silence", "trace"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are imported at first use: `parsinet --help` and reports need no torch."""
+    if name not in __all__:
+        raise AttributeError(f"module 'parsinet' has no attribute {name!r}")
+    home = next((module for module, names in _HOMES.items() if name in names), None)
+    return getattr(importlib.import_module(home), name) if home else importlib.import_module(f"parsinet.{name}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

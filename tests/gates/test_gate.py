@@ -197,7 +197,7 @@ def test_prepared_owner_equals_its_index():
         (lambda: gate(draw(4, 3), torch.ones(2, 3), 1), r"got \[2, 3\]"),
         (lambda: gate(draw(4, 3), torch.ones(2), 1, None, BLOCKS), "owner must name a unit for each of the 3 indices"),
         (lambda: Owner.of(torch.tensor([0.0])), "non-empty int64 vector"),
-        (lambda: Owner.of(torch.tensor([0, -1])), "values from -1 to 0"),
+        (lambda: Owner.of(torch.tensor([0, -2])), "values from -2 to 0"),
         (lambda: Owner.of(SCATTERED, units=3), "units 0 … 2"),
     ],
 )

@@ -197,7 +197,9 @@ def report(
 
     from parsinet.report import report as report_runs
 
-    report_runs(runs, out, Console())
+    console = Console()
+    plots = report_runs(runs, out, console)
+    console.print(f"Plots and summary: {plots}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command(epilog=DEMO_EPILOG)

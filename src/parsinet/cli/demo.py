@@ -19,5 +19,5 @@ def demo(out: Path, *, overwrite: bool = False, console: Console | None = None) 
         recipe = recipe_from({**SHARED, "method": {"name": method}})
         folders.append(train(recipe, out / method, overwrite=overwrite, console=console).folder)
     plots = report(folders, out / "report", console)
-    console.print(f"Plots: {plots}", highlight=False, soft_wrap=True)
+    console.print(f"Plots and summary: {plots}", highlight=False, markup=False, soft_wrap=True)
     return plots

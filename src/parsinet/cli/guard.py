@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from parsinet.errors import ParsinetError, UsageError
+from parsinet.errors import ArgumentTypeError, ParsinetError, UsageError
 
 FAILED, USAGE, UNEXPECTED, INTERRUPTED = 1, 2, 70, 130
 
@@ -33,14 +33,12 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         except ParsinetError as error:
             if kwargs.get("debug"):
                 raise
-            _leave(str(error), USAGE if isinstance(error, UsageError) else FAILED)
+            _leave(str(error), USAGE if isinstance(error, UsageError | ArgumentTypeError) else FAILED)
         except Exception as error:
             if kwargs.get("debug") or type(error).__module__.startswith("typer"):
                 raise
-            _leave(
-                f"Unexpected {type(error).__name__}: {str(error).strip().splitlines()[:1]}. Run again with --debug for the traceback.",
-                UNEXPECTED,
-            )
+            reason = next(iter(str(error).strip().splitlines()), "").rstrip(".")
+            _leave(f"Unexpected {type(error).__name__}: {reason}. Run again with --debug for the traceback.", UNEXPECTED)
 
     return run
 

@@ -60,9 +60,10 @@ def read_batch(path: Path) -> tuple[Tensor, Tensor]:
 
 
 def _read_copies(place: Path, shards: dict[str, list[Path]]) -> Raw:
+    missing = [f"{side}.parquet" for side, paths in shards.items() if not paths]
+    if missing:
+        raise DataError(f"{place}: holds part of CIFAR-10 in Parquet; missing: {', '.join(missing)}.")
     for side, paths in shards.items():
-        if not paths:
-            raise DataError(f"{place}: holds part of CIFAR-10 in Parquet; missing: {side}.parquet.")
         announced = re.fullmatch(r".*-of-(\d+)", paths[0].stem)
         if announced and int(announced[1]) != len(paths):
             raise DataError(f"{place}: {int(announced[1])} {side} files announced, {len(paths)} present; fetch the others.")

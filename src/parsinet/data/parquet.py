@@ -62,9 +62,11 @@ def read_table(path: Path) -> Any:
         raise MissingExtraError("Reading Parquet needs pyarrow: pip install 'parsinet[parquet]'.") from error
     try:
         table = pyarrow.parquet.ParquetFile(path).read()
-    except (OSError, pyarrow.ArrowException) as error:
+        table.validate(full=True)
+        empty = not table.column_names or table.num_rows == 0
+    except (OSError, UnicodeDecodeError, pyarrow.ArrowException) as error:
         raise DataError(f"{path}: cannot be read as Parquet: {str(error).strip().rstrip('.')}.") from error
-    if table.num_rows == 0:
+    if empty:
         raise DataError(f"{path}: holds no rows.")
     return table
 

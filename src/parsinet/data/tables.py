@@ -102,11 +102,11 @@ def encode(labels: Array, where: str, trained: int | None = None) -> tuple[Tenso
 
 def _read_arrays(path: Path) -> dict[str, Array]:
     if not zipfile.is_zipfile(path):
-        raise DataError(f"{path}: damaged, or not an .npz file; save it with numpy.savez(path, x=…, y=…).")
+        raise DataError(f"{path}: damaged, unreadable or not an .npz file; save it with numpy.savez(path, x=…, y=…).")
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, RuntimeError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         reason = "it holds Python objects, which are never unpickled" if "Object arrays" in str(error) else f"damaged ({error})"
         raise DataError(f"{path}: cannot be read: {reason}.") from error
 

@@ -87,7 +87,7 @@ def generator(seed: int) -> torch.Generator:
 def decayed_groups(model: nn.Module) -> list[dict[str, Any]]:
     """Two parameter groups: matrices and kernels with the optimizer's weight decay; biases, norms and other vectors without."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [parameter for parameter in parameters if parameter.dim() > 1]},
         {"params": [parameter for parameter in parameters if parameter.dim() <= 1], "weight_decay": 0.0},
     ]

@@ -31,7 +31,7 @@ class Gates:
     (default a tenth of the run, 1000 if its length is unknown). warmup: share of the run before the first removal. interval: steps between
     removals (default a two-hundredth of the run, at least 10; 100 if unknown). threshold: a unit at or below it may leave.
     clamp: bound of a step's force in units of the price, None for none. estimator: "curvature" or "straight-through".
-    groups: names of the groups to gate (default all removable ones whose readers can be gated and whose removal is exact). seed: of the draws.
+    groups: names of the groups to gate (default all whose removal is exact and whose readers can be gated). seed: of the draws.
 
     Raises UsageError for values out of range. Source: V. F. I. Guenter and A. Sideris, Robust Learning of Parsimonious Deep Neural
     Networks, arXiv 2205.04650; the equations are derived in docs/gates.md.
@@ -120,9 +120,7 @@ class Gates:
 
     def scores(self) -> Mapping[str, Tensor]:
         """θ, and among equal θ the usefulness."""
-        return {
-            name: group.theta + 1e-3 * torch.sigmoid(group.usefulness / self._rho()) for name, group in self._gates.items()
-        }
+        return {name: group.theta + 1e-3 * torch.sigmoid(group.usefulness / self._rho()) for name, group in self._gates.items()}
 
     def removed(self, structure: Structure, alive: Alive) -> None:
         """Cut θ and its averages; gates move to the new indices."""
@@ -152,8 +150,12 @@ class Gates:
             self._handle = None
 
     def describe(self) -> dict[str, Any]:
-        """Per group: θ of every present unit, its sum, the share that is neither open nor closed, and the mean usefulness over the price."""
-        return {"price": self._rho(), "settled": self.settled, "groups": {} if self.settled else {n: self._told(g) for n, g in self._gates.items()}}
+        """Per group: θ of every unit, its sum, the share neither open nor closed, and the mean usefulness over the price."""
+        return {
+            "price": self._rho(),
+            "settled": self.settled,
+            "groups": {} if self.settled else {n: self._told(g) for n, g in self._gates.items()},
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """θ, averages, the draws' generator and the position in the schedule."""

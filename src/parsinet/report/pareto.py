@@ -54,7 +54,7 @@ def _frame(panel: Axes, x: Floats, y: Floats, *, first: bool) -> None:
     else:
         room = ROOM * float(np.ptp(x)) or 0.1 * (float(x.max()) or 1.0)
         panel.set_xlim(max(x.min() - room, 0.0), x.max() + room)
-        panel.xaxis.set_major_locator(MaxNLocator(6))
+        panel.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     room = 0.15 * float(np.ptp(y)) or 0.1 * (float(y.max()) or 0.01)
     panel.set_ylim(max(y.min() - room, 0.0), y.max() + room)

@@ -30,9 +30,9 @@ def thetas(run: Run) -> Figure | None:
     page = style.figure(0.75 + across * wide, 1.15 + down * (tall + 0.5) + 0.4)
     height = page.get_size_inches()[1]
     style.write(page, 0.3, height - 0.33, style.shortened(run.name, 70), size=style.TITLE, weight="bold")
-    style.write(
-        page, 0.3, height - 0.6, "Gate probability θ of the units still there, over epochs; at the side: the last epoch's histogram"
-    )
+    settled = " (grey: decided, no θ any more)" if any(np.isnan(table).any() for table in counts.values()) else ""
+    words = f"Gate probability θ of the units still there, over epochs{settled}; at the side: the histogram last known"
+    style.write(page, 0.3, height - 0.6, words)
     norm = LogNorm(1, max(2.0, *(float(np.nanmax(table)) for table in counts.values())))
     for place, name in enumerate(names):
         row, column = divmod(place, across)
@@ -82,7 +82,7 @@ def _cell(
     if edge[1]:
         style.x_title(main, "epoch")
         style.x_title(side, "units")
-    left_units = _histogram(side, table)
+    left_units = run.epochs[-1].widths.get(name, _histogram(side, table))
     gone = f"{run.groups[name]:,} → {left_units:,} units" if name in run.groups else f"{left_units:,} units"
     style.note(main, 0, 1 + 0.06 / height, f"{style.shortened(name, 24)}   {gone}", va="bottom")
 

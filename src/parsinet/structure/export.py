@@ -36,7 +36,7 @@ def as_call(example_inputs: ExampleInputs) -> tuple[tuple[Any, ...], dict[str, A
     if isinstance(example_inputs, (tuple, list)):
         return tuple(example_inputs), {}
     raise ArgumentTypeError(
-        f"example_inputs must be a Tensor, a tuple of positional arguments or a dict of keyword arguments, got {type(example_inputs).__name__}."
+        f"example_inputs must be a Tensor, a tuple of positional or a dict of keyword arguments, got {type(example_inputs).__name__}."
     )
 
 
@@ -62,7 +62,9 @@ def export(model: nn.Module, example_inputs: ExampleInputs) -> Exported:
             warnings.simplefilter("ignore")
             program = torch.export.export(model, args, kwargs, strict=False)
     except Exception as error:
-        raise StructureError(f"torch.export cannot capture {type(model).__name__}: {_first_line(error)}. Check that model(example_inputs) runs.") from error
+        raise StructureError(
+            f"torch.export cannot capture {type(model).__name__}: {_first_line(error)}. Check that model(example_inputs) runs."
+        ) from error
     signature = program.graph_signature
     tensors = {**signature.inputs_to_parameters, **signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants}
     return Exported(program.graph_module.graph, tensors)

@@ -83,7 +83,14 @@ class _Class:
     places: set[tuple[str, int]]
     order: int
     name: str
-    role: str
+    roles: set[str]
+
+    @property
+    def role(self) -> str:
+        """What the units are within their module: '' for its plain outputs."""
+        if {"qk_dim", "v_dim"} <= self.roles:
+            return "head_dim"
+        return min(self.roles, default="")
 
 
 def build_layout(tracing: Tracing, axes: dict[str, tuple[Axis, ...]]) -> Layout:
@@ -100,7 +107,7 @@ def build_layout(tracing: Tracing, axes: dict[str, tuple[Axis, ...]]) -> Layout:
     groups = {}
     for group, roots in units.items():
         frozen = next((reason for reason in (tracing.labels.reason(root) for root in roots) if reason), "")
-        single = "" if frozen or len(roots) > 1 else "its units can only leave together, and the layer would be empty"
+        single = "" if frozen or len(roots) > 1 else "it is a single unit, and a group keeps at least one"
         exact = not inexact & set(roots)
         parameters = tuple(dict.fromkeys(name for (name, _), found in tensors.items() if group in found.owners))
         reason = frozen or single or ("" if exact else why[roots[0]])
@@ -150,7 +157,7 @@ def _classes(tracing: Tracing, axes: dict[str, tuple[Axis, ...]], resolved: dict
     for place, rows in resolved.items():
         for row in rows:
             for root in np.unique(row[row != NONE]):
-                entry = classes.setdefault(int(root), _Class(set(), len(classes), "", ""))
+                entry = classes.setdefault(int(root), _Class(set(), len(classes), "", set()))
                 entry.places.add(place)
     produced = tracing.labels.resolve(Axis(len(producers), np.array([[raw for raw, _ in producers]])))
     for row in produced:
@@ -159,7 +166,7 @@ def _classes(tracing: Tracing, axes: dict[str, tuple[Axis, ...]], resolved: dict
                 classes[root].name = name
     for axis, role in tracing.roles:
         for root in _roots(tracing, [axis]) & classes.keys():
-            classes[root].role = classes[root].role or role
+            classes[root].roles.add(role)
     return classes
 
 
@@ -205,8 +212,10 @@ def _name(entry: _Class) -> str:
     return entry.name
 
 
-def _read_dims(tracing: Tracing, axes: dict[str, tuple[Axis, ...]], tensors: dict[tuple[str, int], Slot]) -> frozenset[tuple[str, int, str]]:
-    found = set()
+def _read_dims(
+    tracing: Tracing, axes: dict[str, tuple[Axis, ...]], tensors: dict[tuple[str, int], Slot]
+) -> frozenset[tuple[str, int, str]]:
+    found: set[tuple[str, int, str]] = set()
     for (name, d), slot in tensors.items():
         raw = axes[name][d].rows.reshape(-1)
         if any(int(label) in tracing.read for label in raw):

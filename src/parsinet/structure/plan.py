@@ -115,9 +115,7 @@ class Structure:
         """The structure of the network once `plan` has been carried out; nothing is traced again."""
         masks = {name: np.array(mask) for name, mask in plan.alive.items()}
         layout = self.layout
-        groups = {
-            name: replace(group, size=int(masks[name].sum())) if name in masks else group for name, group in layout.groups.items()
-        }
+        groups = {name: replace(group, size=int(masks[name].sum())) if name in masks else group for name, group in layout.groups.items()}
         return Structure(
             replace(
                 layout,

@@ -15,15 +15,15 @@ from torch.utils._pytree import tree_leaves, tree_map
 from parsinet.structure.export import ExampleInputs, as_call
 from parsinet.structure.groups import UnitGroup
 from parsinet.structure.plan import Structure
-from parsinet.structure.shrink import shrink
-from parsinet.structure.silence import silence
+from parsinet.structure.removal import shrink
+from parsinet.structure.silencing import silence
 
 TOLERANCE = 1e-9
 """Largest difference, relative to the outputs' size: float64 rounding of a deep network stays orders below."""
 
 
 def prove(model: nn.Module, structure: Structure, example_inputs: ExampleInputs) -> Structure:
-    """Try every removable group on a float64 copy of `model`; groups whose removal fails are frozen, those that run but differ become inexact.
+    """Try every removable group on a float64 copy of `model`: what fails is frozen, what runs but differs becomes inexact.
 
     All groups are tried at once; only if that fails are they tried in halves, down to the culprits.
     """

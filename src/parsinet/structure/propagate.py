@@ -56,13 +56,18 @@ def outputs(exported: Exported, values: dict[str, Any]) -> list[Value]:
     """The values the model returns."""
     node = next(iter(reversed(exported.graph.nodes)))
     found: list[Value] = []
-    map_aggregate(node.args, lambda arg: found.append(values[arg.name]) if isinstance(arg, Node) and isinstance(values.get(arg.name), Value) else None)
+    map_aggregate(
+        node.args, lambda arg: found.append(values[arg.name]) if isinstance(arg, Node) and isinstance(values.get(arg.name), Value) else None
+    )
     return found
 
 
 def _apply(tracing: Tracing, node: Node, values: dict[str, Any]) -> Any:
-    resolve = lambda arg: values.get(arg.name) if isinstance(arg, Node) else arg  # noqa: E731
-    args, kwargs = map_aggregate(node.args, resolve), map_aggregate(node.kwargs, resolve)
+    def resolve(arg: Any) -> Any:
+        return values.get(arg.name) if isinstance(arg, Node) else arg
+
+    args: Any = map_aggregate(node.args, resolve)
+    kwargs: Any = map_aggregate(node.kwargs, resolve)
     if node.target is operator.getitem:
         return args[0][args[1]] if isinstance(args[0], list | tuple) else None
     rule = _rule(node.target)

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-import torch
 from torch import nn
 
 from parsinet.errors import StructureError
 from parsinet.structure.attributes import Attributes, assign
+from parsinet.structure.cutting import cut, resize_
 from parsinet.structure.plan import Plan
 
 FORMAT = 1
@@ -63,7 +63,9 @@ class StructureRecord:
     def from_json(content: dict[str, Any]) -> StructureRecord:
         """The inverse of `to_json`; StructureError for content of another format."""
         if content.get("format") != FORMAT:
-            raise StructureError(f"The structure record has format {content.get('format')!r}; this version of parsinet reads format {FORMAT}.")
+            raise StructureError(
+                f"The structure record has format {content.get('format')!r}; this version of parsinet reads format {FORMAT}."
+            )
         try:
             return StructureRecord(
                 tensors={name: {int(dim): from_ranges(text) for dim, text in dims.items()} for name, dims in content["tensors"].items()},
@@ -106,7 +108,7 @@ def replay(model: nn.Module, record: StructureRecord) -> None:
                 )
     for name, kept_dims in record.tensors.items():
         for dim, kept in kept_dims.items():
-            tensors[name].data = tensors[name].data.index_select(dim, torch.tensor(kept, device=tensors[name].device)).contiguous()
+            resize_(tensors[name], cut(tensors[name].data, {dim: tuple(kept)}))
     assign(model, record.attributes)
     model.__dict__[_ATTRIBUTE] = record
 

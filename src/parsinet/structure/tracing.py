@@ -143,5 +143,3 @@ class Tracing:
 
     def unknown(self, shape: tuple[int, ...], constant: bool = False) -> Value:
         return Value(tuple(fixed(size) for size in shape), constant)
-
-

@@ -1,6 +1,7 @@
 """From a recipe to everything a training needs: data, model, method, optimizer, pruner."""
 
 from dataclasses import dataclass, replace
+from inspect import signature
 from typing import Any
 
 import torch
@@ -67,8 +68,15 @@ def assemble(recipe: Recipe, device: torch.device) -> Assembly:
 
 
 def build_method(recipe: Recipe) -> Method:
-    """The method with its options."""
-    return methods.build(recipe.method.name, **recipe.method.options)
+    """The method with its options; one that draws random numbers gets the recipe's seed unless it is given one of its own."""
+    options = recipe.method.options
+    kind = methods.METHODS.get(recipe.method.name)
+    if kind is not None and "seed" in signature(kind).parameters:
+        options = {"seed": recipe.seed, **options}
+    try:
+        return methods.build(recipe.method.name, **options)
+    except TypeError as error:
+        raise UsageError(f"Method {recipe.method.name!r}: an option has the wrong type ({error}).") from error
 
 
 def build_model(recipe: Recipe, dataset: Dataset, device: torch.device) -> nn.Module:

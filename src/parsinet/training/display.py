@@ -81,7 +81,7 @@ class Display(Callback):
         self._size(event)
         self._print(epoch_line(event))
         if self._removed:
-            self._print(f"  {changes(self._removed.items())}")
+            self._print(f"  {changes((name, self._removed[name]) for name in event['widths'] if name in self._removed)}")
             self._removed = {}
 
     def _size(self, event: Mapping[str, Any]) -> None:

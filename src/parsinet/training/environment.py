@@ -37,6 +37,9 @@ def usable_device(name: str) -> torch.device:
     """The device of that name. Errors: UsageError if torch does not know it or it is not there."""
     try:
         device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"Unknown device {name!r}. Use cpu, cuda, or one of several as cuda:1.") from None
+    try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UsageError(f"Device {name!r} cannot be used: {str(error).splitlines()[0].rstrip('.')}. Use cpu.") from None

@@ -54,14 +54,15 @@ class RunFolder:
             raise UsageError(
                 f"{self.path} already holds a run. Continue it with --resume, replace it with --overwrite, or choose another folder."
             )
-        files.make_folder(self.path)
-        with files.storage_errors(self.path), tempfile.TemporaryFile(dir=self.path) as probe:
+        ground = next((place for place in (self.path, *self.path.absolute().parents) if place.is_dir()), self.path)
+        with files.storage_errors(self.path), tempfile.TemporaryFile(dir=ground) as probe:
             probe.write(b"parsinet")
             probe.flush()
             os.fsync(probe.fileno())
 
     def begin(self, recipe: Recipe) -> None:
-        """Delete the run that is there, and nothing else in the folder; store the new recipe."""
+        """Make the folder; delete the run that is there, and nothing else in it; store the new recipe."""
+        files.make_folder(self.path)
         with files.storage_errors(self.path):
             for place in self._contents:
                 if place.is_dir():

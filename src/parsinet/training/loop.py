@@ -52,6 +52,7 @@ def fit(
     if epochs < 1 or check_every < 1:
         raise UsageError(f"fit: epochs and check_every must be ≥ 1, got {epochs} and {check_every}.")
     state = state or LoopState(model, optimizer, batches, epochs, pruner)
+    state.settled = state.settled or (pruner is not None and pruner.settled)
     step = _Step(state, objective, _Rates(optimizer, learning_rate), gradient_clip, tuple(callbacks), check_every)
     for callback in callbacks:
         callback.on_start(state)

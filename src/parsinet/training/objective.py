@@ -1,6 +1,5 @@
 """What is minimised and what is counted as an error, for classes and for characters."""
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -12,7 +11,6 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return functional.cross_entropy(logits, targets)
 
 
-@torch.no_grad()
 def mistakes(logits: Tensor, targets: Tensor) -> Tensor:
     """How many targets are not the class with the largest logit; a tensor without dimensions, so nothing waits for it."""
     return (logits.argmax(-1) != targets).sum()

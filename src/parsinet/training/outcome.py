@@ -16,7 +16,10 @@ BATCHES = (1, 64)
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a finished run is worth. latency: batch → the start network's and the result's, timed in turns."""
+    """What a finished run is worth. latency: batch → the start network's and the result's, timed in turns.
+
+    closing: units before and after, of the groups about which the method decided only at the end.
+    """
 
     model: nn.Module
     test: Evaluation
@@ -25,6 +28,7 @@ class Outcome:
     after: Profile
     latency: dict[int, tuple[Latency, Latency]]
     widths: dict[str, int]
+    closing: dict[str, tuple[int, int]]
 
     def event(self) -> dict[str, Any]:
         """The result as the record's last event tells it."""
@@ -43,8 +47,9 @@ class Outcome:
 
 def conclude(parts: Assembly, folder: Path) -> Outcome:
     """Turn the trained model into plain modules, save it in `folder`, test and measure it."""
-    widths = parts.pruner.widths()
+    open_widths = parts.pruner.widths()
     lean = parts.pruner.finish()
+    widths = parts.pruner.widths()
     structure.save(lean, folder)
     dataset = parts.dataset
     validation = None if dataset.validation is None else evaluate(lean, dataset.validation, device=parts.device)
@@ -56,6 +61,7 @@ def conclude(parts: Assembly, folder: Path) -> Outcome:
         after=measure.profile(lean, parts.example_inputs, latency=False),
         latency=_latencies(parts, lean),
         widths=widths,
+        closing={name: (units, widths[name]) for name, units in open_widths.items() if units != widths[name]},
     )
 
 

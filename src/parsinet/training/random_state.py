@@ -10,7 +10,7 @@ import torch
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
-    """States of the global generators of Python, NumPy and torch, and of the CUDA devices if `device` is one, as plain values and tensors."""
+    """States of the global generators of Python, NumPy, torch and, if `device` is one, CUDA, as plain values and tensors."""
     numpy_state = np.random.get_state(legacy=True)
     name, keys, *rest = numpy_state
     return {

@@ -86,6 +86,9 @@ class Session:
     def conclude(self) -> Outcome:
         """Finish, measure, save the model and write the last event."""
         outcome = conclude(self.assembly, self.folder.model)
+        if outcome.closing:
+            size = {"parameters": outcome.after.parameters, "macs": outcome.after.macs}
+            self.monitor.emit("removal", step=self.state.step, epoch=self.state.epochs, groups=outcome.closing, **size)
         watch = self.monitor.watch
         self.monitor.emit(
             "end",
@@ -107,23 +110,23 @@ class Session:
         except KeyboardInterrupt:
             if self.monitor.saved is None:
                 raise
-            self.monitor.emit("interrupted", step=self.monitor.saved[0], epoch=self.state.epoch)
+            self.monitor.emit("interrupted", step=self.monitor.saved[0], epoch=min(self.state.epoch, self.state.epochs))
             raise RunInterrupted(self.folder.path) from None
         except NotFiniteError as error:
-            self._failed(error, error.step)
+            self._failed(error, error.step, error.epoch)
             where = f" The last good state is {self.monitor.saved[1]}." if self.monitor.saved else ""
             raise RunError(f"{error}{where}") from error
         except Exception as error:
-            self._failed(error, self.state.step)
+            self._failed(error, self.state.step, min(self.state.epoch, self.state.epochs))
             raise
 
-    def _failed(self, error: Exception, step: int) -> None:
+    def _failed(self, error: Exception, step: int, epoch: int) -> None:
         """A record that cannot be written must not hide the reason of the failure."""
         good = self.monitor.saved[0] if self.monitor.saved else None
         reason = str(error) if isinstance(error, ParsinetError) else f"{type(error).__name__}: {error}"
         with contextlib.suppress(ParsinetError):
             if self.folder.record.exists():
-                self.monitor.emit("failed", reason=reason, step=step, epoch=self.state.epoch, last_good_step=good)
+                self.monitor.emit("failed", reason=reason, step=step, epoch=epoch, last_good_step=good)
 
     def _validate(self) -> Evaluation | None:
         split = self.assembly.dataset.validation

@@ -22,7 +22,7 @@ class EpochBatches(Protocol):
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One epoch (1-based) on the batches as they were seen: mean loss per target without the method's penalty, fraction of targets missed."""
+    """One epoch (1-based) on the batches as they were seen: mean loss per target without the penalty, fraction of targets missed."""
 
     epoch: int
     loss: float

@@ -134,7 +134,7 @@ def attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Value:
-    """softmax(q kᵀ · scale) v over [..., heads, positions, dimension]; grouped-query attention shares a key head among several query heads."""
+    """softmax(q kᵀ · scale) v over [..., heads, positions, dimension]; with `enable_gqa` query heads share a key head."""
     ctx.contract(query, len(query.axes) - 1, key, len(key.axes) - 1)
     ctx.roles.append((query.axes[-1], "qk_dim"))
     ctx.roles.append((value.axes[-1], "v_dim"))
@@ -161,7 +161,6 @@ def embedding(ctx: Tracing, weight: Value, indices: Value, *_: Any, **__: Any) -
     ctx.labels.freeze(weight.axes[0], "rows of an embedding are chosen by the input")
     _produce(ctx, weight.axes[1])
     return Value((*indices.axes, weight.axes[1]))
-
 
 
 def _batch(value: Value) -> tuple[int, ...]:

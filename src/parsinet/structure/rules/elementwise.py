@@ -14,6 +14,16 @@ def pointwise(ctx: Tracing, *args: Any, **kwargs: Any) -> Value:
     return ctx.unify_shapes(values, ctx.shape())
 
 
+def prelu(ctx: Tracing, x: Value, weight: Value) -> Value:
+    """A slope per channel, or one for all."""
+    channel = 1 if len(x.axes) > 1 else 0
+    if weight.axes[0].size > 1:
+        ctx.labels.unify(x.axes[channel], weight.axes[0], ctx.where)
+    else:
+        ctx.labels.freeze(weight.axes[0], "one slope for all channels")
+    return x
+
+
 def same(ctx: Tracing, x: Value, *_: Any, **__: Any) -> Value:
     """Operators that keep every index in its place: copies, casts, dropout."""
     return x

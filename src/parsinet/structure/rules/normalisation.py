@@ -15,7 +15,9 @@ def batch_norm(ctx: Tracing, x: Value, weight: Value | None, bias: Value | None,
     return _per_channel(ctx, x, [weight, bias, mean, var])
 
 
-def instance_norm(ctx: Tracing, x: Value, weight: Value | None, bias: Value | None, mean: Value | None, var: Value | None, *_: Any) -> Value:
+def instance_norm(
+    ctx: Tracing, x: Value, weight: Value | None, bias: Value | None, mean: Value | None, var: Value | None, *_: Any
+) -> Value:
     """Statistics over the positions of one channel; every channel for itself."""
     return _per_channel(ctx, x, [weight, bias, mean, var])
 
@@ -88,5 +90,3 @@ def weight_norm(ctx: Tracing, v: Value, g: Value, dim: int = 0) -> Value:
         else:
             ctx.labels.freeze(axis, "weight norm runs over it")
     return Value(v.axes, v.constant and g.constant)
-
-

@@ -104,7 +104,8 @@ def _layers(
             out = result if out is None else ctx.labels.unify(out, result, f"`hidden_size` of {ctx.module}")
             emitted.append(result)
         reading = Value((*x.axes[:-1], concatenate(emitted)))
-    assert hidden is not None and out is not None
+    assert hidden is not None
+    assert out is not None
     return hidden, out
 
 

@@ -45,7 +45,9 @@ def _segments(old: tuple[int, ...], new: tuple[int, ...]) -> list[tuple[list[int
             elif j < len(new):
                 q, j = q * new[j], j + 1
                 right.append(j - 1)
-            if p == q and ((left and right) or (i >= len(old) and j >= len(new)) or (not left and i >= len(old)) or (not right and j >= len(new))):
+            if p == q and (
+                (left and right) or (i >= len(old) and j >= len(new)) or (not left and i >= len(old)) or (not right and j >= len(new))
+            ):
                 break
         segments.append((left, right))
     return segments

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from parsinet.errors import StructureError
 from parsinet.structure.attributes import refresh
+from parsinet.structure.cutting import cut, resize_
 from parsinet.structure.plan import Plan
 from parsinet.structure.record import extend_record
 
@@ -33,25 +34,9 @@ def shrink(model: nn.Module, plan: Plan, *, optimizers: Iterable[torch.optim.Opt
             for key, value in state.items():
                 if isinstance(value, Tensor) and value.shape == tensor.shape and value.dim() > 0:
                     state[key] = cut(value, by_dim)
-        gradient = tensor.grad
-        tensor.grad = None
-        tensor.data = cut(tensor.data, by_dim)
-        if gradient is not None:
-            tensor.grad = cut(gradient, by_dim)
+        resize_(tensor, cut(tensor.data, by_dim), None if tensor.grad is None else cut(tensor.grad, by_dim))
     changed = refresh(model, plan.counts)
     extend_record(model, plan, changed)
-
-
-def cut(tensor: Tensor, by_dim: Mapping[int, tuple[int, ...]]) -> Tensor:
-    """The tensor with only the kept indices of the given dimensions, contiguous, on its device and in its memory format."""
-    layout = torch.channels_last if _channels_last(tensor) else torch.contiguous_format
-    for dim, kept in by_dim.items():
-        tensor = tensor.index_select(dim, torch.tensor(kept, device=tensor.device))
-    return tensor.contiguous(memory_format=layout)
-
-
-def _channels_last(tensor: Tensor) -> bool:
-    return tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:

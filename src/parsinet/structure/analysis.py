@@ -10,8 +10,8 @@ from parsinet.errors import StructureError, suggest
 from parsinet.structure.export import ExampleInputs, copy_for_tracing, export
 from parsinet.structure.groups import build_layout
 from parsinet.structure.plan import Structure
-from parsinet.structure.propagate import ignore, outputs, propagate, seed
 from parsinet.structure.proof import prove
+from parsinet.structure.propagate import ignore, outputs, propagate, seed
 from parsinet.structure.tracing import Tracing
 
 

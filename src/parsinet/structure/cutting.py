@@ -1,0 +1,33 @@
+"""Cutting tensors: keep chosen indices of some dimensions, in place of the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+def resize_(tensor: Tensor, data: Tensor, gradient: Tensor | None = None) -> None:
+    """Give a parameter or buffer new data of another shape; the object stays the same.
+
+    While a graph of an earlier pass is alive (the caller's `loss` variable), autograd keeps the parameter's gradient accumulator
+    with the old shape and the next backward pass would fail. Only a change of dtype resets it, hence the detour.
+    """
+    tensor.grad = None
+    if tensor.requires_grad:
+        tensor.data = torch.empty(0, dtype=torch.float64 if tensor.dtype != torch.float64 else torch.float32, device=tensor.device)
+    tensor.data = data
+    tensor.grad = gradient
+
+
+def cut(tensor: Tensor, by_dim: Mapping[int, tuple[int, ...]]) -> Tensor:
+    """The tensor with only the kept indices of the given dimensions, contiguous, on its device and in its memory format."""
+    layout = torch.channels_last if _channels_last(tensor) else torch.contiguous_format
+    for dim, kept in by_dim.items():
+        tensor = tensor.index_select(dim, torch.tensor(kept, device=tensor.device))
+    return tensor.contiguous(memory_format=layout)
+
+
+def _channels_last(tensor: Tensor) -> bool:
+    return tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()

@@ -1,0 +1,151 @@
+"""The table of networks every law of the engine is tested on: name → (model, example inputs)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from parsinet import models
+
+
+class Branches(nn.Module):
+    """Two branches concatenated (inception), a residual, a grouped and a depthwise convolution, H ≠ W ≠ C."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = nn.Conv2d(3, 6, 3, padding=1)
+        self.right = nn.Conv2d(3, 10, 1)
+        self.norm = nn.BatchNorm2d(16)
+        self.grouped = nn.Conv2d(16, 24, 3, groups=4, stride=2)
+        self.depthwise = nn.Conv2d(24, 24, 3, groups=24, padding=1)
+        self.fc = nn.Linear(24, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.norm(torch.cat([self.left(x), self.right(x)], 1)))
+        x = F.silu(self.grouped(x))
+        return self.fc(F.adaptive_avg_pool2d(x + self.depthwise(x), 1).flatten(1))
+
+
+class Dense121Block(nn.Module):
+    """DenseNet's pattern: every layer reads the concatenation of all before it, batch norm first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv1d(2, 6, 3, padding=1)
+        self.norms = nn.ModuleList(nn.BatchNorm1d(6 + 4 * k) for k in range(3))
+        self.convs = nn.ModuleList(nn.Conv1d(6 + 4 * k, 4, 3, padding=1) for k in range(3))
+        self.head = nn.Linear(18 * 7, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = [self.stem(x)]
+        for norm, conv in zip(self.norms, self.convs, strict=True):
+            features.append(conv(F.relu(norm(torch.cat(features, 1)))))
+        return self.head(torch.cat(features, 1).flatten(1))
+
+
+class Gated(nn.Module):
+    """A gated linear unit cut with chunk, squeeze-and-excite, group norm, PReLU, a raw parameter, transposed convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(2, 8, 2, stride=2)
+        self.norm = nn.GroupNorm(4, 8)
+        self.act = nn.PReLU(8)
+        self.squeeze, self.excite = nn.Linear(8, 4), nn.Linear(4, 8)
+        self.scale = nn.Parameter(torch.rand(8, 1, 1))
+        self.glu = nn.Linear(8, 12)
+        self.mix = nn.Parameter(torch.randn(6, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act(self.norm(self.up(x))) * self.scale
+        x = x * torch.sigmoid(self.excite(F.relu(self.squeeze(x.mean((2, 3))))))[:, :, None, None]
+        value, gate = self.glu(x.mean((2, 3))).chunk(2, dim=-1)
+        return (value * F.gelu(gate)) @ self.mix
+
+
+class Twice(nn.Module):
+    """One module called twice, tied weights, a residual onto the raw input, a frozen layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lift = nn.Linear(7, 9)
+        self.shared = nn.Linear(9, 9)
+        self.back = nn.Linear(9, 7)
+        self.tied = nn.Linear(7, 9)
+        self.tied.weight = self.lift.weight
+        self.out = nn.Linear(9, 2)
+        self.lift.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.lift(x))
+        h = torch.tanh(self.shared(torch.tanh(self.shared(h))))
+        return self.out(torch.relu(self.tied(x + self.back(h))))
+
+
+class Cells(nn.Module):
+    """Recurrent cells stepped by hand, and a bidirectional two-layer GRU with what it emits and its last state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.LSTMCell(3, 5)
+        self.gru = nn.GRU(5, 6, 2, batch_first=True, bidirectional=True)
+        self.fc = nn.Linear(12, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = c = x.new_zeros(len(x), self.cell.hidden_size)
+        steps = []
+        for t in range(x.shape[1]):
+            h, c = self.cell(x[:, t], (h, c))
+            steps.append(h)
+        return self.fc(self.gru(torch.stack(steps, 1))[0][:, -1])
+
+
+def _zoo(name: str, shape: tuple[int, ...], **options: object) -> Callable[[], tuple[nn.Module, Tensor]]:
+    def make() -> tuple[nn.Module, Tensor]:
+        return models.build(name, shape, 10, **options), torch.randn(2, *shape)
+
+    return make
+
+
+def _own(kind: type[nn.Module], *shape: int) -> Callable[[], tuple[nn.Module, Tensor]]:
+    return lambda: (kind(), torch.randn(2, *shape))
+
+
+def _tokens() -> tuple[nn.Module, Tensor]:
+    return models.build("char-gpt", (16,), 11, width=24, heads=3), torch.randint(11, (2, 16))
+
+
+NETWORKS: dict[str, Callable[[], tuple[nn.Module, Tensor]]] = {
+    "mlp": _zoo("mlp", (1, 5, 4), widths=(12, 9, 7), activation="tanh"),
+    "mlp-batch-norm": _zoo("mlp", (20,), widths=(12, 9), batch_norm=True),
+    "lenet-300-100": _zoo("lenet-300-100", (1, 8, 8)),
+    "lenet-5-caffe": _zoo("lenet-5-caffe", (1, 28, 28)),
+    "vgg-small": _zoo("vgg-small", (3, 32, 32), width=8),
+    "resnet-20": _zoo("resnet-20", (3, 16, 16)),
+    "resnet-56": _zoo("resnet-56", (3, 8, 8)),
+    "wrn-12": _zoo("wrn-12", (1, 28, 28)),
+    "wrn-18": _zoo("wrn-18", (1, 12, 12)),
+    "wrn-22": _zoo("wrn-22", (3, 8, 8)),
+    "tiny-vit": _zoo("tiny-vit", (1, 12, 8), width=24, heads=3, depth=2),
+    "char-gpt": _tokens,
+    "lstm": _zoo("lstm", (1, 6, 5), hidden=12, layers=2),
+    "branches": _own(Branches, 3, 9, 11),
+    "densenet": _own(Dense121Block, 2, 7),
+    "gated": _own(Gated, 2, 3, 4),
+    "twice": _own(Twice, 7),
+    "cells": _own(Cells, 4, 3),
+}
+
+
+def make(name: str, seed: int = 0) -> tuple[nn.Module, Tensor]:
+    """The network with weights and inputs drawn by `seed`, norms with statistics of their own."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model, x = NETWORKS[name]()
+        for tensor in [*model.parameters(), *model.buffers()]:
+            if tensor.is_floating_point() and tensor.dim() == 1:
+                tensor.data = torch.rand_like(tensor) + 0.5
+    return model, x

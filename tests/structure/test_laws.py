@@ -1,0 +1,223 @@
+"""The laws of the engine, each on every network of the table, in float64; and each law seen to fail on a planted fault."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import parsinet as pn
+from networks import NETWORKS, make
+from parsinet.structure.cutting import cut
+from parsinet.structure.plan import Plan, Structure
+
+EXACT = 1e-10
+"""float64: sums over fewer terms differ in the last digits only."""
+
+CASES = pytest.mark.parametrize("name", NETWORKS)
+
+
+@pytest.fixture(scope="module")
+def traced() -> dict[str, tuple[nn.Module, Tensor, Structure]]:
+    return {}
+
+
+def get(traced: dict[str, tuple[nn.Module, Tensor, Structure]], name: str) -> tuple[nn.Module, Tensor, Structure]:
+    """A fresh float64 copy of the network, its inputs and its structure (traced once per module)."""
+    if name not in traced:
+        model, x = make(name)
+        model, x = model.double().eval(), x.double() if x.is_floating_point() else x
+        traced[name] = (model, x, pn.trace(model, x))
+    model, x, structure = traced[name]
+    return copy.deepcopy(model), x, structure
+
+
+def random_plan(structure: Structure, seed: int, *, exact_only: bool = True) -> Plan:
+    generator = torch.Generator().manual_seed(seed)
+    alive = {}
+    for group in structure.removable():
+        if group.exact or not exact_only:
+            mask = torch.rand(group.size, generator=generator) < 0.6
+            mask[torch.randint(group.size, (1,), generator=generator)] = True
+            alive[group.name] = mask
+    return structure.plan(alive)
+
+
+def silence_gap(model: nn.Module, x: Tensor, plan: Plan) -> float:
+    """Largest difference between the shrunk and the silenced network, relative to the output."""
+    with pn.silence(model, plan), torch.no_grad():
+        silenced = model(x)
+    pn.shrink(model, plan)
+    with torch.no_grad():
+        return float((model(x) - silenced).abs().max() / silenced.abs().max().clamp(min=1.0))
+
+
+@CASES
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_shrunk_equals_silenced(traced: dict, name: str, seed: int) -> None:
+    model, x, structure = get(traced, name)
+    plan = random_plan(structure, seed)
+    assert not plan.empty
+    assert silence_gap(model, x, plan) < EXACT
+
+
+@CASES
+def test_silence_changes_the_output_and_leaves_no_trace(traced: dict, name: str) -> None:
+    model, x, structure = get(traced, name)
+    before, state = model(x), copy.deepcopy(model.state_dict())
+    with pn.silence(model, random_plan(structure, 0)):
+        assert not torch.allclose(model(x), before)
+    assert all(torch.equal(state[key], value) for key, value in model.state_dict().items())
+
+
+@CASES
+def test_two_removals_equal_one(traced: dict, name: str) -> None:
+    """Removing twice, the second time by the structure derived without tracing, is removing once; a fresh trace agrees."""
+    model, x, structure = get(traced, name)
+    first = random_plan(structure, 3)
+    pn.shrink(model, first)
+    derived = structure.after(first)
+    second = random_plan(derived, 4)
+    retraced = pn.trace(model, x)
+    assert {group.name: group.size for group in derived.groups} == {group.name: group.size for group in retraced.groups}
+    if not second.empty:
+        assert silence_gap(model, x, second) < EXACT
+
+
+@CASES
+def test_inexact_groups_still_run(traced: dict, name: str) -> None:
+    model, x, structure = get(traced, name)
+    shape = model(x).shape
+    pn.shrink(model, random_plan(structure, 5, exact_only=False))
+    assert model(x).shape == shape
+
+
+@CASES
+def test_saved_and_loaded_is_bitwise_the_same(traced: dict, name: str, tmp_path: Path) -> None:
+    model, x, structure = get(traced, name)
+    plan = random_plan(structure, 6)
+    pn.shrink(model, plan)
+    pn.shrink(model, random_plan(structure.after(plan), 7))
+    pn.save(model, tmp_path)
+    loaded = pn.load(tmp_path, lambda: make(name)[0].double()).eval()
+    assert torch.equal(loaded(x), model(x))
+    assert loaded.state_dict().keys() == model.state_dict().keys()
+    assert str(loaded) == str(model)
+
+
+OPTIMIZERS = {
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, foreach=False),
+    "sgd-foreach": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=1e-2, foreach=True),
+    "adam": lambda p: torch.optim.Adam(p, lr=0.01, foreach=False),
+    "adam-foreach": lambda p: torch.optim.Adam(p, lr=0.01, amsgrad=True, foreach=True),
+    "adamw-fused": lambda p: torch.optim.AdamW(p, lr=0.01, fused=True),
+}
+
+
+def train(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, steps: int) -> None:
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(x).square().mean().backward()
+        optimizer.step()
+
+
+def by_hand(model: nn.Module, optimizer: torch.optim.Optimizer, build: object) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """The small network as if it had never been larger: new modules, new parameters, a new optimizer, state copied value by value."""
+    small = copy.deepcopy(model)
+    for module in small.modules():
+        for key, parameter in list(module._parameters.items()):
+            if parameter is not None:
+                module._parameters[key] = nn.Parameter(parameter.detach().clone(), requires_grad=parameter.requires_grad)
+    fresh = build([p for p in small.parameters() if p.requires_grad])  # type: ignore[operator]
+    fresh.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    return small, fresh
+
+
+@pytest.mark.parametrize("optimizer_name", OPTIMIZERS)
+@pytest.mark.parametrize("name", ["mlp", "branches", "gated", "lstm", "resnet-20"])
+def test_training_goes_on_as_if_the_units_had_never_been(traced: dict, name: str, optimizer_name: str) -> None:
+    """Every live parameter and optimizer state tensor continues bitwise as in the small network trained by hand from the cut state."""
+    model, x, structure = get(traced, name)
+    model.train()
+    build = OPTIMIZERS[optimizer_name]
+    optimizer = build([p for p in model.parameters() if p.requires_grad])
+    train(model, optimizer, x, 3)
+    identities = [id(p) for p in model.parameters()]
+    expected_state = [{k: v.clone() for k, v in optimizer.state[p].items()} for p in optimizer.param_groups[0]["params"]]
+    plan = random_plan(structure, 8)
+    pn.shrink(model, plan, optimizers=[optimizer])
+    assert identities == [id(p) for p in model.parameters()]
+    names = {id(p): key for key, p in model.named_parameters()}
+    for parameter, old in zip(optimizer.param_groups[0]["params"], expected_state, strict=True):
+        for key, value in optimizer.state[parameter].items():
+            want = old[key]
+            for (tensor, dim), kept in plan.tensors.items():
+                if tensor == names[id(parameter)] and want.dim():
+                    want = want.index_select(dim, torch.tensor(kept))
+            assert torch.equal(value, want)
+    small, fresh = by_hand(model, optimizer, build)
+    before = [p.clone() for p in model.parameters()]
+    train(model, optimizer, x, 3)
+    train(small, fresh, x, 3)
+    for (key, a), b, old in zip(model.named_parameters(), small.parameters(), before, strict=True):
+        assert torch.equal(a, b), key
+        if a.requires_grad:
+            assert not torch.equal(a, old), f"{key} does not move"
+
+
+def test_removal_between_backward_and_step_keeps_gradients(traced: dict) -> None:
+    """A graph of an earlier pass that is still alive must not hold on to old shapes (autograd's gradient accumulators)."""
+    model, x, structure = get(traced, "mlp")
+    loss = model(x).sum()
+    loss.backward()
+    gradient = model.fc1.weight.grad.clone()
+    plan = random_plan(structure, 9)
+    pn.shrink(model, plan)
+    kept = torch.tensor(plan.tensors["fc1.weight", 0])
+    assert torch.equal(model.fc1.weight.grad, gradient[kept])
+    again = model(x).sum()
+    again.backward()
+    assert model.fc1.weight.grad.shape == model.fc1.weight.shape
+    assert loss.requires_grad
+
+
+def keep_the_first(tensor: Tensor, by_dim: dict[int, tuple[int, ...]]) -> Tensor:
+    """The fault of a published shrinker: the first n indices, whatever was asked."""
+    for dim, kept in by_dim.items():
+        tensor = tensor.narrow(dim, 0, len(kept))
+    return tensor.contiguous()
+
+
+@pytest.mark.parametrize("name", ["mlp", "branches", "tiny-vit", "lstm"])
+def test_the_law_objects_to_keeping_the_first_units(traced: dict, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x, structure = get(traced, name)
+    monkeypatch.setattr("parsinet.structure.removal.cut", keep_the_first)
+    assert silence_gap(model, x, random_plan(structure, 0)) > 1e-6
+
+
+def test_the_law_objects_to_uncut_optimizer_state(traced: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("parsinet.structure.removal._states", lambda tensor, optimizers: [])
+    with pytest.raises((AssertionError, RuntimeError)):
+        test_training_goes_on_as_if_the_units_had_never_been(traced, "mlp", "adam")
+
+
+def test_the_law_objects_to_swapped_rows_on_disk(traced: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("parsinet.structure.storage.tensors_to_bytes", _flip_rows)
+    with pytest.raises(AssertionError):
+        test_saved_and_loaded_is_bitwise_the_same(traced, "mlp", tmp_path)
+
+
+def _flip_rows(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
+    from safetensors.torch import save
+
+    return save({key: value.flip(0).contiguous() for key, value in tensors.items()}, metadata)
+
+
+def test_cut_keeps_memory_format() -> None:
+    tensor = torch.randn(4, 6, 3, 5).to(memory_format=torch.channels_last)
+    smaller = cut(tensor, {0: (1, 3), 1: (0, 2, 5)})
+    assert smaller.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(smaller, tensor[[1, 3]][:, [0, 2, 5]])
