@@ -204,3 +204,21 @@ def test_prepared_owner_equals_its_index():
 def test_refusals_name_the_argument(call, words):
     with pytest.raises(UsageError, match=words):
         call()
+
+
+def test_a_tensor_changed_in_place_is_refused_not_misread() -> None:
+    sink, h = QSink(), draw(4, 3).requires_grad_() * 1
+    loss = gate(h, torch.ones(3, dtype=torch.float64), 1, sink).sum()
+    h.add_(1)
+    with pytest.raises(RunError, match="changed in place"):
+        loss.backward()
+
+
+def test_indices_without_a_unit_pass_and_teach_nothing() -> None:
+    """In a concatenation only some indices belong to the group."""
+    sink, h, owner = QSink(), draw(4, 5).requires_grad_(), Owner.of(torch.tensor([-1, 0, 1, -1, 1]), 2)
+    xi = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    z = gate(h, xi, 1, sink, owner)
+    assert torch.equal(z, h * torch.tensor([1.0, 0.0, 1.0, 1.0, 1.0], dtype=torch.float64))
+    z.sum().backward()
+    assert torch.allclose(sink.take(), torch.stack([h[:, 1], h[:, 2] + h[:, 4]], 1).detach())

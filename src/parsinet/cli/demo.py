@@ -7,7 +7,7 @@ from rich.console import Console
 from parsinet.report import report
 from parsinet.training import recipe_from, train
 
-SHARED = {"data": {"source": "digits", "batch_size": 32}, "model": {"name": "lenet-300-100"}, "epochs": 40, "threads": 1}
+SHARED = {"data": {"source": "digits", "batch_size": 32}, "model": {"name": "lenet-300-100"}, "epochs": 60, "threads": 1}
 
 
 def demo(out: Path, *, overwrite: bool = False, console: Console | None = None) -> Path:

@@ -1,7 +1,7 @@
 """Bernoulli gates with the flattening hyper-prior: prices, gradient estimators, the gate itself and its stability tests."""
 
 from parsinet.gates.estimators import ESTIMATORS, Estimator, curvature_corrected, exact_flip, exact_flips, straight_through
-from parsinet.gates.gate import GateFunction, QSink, gate
+from parsinet.gates.gate import QSink, gate
 from parsinet.gates.hyperprior import log_density, log_gamma, optimal_prior, price, profile
 from parsinet.gates.owner import Owner
 from parsinet.gates.stability import attracted, box
@@ -10,7 +10,6 @@ from parsinet.gates.update import dead_units, ema_, pin_best_, theta_step_
 __all__ = [
     "ESTIMATORS",
     "Estimator",
-    "GateFunction",
     "Owner",
     "QSink",
     "attracted",

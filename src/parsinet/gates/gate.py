@@ -1,6 +1,6 @@
 """A gate z = h·ξ whose backward pass also hands out the per-example derivative of the loss in ξ."""
 
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -14,17 +14,25 @@ class QSink:
 
     A gate shared by several tensors (a residual stream, time steps) has one derivative per example: the sum over its uses, which must be
     taken before anything is squared. Take after every backward pass: what a later batch leaves would be added to this one.
+
+    reduce: what to make of the sum [B, n], run as soon as the last use has arrived, while the numbers are still in the processor's cache;
+    None to keep the sum itself.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, reduce: Callable[[Tensor], Tensor] | None = None) -> None:
+        self._reduce = reduce
         self._total: Tensor | None = None
-        self.anchor = torch.empty(0, requires_grad=True)
-        """Passed through every gate, so that a gate on raw inputs, which need no gradient, still takes part in the backward pass."""
+        self._reduced: Tensor | None = None
+        self._awaited = 0
 
     @property
     def empty(self) -> bool:
         """True if no backward pass went through the gate since the last `take`."""
-        return self._total is None
+        return self._total is None and self._reduced is None
+
+    def expect(self) -> None:
+        """A forward pass has used the gate once more."""
+        self._awaited += 1
 
     def add(self, q: Tensor) -> None:
         """Add one use. q: [B, n], taken over by the sink. Raises UsageError if an earlier use in this pass had another shape."""
@@ -37,35 +45,40 @@ class QSink:
                 f"QSink: uses of one gate must share batch and units, got {list(q.shape)} after {list(self._total.shape)}. "
                 "Call take() after every backward pass."
             )
+        self._awaited -= 1
+        if self._reduce is not None and self._awaited == 0:
+            self._reduced, self._total = self._reduce(self._total), None
 
     def take(self) -> Tensor:
-        """The sum over uses [B, n], and forget it. Raises RunError if no backward pass went through the gate since the last take."""
-        total, self._total = self._total, None
+        """The sum over uses [B, n], or what `reduce` made of it; and forget it.
+
+        Raises RunError if no backward pass went through the gate since the last take.
+        """
+        total, reduced = self._total, self._reduced
+        self._total = self._reduced = None
+        self._awaited = 0
+        if reduced is not None:
+            return reduced
         if total is None:
             raise RunError("QSink: nothing to take: no backward pass went through this gate since the last take().")
-        return total
+        return total if self._reduce is None else self._reduce(total)
 
 
-class GateFunction(torch.autograd.Function):
-    """Forward z = h·ξ; backward δh = δz·ξ, and q_{b,i} = Σ δz·h over the positions of unit i, handed to a sink.
+class _Listener:
+    """Hears the gradient of z = h·ξ once and hands q_{b,i} = Σ δz·h over the positions of unit i to a sink; then it lets h go."""
 
-    Use it through `gate`, which checks shapes and brings ξ into the form that broadcasts.
-    """
+    def __init__(self, h: Tensor, axis: int, sink: QSink, owner: Owner | None) -> None:
+        self._h: Tensor | None = h.detach()
+        self._version = h._version
+        self._axis, self._sink, self._owner = axis, sink, owner
 
-    @staticmethod
-    def forward(ctx: Any, h: Tensor, factor: Tensor, anchor: Tensor, axis: int, sink: QSink, owner: Owner | None) -> Tensor:
-        """z = h·factor. h: [B, ...]; factor: ξ in a shape that broadcasts against h; anchor: the sink's."""
-        ctx.save_for_backward(h, factor)
-        ctx.axis, ctx.sink, ctx.owner = axis, sink, owner
-        return h * factor
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """δh for the layers below; the derivative in ξ goes to the sink and nowhere else."""
-        (delta,) = gradients
-        h, factor = ctx.saved_tensors
-        ctx.sink.add(_unit_sums(delta.detach(), h.detach(), ctx.axis, ctx.owner))
-        return delta * factor if ctx.needs_input_grad[0] else None, None, None, None, None, None
+    def __call__(self, delta: Tensor | None) -> None:
+        h, self._h = self._h, None
+        if h is None or delta is None:
+            return
+        if h._version != self._version:
+            raise RunError("gate: the gated tensor was changed in place before the backward pass; use the out-of-place operation there.")
+        self._sink.add(_unit_sums(delta.detach(), h, self._axis, self._owner))
 
 
 def gate(h: Tensor, xi: Tensor, axis: int, sink: QSink | None = None, owner: Owner | Tensor | None = None) -> Tensor:
@@ -78,7 +91,8 @@ def gate(h: Tensor, xi: Tensor, axis: int, sink: QSink | None = None, owner: Own
     h: [B, ...], batch first, before the gate (z = 0 would hide it). xi: [n] (one draw per batch) or [B, n] (one per example), any real
     dtype, not differentiated. axis: dimension of the units, not 0; negative counts from the end. owner: which unit owns each index of
     the axis (an `Owner`, or its int64 index [n_axis], which costs a search per call); None if index i is unit i. sink: None to multiply
-    only; without gradient mode it receives nothing. Second derivatives flow through h, never through q.
+    only; without gradient mode it receives nothing, nor from a second backward pass through the
+    same graph. h may be a raw input that needs no gradient.
     Raises UsageError for shapes that do not fit. Source: derived in our specification; the method is Guenter & Sideris, arXiv 2205.04650.
     """
     place = axis + h.dim() if axis < 0 else axis
@@ -89,8 +103,11 @@ def gate(h: Tensor, xi: Tensor, axis: int, sink: QSink | None = None, owner: Own
     factor = _factor(h, xi, place, owner)
     if sink is None or not torch.is_grad_enabled():
         return h * factor
-    result: Tensor = GateFunction.apply(h, factor, sink.anchor, place, sink, owner)  # type: ignore[no-untyped-call]
-    return result
+    source = h if h.requires_grad else h.detach().requires_grad_()
+    z = source * factor
+    sink.expect()
+    z.register_hook(_Listener(h, place, sink, owner))  # type: ignore[no-untyped-call]
+    return z
 
 
 def _factor(h: Tensor, xi: Tensor, axis: int, owner: Owner | None) -> Tensor:

@@ -7,16 +7,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from parsinet import gates
 from parsinet.errors import StructureError, UsageError, suggest
 from parsinet.methods.base import Alive, Budget, decayed_groups, generator
-from parsinet.methods.gating import GroupGate
+from parsinet.methods.gating import GateBank
 from parsinet.structure import Structure
 
 DEFAULT_PRICE = 1e-3
 DEFAULT_FALL_STEPS = 1000
+GUARD_INTERVAL = 10
+"""Steps between looks at whether a whole group is closing; θ moves by a hundredth or two in that time."""
 
 
 class Gates:
@@ -76,10 +77,9 @@ class Gates:
         self._estimator = gates.ESTIMATORS[estimator]
         self._wanted = groups
         self._generator = generator(seed)
-        self._gates: dict[str, GroupGate] = {}
+        self._bank = GateBank({}, theta, torch.device("cpu"), gates.ESTIMATORS[estimator], self._generator)
         self._steps = 0
         self._first, self._last = 0, 0
-        self._handle: RemovableHandle | None = None
         self._model: nn.Module | None = None
 
     def prepare(self, model: nn.Module) -> None:
@@ -92,13 +92,10 @@ class Gates:
     def attach(self, model: nn.Module, structure: Structure, budget: Budget) -> None:
         """Place a gate on every chosen group and fix the schedule."""
         self._schedule(budget)
-        device = next(model.parameters()).device
-        for name in self._chosen(structure):
-            self._gates[name] = GroupGate(name, torch.full((structure.group(name).size,), self.theta, device=device))
+        sizes = {name: structure.group(name).size for name in self._chosen(structure)}
+        self._bank = GateBank(sizes, self.theta, next(model.parameters()).device, self._estimator, self._generator)
+        self._bank.place(model, structure)
         self._model = model
-        for group in self._gates.values():
-            group.place(model, structure)
-        self._handle = model.register_forward_pre_hook(self._before_forward)
 
     def penalty(self) -> float:
         """Nothing: the price acts on θ directly, not through the weights' loss."""
@@ -109,53 +106,41 @@ class Gates:
         if self.settled:
             return None
         self._steps += 1
-        for group in self._gates.values():
-            self._learn(group)
+        self._learn()
         if self._last and self._steps >= self._last:
             return self.settle()
         assert self.interval is not None
         if self._steps % self.interval or self._steps <= self._first:
             return None
-        return {name: ~self._dead(group) for name, group in self._gates.items()}
+        return {name: ~gates.dead_units(theta, usefulness, self._rho(), self.threshold) for name, theta, usefulness in self._rows()}
 
     def scores(self) -> Mapping[str, Tensor]:
         """θ, and among equal θ the usefulness."""
-        return {name: group.theta + 1e-3 * torch.sigmoid(group.usefulness / self._rho()) for name, group in self._gates.items()}
+        return {name: theta + 1e-3 * torch.sigmoid(usefulness / self._rho()) for name, theta, usefulness in self._rows()}
 
     def removed(self, structure: Structure, alive: Alive) -> None:
         """Cut θ and its averages; gates move to the new indices."""
-        for name, group in self._gates.items():
-            if name in alive:
-                group.keep(alive[name])
-            if not self.settled and self._model is not None:
-                group.place(self._model, structure)
+        self._bank.keep(alive)
+        if not self.settled and self._model is not None:
+            self._bank.place(self._model, structure)
 
     def settle(self) -> Alive | None:
         """Round every θ: open at ½ and above; a group keeps at least its best unit. The gates leave the network."""
         if self.settled:
             return None
-        for group in self._gates.values():
-            gates.pin_best_(group.theta, group.usefulness)
-        alive = {name: group.theta >= 0.5 for name, group in self._gates.items()}
+        self._guard()
         self.settled = True
         self.detach()
-        return alive
+        return {name: theta >= 0.5 for name, theta, _ in self._rows()}
 
     def detach(self) -> None:
         """Take all gates out of the network."""
-        for group in self._gates.values():
-            group.leave()
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle = None
+        self._bank.leave()
 
     def describe(self) -> dict[str, Any]:
         """Per group: θ of every unit, its sum, the share neither open nor closed, and the mean usefulness over the price."""
-        return {
-            "price": self._rho(),
-            "settled": self.settled,
-            "groups": {} if self.settled else {n: self._told(g) for n, g in self._gates.items()},
-        }
+        told = {} if self.settled else {name: self._told(theta, usefulness) for name, theta, usefulness in self._rows()}
+        return {"price": self._rho(), "settled": self.settled, "groups": told}
 
     def state_dict(self) -> dict[str, Any]:
         """θ, averages, the draws' generator and the position in the schedule."""
@@ -163,20 +148,20 @@ class Gates:
             "steps": self._steps,
             "settled": self.settled,
             "generator": self._generator.get_state(),
-            "theta": {name: group.theta.clone() for name, group in self._gates.items()},
-            "usefulness": {name: group.usefulness.clone() for name, group in self._gates.items()},
+            "theta": {name: theta.clone() for name, theta, _ in self._rows()},
+            "usefulness": {name: usefulness.clone() for name, _, usefulness in self._rows()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue bitwise where the state was taken."""
+        for name, theta, usefulness in self._rows():
+            saved = state["theta"].get(name)
+            if saved is None or saved.shape != theta.shape:
+                raise StructureError(f"The saved gates do not fit group {name!r}: {len(theta)} units are here.")
+            theta.copy_(saved)
+            usefulness.copy_(state["usefulness"][name])
         self._steps = int(state["steps"])
         self._generator.set_state(state["generator"].cpu())
-        for name, group in self._gates.items():
-            theta = state["theta"].get(name)
-            if theta is None or theta.shape != group.theta.shape:
-                raise StructureError(f"The saved gates do not fit group {name!r}: {len(group.theta)} units are here.")
-            group.theta = theta.to(group.theta).clone()
-            group.usefulness = state["usefulness"][name].to(group.theta).clone()
         self.settled = bool(state["settled"])
         if self.settled:
             self.detach()
@@ -203,33 +188,38 @@ class Gates:
                 raise UsageError(f"Gates: group {name!r} cannot be gated: it is read where no module's input can be multiplied.")
         return list(self._wanted)
 
-    def _before_forward(self, model: nn.Module, args: tuple[Any, ...]) -> None:
-        for group in self._gates.values():
-            if model.training:
-                group.draw(self._estimator, self._generator)
-            else:
-                group.decide(self._estimator)
+    def _rows(self) -> list[tuple[str, Tensor, Tensor]]:
+        """Per group its name and views of θ and usefulness."""
+        theta, usefulness = self._bank.split(self._bank.theta), self._bank.split(self._bank.usefulness)
+        return [(name, theta[name], usefulness[name]) for name in self._bank.sizes]
 
-    def _learn(self, group: GroupGate) -> None:
-        group.collect(self._estimator)
-        gradient = group.take_gradient()
-        if gradient is None:
+    def _learn(self) -> None:
+        """One step of every θ that the last backward passes speak of: all in one row if they speak of all."""
+        estimates = self._bank.estimates()
+        if not estimates:
             return
-        gates.ema_(group.usefulness, -gradient)
+        if len(estimates) == len(self._bank.sizes):
+            rows = [(self._bank.theta, self._bank.usefulness, torch.cat([estimates[name] for name in self._bank.sizes]))]
+        else:
+            rows = [(theta, usefulness, estimates[name]) for name, theta, usefulness in self._rows() if name in estimates]
         assert self.fall_steps is not None
-        gates.theta_step_(group.theta, gradient, self._rho(), self.fall_steps, self.clamp)
-        gates.pin_best_(group.theta, group.usefulness)
+        for theta, usefulness, gradient in rows:
+            gates.ema_(usefulness, -gradient)
+            gates.theta_step_(theta, gradient, self._rho(), self.fall_steps, self.clamp)
+        if self._steps % GUARD_INTERVAL == 0:
+            self._guard()
 
-    def _dead(self, group: GroupGate) -> Tensor:
-        return gates.dead_units(group.theta, group.usefulness, self._rho(), self.threshold)
+    def _guard(self) -> None:
+        for _, theta, usefulness in self._rows():
+            gates.pin_best_(theta, usefulness)
 
-    def _told(self, group: GroupGate) -> dict[str, Any]:
-        interior = (group.theta > self.threshold) & (group.theta < 1 - self.threshold)
+    def _told(self, theta: Tensor, usefulness: Tensor) -> dict[str, Any]:
+        interior = (theta > self.threshold) & (theta < 1 - self.threshold)
         return {
-            "theta": [round(value, 4) for value in group.theta.tolist()],
-            "sum": float(group.theta.sum()),
+            "theta": [round(value, 4) for value in theta.tolist()],
+            "sum": float(theta.sum()),
             "interior": float(interior.float().mean()),
-            "usefulness": float(group.usefulness.mean()) / self._rho(),
+            "usefulness": float(usefulness.mean()) / self._rho(),
         }
 
     def _rho(self) -> float:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,79 +16,100 @@ from parsinet.gates import Estimator, Owner, QSink, gate
 from parsinet.structure import Structure
 
 
-class GroupGate:
-    """One gate per unit of a group, in front of every module that reads the units.
+@dataclass(frozen=True)
+class Draw:
+    """The gates of one forward pass, per group, and what its backward pass tells of them; without sinks nothing is learned."""
+
+    xi: Mapping[str, Tensor]
+    sinks: Mapping[str, QSink]
+
+
+class GateBank:
+    """One gate per unit of every group, in front of every module that reads the units.
 
     What a reader sees is ξ·h: exactly what removal leaves of a unit at ξ = 0, whatever stands between producer and reader.
     In training mode ξ is drawn anew for every forward pass of the model; in evaluation mode it is 1[θ ≥ ½].
-    theta, usefulness (moving average of Δ̂ = −ĝ, nats per example): one entry per unit.
+    theta, usefulness (moving average of Δ̂ = −ĝ, nats per example): one entry per unit, all groups in one row.
     """
 
-    def __init__(self, name: str, theta: Tensor) -> None:
-        self.name = name
-        self.theta = theta
-        self.usefulness = torch.zeros_like(theta)
-        self._xi = torch.ones_like(theta)
-        self._sink: QSink | None = None
-        self._collected = QSink()
-        self._gradient: Tensor | None = None
-        self._passes = 0
+    def __init__(self, sizes: Mapping[str, int], theta: float, device: torch.device, estimator: Estimator, random: torch.Generator) -> None:
+        self.sizes = dict(sizes)
+        self._estimator = estimator
+        self.theta = torch.full((sum(sizes.values()),), theta, device=device)
+        self.usefulness = torch.zeros_like(self.theta)
+        self._random = random
+        self._draw = Draw(self.split(torch.ones_like(self.theta)), {})
+        self._pending: list[Draw] = []
         self._handles: list[RemovableHandle] = []
 
+    def split(self, row: Tensor) -> dict[str, Tensor]:
+        """A row over all units as one view per group."""
+        return dict(zip(self.sizes, torch.split(row, list(self.sizes.values())), strict=True))
+
     def place(self, model: nn.Module, structure: Structure) -> None:
-        """Put the gate in front of every reader of the group; called again after a removal, it moves to the new indices."""
+        """Put the gates in front of the readers; called again after a removal, they move to the new indices."""
         self.leave()
-        for reader in structure.readers(self.name):
-            owners = reader.owners.to(self.theta.device)
-            identity = torch.equal(owners, torch.arange(len(self.theta), device=owners.device))
-            hook = self._hook(reader.axis, None if identity else Owner.of(owners, len(self.theta)))
-            self._handles.append(model.get_submodule(reader.module).register_forward_pre_hook(hook, with_kwargs=True))
+        self._handles.append(model.register_forward_pre_hook(self._open_and_close))
+        for group, size in self.sizes.items():
+            for reader in structure.readers(group):
+                owners = reader.owners.to(self.theta.device)
+                identity = torch.equal(owners, torch.arange(size, device=owners.device))
+                hook = self._hook(group, reader.axis, None if identity else Owner.of(owners, size))
+                self._handles.append(model.get_submodule(reader.module).register_forward_pre_hook(hook, with_kwargs=True))
 
     def leave(self) -> None:
-        """Take the gate out of the network."""
+        """Take all gates out of the network."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        self._pending.clear()
 
-    def draw(self, estimator: Estimator, generator: torch.Generator) -> None:
-        """Open and close units at random for the coming forward pass."""
-        self.collect(estimator)
-        uniform = torch.rand(len(self.theta), generator=generator).to(self.theta.device)
-        self._xi = (uniform < self.theta).to(self.theta.dtype)
-        self._sink = self._collected
+    def estimates(self) -> dict[str, Tensor]:
+        """ĝ per group, averaged over the backward passes since the last call; groups no pass went through are missing."""
+        found: dict[str, list[Tensor]] = {}
+        for draw in self._pending:
+            for group, sink in draw.sinks.items():
+                if not sink.empty:
+                    found.setdefault(group, []).append(sink.take())
+        self._pending.clear()
+        return {group: each[0] if len(each) == 1 else torch.stack(each).mean(0) for group, each in found.items()}
 
-    def decide(self, estimator: Estimator) -> None:
-        """Open and close units by 1[θ ≥ ½]; nothing is learned from the coming passes."""
-        self.collect(estimator)
-        self._xi = (self.theta >= 0.5).to(self.theta.dtype)
-        self._sink = None
+    def keep(self, alive: Mapping[str, Tensor]) -> None:
+        """Follow a removal: only the units under the masks remain."""
+        device = self.theta.device
+        mask = torch.cat(
+            [
+                alive[group].to(device) if group in alive else torch.ones(size, dtype=torch.bool, device=device)
+                for group, size in self.sizes.items()
+            ]
+        )
+        self.sizes.update({group: int(alive[group].sum()) for group in self.sizes if group in alive})
+        self.theta, self.usefulness = self.theta[mask], self.usefulness[mask]
+        self._draw = Draw(self.split(torch.ones_like(self.theta)), {})
+        self._pending.clear()
 
-    def collect(self, estimator: Estimator) -> None:
-        """Turn what the last backward pass left into an estimate of ∂C/∂θ; it is kept until taken."""
-        if self._collected.empty:
+    def _open_and_close(self, model: nn.Module, args: tuple[Any, ...]) -> None:
+        if not model.training:
+            self._draw = Draw(self.split((self.theta >= 0.5).to(self.theta.dtype)), {})
             return
-        q = self._collected.take()
-        estimate = estimator(q.mul_(len(q)), self._xi)
-        self._gradient = estimate if self._gradient is None else self._gradient + estimate
-        self._passes += 1
+        uniform = torch.rand(len(self.theta), generator=self._random).to(self.theta.device)
+        xi = self.split((uniform < self.theta).to(self.theta.dtype))
+        self._draw = Draw(xi, {group: QSink(partial(_estimate, self._estimator, xi[group])) for group in self.sizes})
+        if torch.is_grad_enabled():
+            self._pending.append(self._draw)
 
-    def take_gradient(self) -> Tensor | None:
-        """The estimate averaged over the backward passes since the last call; None if there was none."""
-        gradient, passes = self._gradient, self._passes
-        self._gradient, self._passes = None, 0
-        return gradient / passes if gradient is not None and passes > 1 else gradient
-
-    def keep(self, mask: Tensor) -> None:
-        """Follow a removal: only the units under `mask` remain."""
-        mask = mask.to(self.theta.device)
-        self.theta, self.usefulness, self._xi = self.theta[mask], self.usefulness[mask], self._xi[mask]
-
-    def _hook(self, axis: int, owner: Owner | None) -> Any:
+    def _hook(self, group: str, axis: int, owner: Owner | None) -> Any:
         def multiply(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            xi, sink = self._draw.xi[group], self._draw.sinks.get(group)
             if args and isinstance(args[0], Tensor):
-                return (gate(args[0], self._xi, axis, self._sink, owner), *args[1:]), kwargs
+                return (gate(args[0], xi, axis, sink, owner), *args[1:]), kwargs
             if isinstance(kwargs.get("input"), Tensor):
-                return args, {**kwargs, "input": gate(kwargs["input"], self._xi, axis, self._sink, owner)}
-            raise RunError(f"The gates of {self.name} cannot find the input of {type(module).__name__}: pass it as the first argument.")
+                return args, {**kwargs, "input": gate(kwargs["input"], xi, axis, sink, owner)}
+            raise RunError(f"The gates of {group} cannot find the input of {type(module).__name__}: pass it as the first argument.")
 
         return multiply
+
+
+def _estimate(estimator: Estimator, xi: Tensor, q: Tensor) -> Tensor:
+    """From the derivatives of a mean loss over B examples: B·q is each example's own."""
+    return estimator(q.mul_(len(q)), xi)

@@ -21,9 +21,9 @@ STRUCTURE = "structure.json"
 
 
 def save(model: nn.Module, folder: str | Path) -> None:
-    """Write `model.safetensors` and `structure.json` into `folder`, each atomically; the structure last, with the weights' sha256.
+    """Write `model.safetensors` and `structure.json` into `folder`, each atomically; the structure comes last, with a checksum.
 
-    Tied tensors are stored once. Raises StructureError for a state that is not made of tensors, StorageError if the folder cannot be written.
+    Tied tensors are stored once. Raises StructureError for a state not made of tensors, StorageError if the folder cannot be written.
     """
     folder = Path(folder)
     tensors, shared = _unique_tensors(model)

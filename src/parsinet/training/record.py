@@ -29,11 +29,12 @@ class RecordWriter:
             os.fsync(file.fileno())
 
 
-def read_record(path: Path) -> list[dict[str, Any]]:
+def read_record(path: str | Path) -> list[dict[str, Any]]:
     """All events of a record, in order; a torn last line (the machine stopped while writing) is left out.
 
     Errors: StorageError if it cannot be read, DataError naming the line for anything else that is no event.
     """
+    path = Path(path)
     try:
         text = path.read_bytes().decode("utf-8", errors="replace")
     except OSError as error:

@@ -55,9 +55,9 @@ def recipe_from(values: Mapping[str, Any], *, source: str = "Recipe") -> Recipe:
         raise UsageError(_sentence(error, source)) from None
 
 
-def load_recipe(path: Path) -> Recipe:
+def load_recipe(path: str | Path) -> Recipe:
     """Read a YAML recipe."""
-    return recipe_from(read_values(path), source=f"Recipe {path}")
+    return recipe_from(read_values(Path(path)), source=f"Recipe {path}")
 
 
 def save_recipe(recipe: Recipe, path: Path) -> None:

@@ -1,0 +1,226 @@
+"""The command line as a user meets it: help, results, and one sentence with an exit code for everything that is wrong."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from parsinet import data, methods, models
+from parsinet.cli import app, names
+from parsinet.training import read_record, run
+
+RUN = ["train", "--model", "mlp", "--set", "model.widths=[16]", "--epochs", "1", "--threads", "1"]
+
+
+@pytest.fixture(autouse=True)
+def _plain_terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No colours, a wide page, and a folder of one's own to stand in."""
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.chdir(tmp_path)
+
+
+def parsinet(*arguments: str) -> Any:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def refused(*arguments: str) -> tuple[int, str]:
+    """Exit code and the one sentence of a command that must fail."""
+    result = parsinet(*arguments)
+    assert "Traceback" not in result.output
+    assert result.stderr.startswith("parsinet: ")
+    assert result.stderr.count("\n") == 1
+    return result.exit_code, result.stderr
+
+
+def test_train_report_and_resume_of_a_complete_run() -> None:
+    result = parsinet(*RUN, "--method", "gates", "--set", "method.price=3e-4", "--validation", "0.1", "--out", "run")
+    assert result.exit_code == 0, result.output
+    assert "validation error" in result.stdout
+    assert "Saved in run" in result.stdout
+    stored = yaml.safe_load(Path("run/recipe.yaml").read_text())
+    assert stored["method"] == {"name": "gates", "price": 3e-4}
+    assert stored["data"]["validation"] == 0.1
+    shown = parsinet("report", "run")
+    assert shown.exit_code == 0, shown.output
+    assert list(Path("run/report").glob("*.png"))
+    assert refused("train", "--resume", "run") == (2, "parsinet: The run in run is complete; there is nothing to resume.\n")
+
+
+def test_options_override_the_file_and_settings_override_options() -> None:
+    Path("base.yaml").write_text("epochs: 7\nseed: 7\nmodel: {name: mlp, widths: [16]}\noptimizer: {lr: 7e-3}\nthreads: 1\n")
+    result = parsinet("train", "--recipe", "base.yaml", "--out", "run", "--epochs", "3", "--seed", "3", "--set", "epochs=1")
+    assert result.exit_code == 0, result.output
+    stored = yaml.safe_load(Path("run/recipe.yaml").read_text())
+    assert (stored["epochs"], stored["seed"], stored["optimizer"]["lr"]) == (1, 3, 7e-3)
+
+
+def test_a_users_own_model_is_found_in_the_current_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("ownnets.py").write_text(
+        "from torch import nn\ndef small(classes): return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Linear(8, classes))\n"
+    )
+    result = parsinet("train", "--model", "ownnets:small", "--epochs", "1", "--out", "run")
+    assert result.exit_code == 0, result.output
+
+
+REFUSED = [
+    (["--data", "mnst"], 2, "Did you mean 'mnist'?"),
+    (["--data", "none.npz"], 1, "none.npz"),
+    (["--model", "mpl"], 2, "Did you mean 'mlp'?"),
+    (["--model", "nosuch.module:net"], 2, "nosuch"),
+    (["--method", "gate"], 2, "Did you mean 'gates'?"),
+    (["--method", "gates", "--set", "method.prize=1"], 2, "Did you mean 'price'?"),
+    (["--method", "gates", "--set", "method.price=-1"], 2, "price"),
+    (["--method", "gates", "--set", "method.price=high"], 2, "price"),
+    (["--set", "epoch=3"], 2, "Did you mean 'epochs'?"),
+    (["--set", "model.width=[3]"], 2, "Did you mean 'widths'?"),
+    (["--set", "model.widths=3"], 2, "widths"),
+    (["--set", "epochs"], 2, "--set needs key.path=value"),
+    (["--set", "epochs=["], 2, "not valid YAML"),
+    (["--epochs", "0"], 2, "epochs must be ≥ 1, got 0."),
+    (["--lr", "-1"], 2, "optimizer.lr must be > 0"),
+    (["--validation", "1"], 2, "data.validation must be < 1"),
+    (["--validation", "0.9999"], 2, "validation"),
+    (["--optimizer", "sdg"], 2, "Did you mean 'sgd'?"),
+    (["--device", "gpu"], 2, "Unknown device 'gpu'"),
+    (["--folder", "."], 2, "data.folder has no effect"),
+    (["--recipe", "none.yaml"], 1, "Cannot read the recipe none.yaml"),
+    (["--model", "char-gpt", "--set", "model={name: char-gpt}"], None, "char"),
+    (["--optimizer", "sgd", "--lr", "1e12", "--epochs", "3"], 1, "The loss is not finite in epoch 1, step"),
+    (["--resume", "run"], 2, "leave out all other settings"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "words"), REFUSED, ids=[" ".join(arguments) for arguments, _, _ in REFUSED])
+def test_bad_input_is_one_sentence(arguments: list[str], code: int | None, words: str) -> None:
+    found, sentence = refused(*RUN, "--out", "run", *arguments)
+    assert found == code or (code is None and found in (1, 2))
+    assert words in sentence
+
+
+def test_bad_data_files_are_one_sentence() -> None:
+    Path("images/cat").mkdir(parents=True)
+    Path("broken.npz").write_bytes(b"PK no archive")
+    Path("short.txt").write_text("ab")
+    for source in ("images", "broken.npz", "short.txt"):
+        code, sentence = refused("train", "--data", source, "--out", "run")
+        assert code == 1
+        assert Path(source).stem in sentence
+
+
+def test_a_folder_in_use_is_refused_unless_overwritten() -> None:
+    assert parsinet(*RUN, "--out", "run").exit_code == 0
+    code, sentence = refused(*RUN, "--out", "run")
+    assert code == 2
+    assert "--overwrite" in sentence
+    assert parsinet(*RUN, "--out", "run", "--overwrite").exit_code == 0
+    assert refused("train", "--resume", "elsewhere")[0] == 2
+    assert refused("train", "--out", "run/recipe.yaml")[0] == 1
+    assert refused("report", "elsewhere")[0] == 1
+    assert refused("train")[0] == 2
+
+
+def test_debug_shows_the_error_itself() -> None:
+    result = parsinet(*RUN, "--out", "run", "--method", "gate", "--debug")
+    assert result.exit_code != 0
+    assert "gates" in str(result.exception)
+
+
+def test_the_unexpected_is_one_sentence_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("division by zero\nsecond line")
+
+    monkeypatch.setattr("parsinet.training.train", fail)
+    code, sentence = refused(*RUN, "--out", "run")
+    assert code == 70
+    assert sentence == "parsinet: Unexpected ZeroDivisionError: division by zero. Run again with --debug for the traceback.\n"
+    assert isinstance(parsinet(*RUN, "--out", "run", "--debug").exception, ZeroDivisionError)
+
+
+def test_ctrl_c_before_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "assemble", interrupt)
+    assert refused(*RUN, "--out", "run") == (130, "parsinet: Interrupted before training began; there is nothing to resume.\n")
+
+
+def test_inspect_as_table_and_as_json() -> None:
+    shown = parsinet("inspect", "--model", "lenet-5-caffe", "--input-shape", "1,28,28")
+    assert shown.exit_code == 0, shown.output
+    for words in ("conv1", "500", "425,050", "no: "):
+        assert words in shown.stdout
+    rows = json.loads(parsinet("inspect", "--model", "mlp", "--set", "model.widths=[16]", "--json").stdout)
+    assert [(row["name"], row["size"], row["removable"]) for row in rows] == [("fc1", 16, True), ("fc2", 10, False)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--input-shape", "3,x"], "--input-shape needs whole numbers"),
+        (["--input-shape", "3", "--data", "digits"], "exclude each other"),
+        (["--model", "lenet-5-caffe", "--input-shape", "7"], "image"),
+        (["--model", "mpl"], "Did you mean 'mlp'?"),
+    ],
+)
+def test_inspect_refuses(arguments: list[str], words: str) -> None:
+    code, sentence = refused("inspect", *arguments)
+    assert code == 2
+    assert words in sentence
+
+
+def test_version_and_help_read_well() -> None:
+    assert re.fullmatch(r"parsinet \d+\.\d+\.\d+\S*\n", parsinet("--version").stdout)
+    assert parsinet("--nonsense").exit_code == 2
+    for command, words in (
+        ("train", "--set method.price=3e-4"),
+        ("inspect", "--input-shape 3,32,32"),
+        ("report", "runs/dense runs/gates"),
+        ("demo", "--out runs/demo"),
+    ):
+        shown = parsinet(command, "--help")
+        assert shown.exit_code == 0
+        assert words in shown.stdout
+
+
+def test_completion_knows_what_the_library_knows() -> None:
+    assert data.names() == names.DATA
+    assert methods.names() == names.METHODS
+    assert models.names() == names.MODELS
+    assert names.beginning(names.MODELS, "len") == ["lenet-300-100", "lenet-5-caffe"]
+
+
+def completed(words: str) -> str:
+    environment = {**os.environ, "_PARSINET_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+    code = "import sys; sys.argv[0] = 'parsinet'; from parsinet.cli import main; main()"
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False).stdout
+
+
+def test_shell_completion_offers_names() -> None:
+    assert completed("parsinet train --model lenet-5").split() == ["lenet-5-caffe"]
+    assert completed("parsinet train --method g").split() == ["gates"]
+    assert completed("parsinet inspect --data fashion").split() == ["fashion-mnist"]
+
+
+def test_help_imports_no_torch() -> None:
+    code = "import sys, parsinet.cli; sys.exit(any(name in sys.modules for name in ('torch', 'sklearn', 'matplotlib', 'pydantic')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.slow
+def test_the_demo_compares_dense_and_gates() -> None:
+    result = parsinet("demo", "--out", "demo")
+    assert result.exit_code == 0, result.output
+    assert "of dense" in result.stdout
+    ends = {name: read_record(Path("demo") / name / "record.jsonl")[-1] for name in ("dense", "gates")}
+    assert ends["gates"]["after"]["parameters"] < 0.3 * ends["dense"]["after"]["parameters"]
+    assert all(end["test_error"] < 0.03 for end in ends.values())
+    assert list(Path("demo/report").glob("*.png"))

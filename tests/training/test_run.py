@@ -1,0 +1,403 @@
+"""Whole runs in a folder: what is left behind, what is refused, what an interruption costs (nothing)."""
+
+import errno
+import os
+import random
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from parsinet import files, models, structure
+from parsinet.errors import DataError, ParsinetError, RunError, StorageError, StructureError, UsageError
+from parsinet.training import LoopState, Recipe, RunInterrupted, RunResult, load_checkpoint, load_recipe, read_record, train
+from parsinet.training.checkpoint import Loaded
+from parsinet.training.display import Display
+
+Quick = Callable[..., RunResult]
+Recipes = Callable[..., Recipe]
+
+
+def weights(result: RunResult | Path) -> bytes:
+    folder = result if isinstance(result, Path) else result.folder
+    return (folder / "model" / "model.safetensors").read_bytes()
+
+
+def events(folder: Path, kind: str) -> list[dict[str, Any]]:
+    return [event for event in read_record(folder / "record.jsonl") if event["event"] == kind]
+
+
+def untimed(folder: Path) -> list[dict[str, Any]]:
+    """What happened, without clocks and without the traces of interruptions."""
+    times = {"seconds", "cpu_seconds", "train_seconds", "train_cpu_seconds", "latency"}
+    kept = [event for event in read_record(folder / "record.jsonl") if event["event"] not in ("interrupted", "resumed", "failed")]
+    return [{key: value for key, value in event.items() if key not in times} for event in kept]
+
+
+def at_step(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[], object]) -> None:
+    """Do something right after a step, as a user at the keyboard might."""
+
+    def on_step(_: Display, state: LoopState) -> None:
+        if state.step == step:
+            action()
+
+    monkeypatch.setattr(Display, "on_step", on_step)
+
+
+def test_a_run_leaves_everything_in_its_folder(quick: Quick, pruning: Recipes) -> None:
+    recipe = pruning(data__validation=0.1, epochs=3)
+    result = quick(recipe)
+    assert load_recipe(result.folder / "recipe.yaml") == recipe
+    start, *_, end = read_record(result.folder / "record.jsonl")
+    assert (start["event"], end["event"]) == ("start", "end")
+    assert start["recipe"] == recipe.plain()
+    assert start["dataset"] == {"name": "digits", "train": 1294, "validation": 144, "test": 359, "input_shape": [1, 8, 8], "classes": 10}
+    epochs = events(result.folder, "epoch")
+    assert [event["epoch"] for event in epochs] == [1, 2, 3]
+    assert all(0 <= event[key] <= 1 for event in epochs for key in ("train_error", "validation_error"))
+    assert end["test_error"] == result.test.error
+    assert end["after"]["parameters"] == result.after.parameters < end["before"]["parameters"] == start["parameters"]
+    assert [entry["batch"] for entry in end["latency"]] == [1, 64]
+
+
+def test_the_saved_model_is_the_result(quick: Quick, pruning: Recipes) -> None:
+    result = quick(pruning())
+    again = structure.load(result.folder / "model", lambda: models.build("mlp", (1, 8, 8), 10, widths=[24, 16]))
+    inputs = torch.randn(5, 1, 8, 8)
+    assert torch.equal(again.eval()(inputs), result.model.eval()(inputs))
+
+
+def test_training_macs_follow_every_removal(quick: Quick, pruning: Recipes) -> None:
+    """Recomputed from the record: examples between removals times the macs there."""
+    result = quick(pruning(epochs=3))
+    start, *_, end = read_record(result.folder / "record.jsonl")
+    assert len(events(result.folder, "removal")) >= 2
+    size, batch, per_epoch = 1438, 128, 12
+
+    def examples(step: int) -> int:
+        return step // per_epoch * size + step % per_epoch * batch
+
+    total, since, macs = 0, 0, start["macs"]
+    for event in events(result.folder, "removal"):
+        total, since, macs = total + (examples(event["step"]) - since) * macs, examples(event["step"]), event["macs"]
+    assert end["train_macs"] == total + (3 * size - since) * macs
+    assert end["dense_train_macs"] == 3 * size * start["macs"]
+
+
+STEPS = [1, 9, 10, 12, 17]
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_and_resumed_is_bitwise_the_uninterrupted(
+    quick: Quick, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch, step: int, number: signal.Signals, pruning: Recipes
+) -> None:
+    recipe = pruning(data__validation=0.1, schedule__kind="cosine")
+    whole = quick(recipe, "whole")
+    assert any(event["step"] < step for event in events(whole.folder, "removal")) == (step > 9)
+    at_step(monkeypatch, step, lambda: os.kill(os.getpid(), number))
+    with pytest.raises(RunInterrupted, match="parsinet train --resume"):
+        quick(recipe, "parts")
+    monkeypatch.undo()
+    parts = tmp_path / "parts"
+    assert events(parts, "interrupted")[0]["step"] == step
+    assert not events(parts, "end")
+    resumed = train(None, parts, resume=True, console=console)
+    assert weights(whole) == weights(resumed)
+    assert untimed(whole.folder) == untimed(parts)
+
+
+def forget_momentum(state: dict[str, Any]) -> None:
+    state["optimizer"]["state"] = {}
+
+
+def forget_position(state: dict[str, Any]) -> None:
+    state["batches"]["position"] = 0
+
+
+def forget_draws(state: dict[str, Any]) -> None:
+    generator = state["pruner"]["method"]["state"]["generator"]
+    generator.copy_(torch.Generator().manual_seed(99).get_state())
+
+
+@pytest.mark.parametrize("forget", [forget_momentum, forget_position, forget_draws])
+def test_the_law_of_resuming_sees_what_is_forgotten(
+    quick: Quick,
+    tmp_path: Path,
+    console: Console,
+    monkeypatch: pytest.MonkeyPatch,
+    pruning: Recipes,
+    forget: Callable[[dict[str, Any]], None],
+) -> None:
+    whole = quick(pruning(), "whole")
+    at_step(monkeypatch, 5, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(RunInterrupted):
+        quick(pruning(), "parts")
+    monkeypatch.undo()
+
+    def faulty(folder: Path) -> Loaded:
+        loaded = load_checkpoint(folder)
+        forget(loaded.state)
+        return loaded
+
+    monkeypatch.setattr("parsinet.training.session.load_checkpoint", faulty)
+    assert weights(whole) != weights(train(None, tmp_path / "parts", resume=True, console=console))
+
+
+def test_a_killed_run_goes_back_to_its_checkpoint_and_repeats_the_rest(
+    quick: Quick, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch, pruning: Recipes
+) -> None:
+    recipe = pruning()
+    whole = quick(recipe, "whole")
+
+    class Killed(BaseException):
+        pass
+
+    def die() -> None:
+        raise Killed
+
+    at_step(monkeypatch, 20, die)
+    with pytest.raises(Killed):
+        quick(recipe, "parts")
+    monkeypatch.undo()
+    parts = tmp_path / "parts"
+    newest = max((parts / "checkpoint").iterdir())
+    (newest / "state.json").write_text("torn")
+    with (parts / "record.jsonl").open("a") as record:
+        record.write('{"event": "epo')
+    resumed = train(None, parts, resume=True, console=console)
+    assert "damaged" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert weights(whole) == weights(resumed)
+    assert untimed(whole.folder) == untimed(parts)
+
+
+def test_a_second_signal_ends_at_once_and_the_last_epoch_is_kept(
+    quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: Recipes
+) -> None:
+    def twice() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    at_step(monkeypatch, 15, twice)
+    with pytest.raises(RunInterrupted):
+        quick(small())
+    assert events(tmp_path / "run", "interrupted")[0]["step"] == 12
+
+
+def test_signals_and_global_state_are_as_before(quick: Quick, small: Recipes) -> None:
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    threads = torch.get_num_threads()
+    random.seed(3)
+    np.random.seed(3)
+    torch.manual_seed(3)
+    expected = random.random(), np.random.rand(), torch.rand(1)
+    random.seed(3)
+    np.random.seed(3)
+    torch.manual_seed(3)
+    quick(small(epochs=1, seed=9, deterministic=True, threads=1))
+    assert (random.random(), np.random.rand(), torch.rand(1)) == expected
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+    assert torch.get_num_threads() == threads
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_good_state(quick: Quick, tmp_path: Path, small: Recipes) -> None:
+    recipe = small(optimizer__name="sgd", optimizer__lr=1e-2, schedule__kind="steps", schedule__steps=[[2, 1e12]])
+    with pytest.raises(RunError, match=r"epoch 2, step \d+.*The last good state is .*-step-12"):
+        quick(recipe)
+    failed = events(tmp_path / "run", "failed")[0]
+    assert failed["last_good_step"] == 12
+    assert failed["epoch"] == 2
+    assert max((tmp_path / "run" / "checkpoint").iterdir()).name.endswith("step-12")
+
+
+def test_a_folder_that_holds_a_run_is_refused_and_stays(quick: Quick, small: Recipes) -> None:
+    result = quick(small(epochs=1))
+    before = weights(result)
+    with pytest.raises(UsageError, match="already holds a run"):
+        quick(small(epochs=1, seed=1))
+    with pytest.raises(UsageError, match="nothing to resume"):
+        train(None, result.folder, resume=True)
+    with pytest.raises(UsageError, match="exclude each other"):
+        train(None, result.folder, resume=True, overwrite=True)
+    assert weights(result) == before
+
+
+def test_overwriting_replaces_the_run_and_nothing_else(quick: Quick, small: Recipes) -> None:
+    result = quick(small(epochs=1))
+    before = weights(result)
+    (result.folder / "notes.txt").write_text("mine")
+    (result.folder / "report").mkdir()
+    again = quick(small(epochs=1, seed=1), overwrite=True)
+    assert weights(again) != before
+    assert (result.folder / "notes.txt").read_text() == "mine"
+    assert not (result.folder / "report").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"data__source": "mnst"}, UsageError),
+        ({"data__source": "none.npz"}, DataError),
+        ({"model__name": "lenet"}, UsageError),
+        ({"model__widths": [0]}, ParsinetError),
+        ({"model__name": "char-gpt", "model__widths": None}, ParsinetError),
+        ({"method__name": "gate"}, UsageError),
+        ({"method__prize": 3}, UsageError),
+        ({"ignored_layers": ["fc9"]}, StructureError),
+        ({"device": "gpu"}, UsageError),
+    ],
+)
+def test_a_run_that_cannot_start_destroys_nothing(quick: Quick, change: dict[str, Any], error: type[Exception], small: Recipes) -> None:
+    first = quick(small(epochs=1))
+    before = weights(first)
+    with pytest.raises(error):
+        quick(small(**change), overwrite=True)
+    assert weights(first) == before
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ({"data__folder": "/"}, "data.folder has no effect on 'digits'"),
+        ({"data__download": True}, "data.download has no effect on 'digits'"),
+        ({"data__block": 8}, "data.block has no effect on 'digits'"),
+    ],
+)
+def test_settings_without_effect_are_refused(quick: Quick, part: dict[str, Any], words: str, small: Recipes) -> None:
+    with pytest.raises(UsageError, match=words):
+        quick(small(**part))
+
+
+def test_a_model_that_rejects_the_data_is_one_sentence(quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nets.py").write_text(
+        "from torch import nn\n"
+        "def narrow(): return nn.Sequential(nn.Flatten(), nn.Linear(7, 10))\n"
+        "def few(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 3))\n"
+        "def many(): return nn.LSTM(8, 10)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for factory, words in (("narrow", "make it fail"), ("few", r"\(2, 3\), where \(2, 10\) is needed"), ("many", "does not fit the data")):
+        recipe = Recipe.model_validate({"model": {"name": f"nets:{factory}"}})
+        with pytest.raises(RunError, match=words) as caught:
+            quick(recipe)
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_resume_takes_the_stored_recipe_and_no_other(quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: Recipes) -> None:
+    at_step(monkeypatch, 3, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(RunInterrupted):
+        quick(small())
+    monkeypatch.undo()
+    with pytest.raises(UsageError, match="differs from the one stored"):
+        quick(small(epochs=3), resume=True)
+    assert quick(small(), resume=True).recipe == small()
+    with pytest.raises(UsageError, match="holds no run to resume"):
+        train(None, tmp_path / "none", resume=True)
+    with pytest.raises(UsageError, match="a recipe is needed"):
+        train(None, tmp_path / "none")
+
+
+def test_a_file_in_the_way_and_a_read_only_folder(quick: Quick, tmp_path: Path, small: Recipes) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="is a file"):
+        quick(small(), "file")
+    (tmp_path / "locked").mkdir(mode=0o500)
+    locked = tmp_path / "locked" if os.geteuid() != 0 else Path("/proc")
+    with pytest.raises(StorageError, match="Cannot write"):
+        quick(small(), str(locked / "run"))
+
+
+def test_a_disk_that_fills_up_keeps_the_last_checkpoint_and_resumes(
+    quick: Quick, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch, small: Recipes
+) -> None:
+    recipe = small(epochs=3)
+    whole = quick(recipe, "whole")
+    write = files.write_bytes
+
+    def filling(path: Path, content: bytes) -> None:
+        if (tmp_path / "parts" / "checkpoint" / "000002-step-12").exists():
+            with files.storage_errors(path):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(path, content)
+
+    monkeypatch.setattr(files, "write_bytes", filling)
+    with pytest.raises(StorageError, match="No space left"):
+        quick(recipe, "parts")
+    monkeypatch.undo()
+    assert events(tmp_path / "parts", "failed")[0]["last_good_step"] == 12
+    assert weights(train(None, tmp_path / "parts", resume=True, console=console)) == weights(whole)
+
+
+SGD = {"optimizer__name": "sgd"}
+ACTS: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({}, {"seed": 1}),
+    ({}, {"epochs": 1}),
+    ({}, {"dtype": "float64"}),
+    ({}, {"gradient_clip": 0.01}),
+    ({}, {"data__batch_size": 64}),
+    ({}, {"data__validation": 0.2}),
+    ({}, {"data__augmentation.flip": True}),
+    ({}, {"data__augmentation.crop_padding": 1}),
+    ({}, {"data__augmentation.cutout": 2}),
+    ({}, {"optimizer__lr": 2e-3}),
+    ({}, {"optimizer__eps": 1e-3}),
+    ({}, {"optimizer__betas": [0.5, 0.9]}),
+    ({}, {"optimizer__weight_decay": 0.1}),
+    ({}, {"optimizer__name": "adamw"}),
+    ({"optimizer__name": "adamw"}, {"optimizer__name": "adamw", "optimizer__weight_decay": 0.5}),
+    (SGD, {**SGD, "optimizer__momentum": 0.5}),
+    (SGD, {**SGD, "optimizer__nesterov": True}),
+    (SGD, {**SGD, "optimizer__weight_decay": 0.1}),
+    ({}, {"schedule__kind": "constant", "schedule__warmup": 0.5}),
+    ({}, {"schedule__kind": "cosine"}),
+    ({"schedule__kind": "cosine"}, {"schedule__kind": "cosine", "schedule__hold": 0.5}),
+    ({"schedule__kind": "cosine"}, {"schedule__kind": "cosine", "schedule__final": 0.5}),
+    ({}, {"schedule__kind": "steps", "schedule__steps": [[2, 1e-4]]}),
+    ({}, {"model__widths": [24, 12]}),
+]
+
+
+@pytest.mark.parametrize(("base", "change"), ACTS, ids=[str(change) for _, change in ACTS])
+def test_every_setting_acts(quick: Quick, base: dict[str, Any], change: dict[str, Any], small: Recipes) -> None:
+    assert weights(quick(small(**base), "base")) != weights(quick(small(**change), "changed"))
+
+
+def test_the_same_recipe_repeats_bitwise(quick: Quick, pruning: Recipes) -> None:
+    assert weights(quick(pruning(), "one")) == weights(quick(pruning(), "two"))
+
+
+def test_settings_of_removal_act(quick: Quick, pruning: Recipes) -> None:
+    free = quick(pruning(round_to=1, epochs=3), "free")
+    coarse = quick(pruning(round_to=8, epochs=3), "coarse")
+    kept = quick(pruning(ignored_layers=["fc1"], epochs=3), "kept")
+    widths = {result.folder.name: events(result.folder, "end")[0]["widths"] for result in (free, coarse, kept)}
+    assert any(units % 4 for units in widths["free"].values())
+    assert all(units % 8 == 0 for units in widths["coarse"].values())
+    assert "fc1" not in widths["kept"]
+    assert kept.model.get_parameter("fc1.weight").shape[0] == 24
+
+
+@pytest.mark.parametrize(("setting", "expected"), [({"threads": 2}, (2, False)), ({"threads": 1, "deterministic": True}, (1, True))])
+def test_settings_of_torch_act(
+    quick: Quick, monkeypatch: pytest.MonkeyPatch, setting: dict[str, Any], expected: tuple[int, bool], small: Recipes
+) -> None:
+    seen: list[tuple[int, bool]] = []
+    at_step(monkeypatch, 1, lambda: seen.append((torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())))
+    quick(small(**{"threads": 1, **setting}))
+    assert seen == [expected]
+
+
+def test_text_trains_with_its_block(quick: Quick, tmp_path: Path, small: Recipes) -> None:
+    (tmp_path / "text.txt").write_text("abcab " * 300)
+    options = {"data__source": str(tmp_path / "text.txt"), "data__block": 16, "model__name": "char-gpt", "model__widths": None}
+    recipe = small(**options).plain()
+    recipe["model"] = {"name": "char-gpt"}
+    result = quick(Recipe.model_validate({**recipe, "epochs": 1}))
+    assert events(result.folder, "start")[0]["dataset"]["input_shape"] == [16]
