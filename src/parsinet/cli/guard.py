@@ -29,7 +29,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             raise typer.Exit(FAILED) from None
         except KeyboardInterrupt as error:
-            _leave(str(error) or "Interrupted before training began; there is nothing to resume.", INTERRUPTED)
+            _leave(str(error) or "Interrupted; nothing had been saved.", INTERRUPTED)
         except ParsinetError as error:
             if kwargs.get("debug"):
                 raise

@@ -12,11 +12,14 @@ from rich.text import Text
 from parsinet.training.state import Callback, LoopState
 
 REFRESH_SECONDS = 0.2
+REFRESH_SHARE = 0.01
+REMOVAL_SECONDS = 1.0
 
 
 class Display(Callback):
-    """Reads events as the record does. In a terminal also a bar with loss, error and size, redrawn at most five times a second.
+    """Reads events as the record does. In a terminal also a bar with loss, error and size, for which it takes at most 1 % of the time.
 
+    Removals are told at most once a second in a terminal, else once an epoch, each group with its width before and after all of them.
     title: in front of the bar. steps: optimizer steps of the whole run. Use it as a context manager around `fit`.
     """
 
@@ -32,7 +35,8 @@ class Display(Callback):
         )
         self._task = self._progress.add_task(title, total=steps, loss="", size="")
         self._due = 0.0
-        self._removed: dict[str, list[int]] = {}
+        self._tell = 0.0
+        self._removed: dict[str, tuple[int, int]] = {}
 
     def __enter__(self) -> "Display":
         if self.console.is_terminal:
@@ -57,32 +61,37 @@ class Display(Callback):
             case "epoch":
                 self._epoch(event)
             case "end":
+                self._tell_removals()
                 self._print(end_line(event))
 
     def on_step(self, state: LoopState) -> None:
         """Redraw the bar when it is due."""
         now = time.monotonic()
         if self.console.is_terminal and now >= self._due:
-            self._due = now + REFRESH_SECONDS
             tally = state.tally
             loss = "" if math.isnan(tally.loss) else f"loss {tally.loss:.4f}  train error {percent(tally.error)}"
             self._progress.update(self._task, completed=state.step, loss=f"epoch {state.epoch}/{state.epochs}  {loss}", refresh=True)
+            done = time.monotonic()
+            self._due = done + max(REFRESH_SECONDS, (done - now) / REFRESH_SHARE)
 
     def _removal(self, event: Mapping[str, Any]) -> None:
-        """At once where the bar is live, gathered for the epoch's line where it is not."""
         self._size(event)
-        if self.console.is_terminal:
-            self._print(f"  {changes(event['groups'].items())}")
-            return
         for name, (before, after) in event["groups"].items():
-            self._removed[name] = [self._removed.get(name, [before])[0], after]
+            self._removed[name] = (self._removed.get(name, (before,))[0], after)
+        now = time.monotonic()
+        if self.console.is_terminal and now >= self._tell:
+            self._tell = now + REMOVAL_SECONDS
+            self._tell_removals()
+
+    def _tell_removals(self) -> None:
+        if self._removed:
+            self._print(f"  {changes(sorted(self._removed.items()))}")
+            self._removed = {}
 
     def _epoch(self, event: Mapping[str, Any]) -> None:
         self._size(event)
         self._print(epoch_line(event))
-        if self._removed:
-            self._print(f"  {changes((name, self._removed[name]) for name in event['widths'] if name in self._removed)}")
-            self._removed = {}
+        self._tell_removals()
 
     def _size(self, event: Mapping[str, Any]) -> None:
         self._progress.update(self._task, size=f"{event['parameters']:,} parameters  {event['macs']:,} MACs")
