@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
+from architectures import attention, convolutional, mixed
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._pytree import tree_leaves
 
 from parsinet import models
+
+Inputs = Tensor | tuple[Any, ...] | dict[str, Any]
 
 
 class Branches(nn.Module):
@@ -103,22 +108,31 @@ class Cells(nn.Module):
         return self.fc(self.gru(torch.stack(steps, 1))[0][:, -1])
 
 
-def _zoo(name: str, shape: tuple[int, ...], **options: object) -> Callable[[], tuple[nn.Module, Tensor]]:
-    def make() -> tuple[nn.Module, Tensor]:
+def _zoo(name: str, shape: tuple[int, ...], **options: object) -> Callable[[], tuple[nn.Module, Inputs]]:
+    def make() -> tuple[nn.Module, Inputs]:
         return models.build(name, shape, 10, **options), torch.randn(2, *shape)
 
     return make
 
 
-def _own(kind: type[nn.Module], *shape: int) -> Callable[[], tuple[nn.Module, Tensor]]:
+def _own(kind: type[nn.Module], *shape: int) -> Callable[[], tuple[nn.Module, Inputs]]:
     return lambda: (kind(), torch.randn(2, *shape))
 
 
-def _tokens() -> tuple[nn.Module, Tensor]:
+def _with(kind: type[nn.Module], inputs: Callable[[], Inputs]) -> Callable[[], tuple[nn.Module, Inputs]]:
+    return lambda: (kind(), inputs())
+
+
+def _tokens() -> tuple[nn.Module, Inputs]:
     return models.build("char-gpt", (16,), 11, width=24, heads=3), torch.randint(11, (2, 16))
 
 
-NETWORKS: dict[str, Callable[[], tuple[nn.Module, Tensor]]] = {
+def _set() -> Inputs:
+    extra = {"present": torch.rand(2, 5) < 0.7, "side": torch.randn(2, 2)}
+    return {"items": torch.randn(2, 5, 4), "extra": extra}
+
+
+NETWORKS: dict[str, Callable[[], tuple[nn.Module, Inputs]]] = {
     "mlp": _zoo("mlp", (1, 5, 4), widths=(12, 9, 7), activation="tanh"),
     "mlp-batch-norm": _zoo("mlp", (20,), widths=(12, 9), batch_norm=True),
     "lenet-300-100": _zoo("lenet-300-100", (1, 8, 8)),
@@ -137,15 +151,56 @@ NETWORKS: dict[str, Callable[[], tuple[nn.Module, Tensor]]] = {
     "gated": _own(Gated, 2, 3, 4),
     "twice": _own(Twice, 7),
     "cells": _own(Cells, 4, 3),
+    "unet": _own(convolutional.UNet, 2, 8, 12),
+    "shufflenet": _own(convolutional.ShuffleUnit, 3, 5, 6),
+    "mobilenet": _own(convolutional.InvertedResidual, 3, 7, 9),
+    "resnext": _own(convolutional.ResNeXt, 3, 5, 6),
+    "inception": _own(convolutional.Inception, 3, 5, 7),
+    "super-resolution": _own(convolutional.SuperResolution, 1, 3, 5),
+    "volumes": _own(convolutional.Volumes, 2, 5, 3, 4),
+    "convnext": _own(convolutional.ConvNeXt, 3, 6, 10),
+    "siamese": _with(convolutional.GhostTower, lambda: (torch.randn(2, 1, 8, 10), torch.randn(2, 1, 8, 10))),
+    "depthwise": _own(convolutional.Depthwise, 2, 6, 9),
+    "gpt": _with(attention.GPT, lambda: torch.randint(13, (2, 7))),
+    "grouped-query": _with(attention.GroupedQuery, lambda: torch.randint(11, (2, 6))),
+    "native-grouped-query": _with(attention.NativeGroupedQuery, lambda: (torch.randn(2, 7, 5), torch.rand(7, 7) < 0.8)),
+    "torch-encoder": _own(attention.TorchEncoder, 6, 5),
+    "torch-seq2seq": _with(attention.TorchSeq2Seq, lambda: {"source": torch.randn(5, 2, 4), "target": torch.randn(6, 2, 3)}),
+    "cross-attention": _own(attention.CrossAttention, 7, 5),
+    "einsum": _own(attention.EinsumAttention, 7, 5),
+    "windows": _own(attention.WindowAttention, 3, 8, 12),
+    "projected": _with(mixed.Projected, lambda: torch.randint(9, (2, 6))),
+    "elman": _own(mixed.Elman, 4, 3),
+    "seq2seq": _with(mixed.Seq2Seq, lambda: (torch.randn(2, 5, 3), torch.randn(2, 4, 2))),
+    "weight-norm": _own(mixed.WeightNormed, 2, 9),
+    "spectral-norm": _own(mixed.SpectralNormed, 5),
+    "own-parametrization": _own(mixed.Halved, 4),
+    "mixer": _own(mixed.Mixer, 3, 8, 12),
+    "experts": _own(mixed.Experts, 6),
+    "autoencoder": _own(mixed.Autoencoder, 10),
+    "state-space": _own(mixed.Mamba, 7, 5),
+    "sets": _with(mixed.DeepSets, _set),
 }
 
 
-def make(name: str, seed: int = 0) -> tuple[nn.Module, Tensor]:
+def call(model: nn.Module, inputs: Inputs) -> Any:
+    """Run the model: a Tensor is one argument, a tuple all of them, a dict keyword arguments."""
+    if isinstance(inputs, dict):
+        return model(**inputs)
+    return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
+
+
+def flat(output: Any) -> Tensor:
+    """Everything floating-point a model returns, as one vector."""
+    return torch.cat([leaf.reshape(-1) for leaf in tree_leaves(output) if isinstance(leaf, Tensor) and leaf.is_floating_point()])
+
+
+def make(name: str, seed: int = 0) -> tuple[nn.Module, Inputs]:
     """The network with weights and inputs drawn by `seed`, norms with statistics of their own."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model, x = NETWORKS[name]()
+        model, inputs = NETWORKS[name]()
         for tensor in [*model.parameters(), *model.buffers()]:
             if tensor.is_floating_point() and tensor.dim() == 1:
                 tensor.data = torch.rand_like(tensor) + 0.5
-    return model, x
+    return model, inputs

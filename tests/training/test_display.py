@@ -56,7 +56,7 @@ def test_every_event_is_told(terminal: bool) -> None:
     for words in (
         "Resumed at epoch 2, step 1,000",
         "fixed from step 1,200",
-        "fc1 300→52",
+        *(("fc2 100→60", "fc1 300→52, fc2 60→44") if terminal else ("fc1 300→52, fc2 100→44",)),
         "epoch  3/20",
         "test error 2.00 %",
         "25.00 % of the start",

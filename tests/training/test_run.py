@@ -189,6 +189,22 @@ def test_a_second_signal_ends_at_once_and_the_last_epoch_is_kept(
     assert events(tmp_path / "run", "interrupted")[0]["step"] == 12
 
 
+def test_an_interruption_after_the_last_step_costs_no_training(
+    quick: Quick, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch, pruning: Recipes
+) -> None:
+    whole = quick(pruning(), "whole")
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("parsinet.training.session.conclude", interrupt)
+    with pytest.raises(RunInterrupted):
+        quick(pruning(), "parts")
+    monkeypatch.undo()
+    at_step(monkeypatch, 1, lambda: pytest.fail("it trained again"))
+    assert weights(train(None, tmp_path / "parts", resume=True, console=console)) == weights(whole)
+
+
 def test_signals_and_global_state_are_as_before(quick: Quick, small: Recipes) -> None:
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     threads = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""The commands and their options."""
+"""The commands and their manual."""
 
 from importlib import metadata
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from parsinet.cli import names
+from parsinet.cli import options
 from parsinet.cli.guard import guarded
 
 app = typer.Typer(
@@ -56,32 +56,6 @@ DEMO_EPILOG = """
     parsinet demo --out runs/demo
 """
 
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-DataOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME|PATH",
-        help="digits (default), mnist, fashion-mnist, cifar10, a folder of images by class, an .npz, .parquet or .txt file.",
-        autocompletion=lambda incomplete: names.beginning(names.DATA, incomplete),
-        show_default=False,
-    ),
-]
-ModelOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help=f"One of {', '.join(names.MODELS)}, or your own as package.module:factory. [default: lenet-300-100]",
-        autocompletion=lambda incomplete: names.beginning(names.MODELS, incomplete),
-        show_default=False,
-    ),
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY.PATH=VALUE", help="Any entry of a recipe; the value is read as YAML. Repeatable.", show_default=False
-    ),
-]
-
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -99,83 +73,48 @@ def _parsinet(
 @app.command(epilog=TRAIN_EPILOG)
 @guarded
 def train(
-    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where everything of the run goes.", show_default=False)] = None,
-    recipe: Annotated[Path | None, typer.Option(metavar="FILE", help="A YAML recipe to start from.", show_default=False)] = None,
-    data: DataOption = None,
-    folder: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where the files of mnist, fashion-mnist or cifar10 lie.", show_default=False)
-    ] = None,
-    download: Annotated[bool, typer.Option("--download", help="Fetch mnist or fashion-mnist where it is missing.")] = False,
-    model: ModelOption = None,
-    method: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="dense (default) or gates.",
-            autocompletion=lambda incomplete: names.beginning(names.METHODS, incomplete),
-            show_default=False,
-        ),
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training data. [default: 20]", show_default=False)] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Examples per step. [default: 128]", show_default=False)] = None,
-    optimizer: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="sgd, adam (default) or adamw.",
-            autocompletion=lambda incomplete: names.beginning(names.OPTIMIZERS, incomplete),
-            show_default=False,
-        ),
-    ] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate. [default: 0.001; sgd 0.05]", show_default=False)] = None,
-    validation: Annotated[float | None, typer.Option(help="Share of the training data held out. [default: 0]", show_default=False)] = None,
-    round_to: Annotated[
-        int | None, typer.Option(help="Removals leave a multiple of so many units, which is faster. [default: 4]", show_default=False)
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of weights, batches and method. [default: 0]", show_default=False)] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of torch. [default: torch's own choice]", show_default=False)] = None,
-    device: Annotated[str | None, typer.Option(help="cpu (default), cuda, cuda:1 …", show_default=False)] = None,
-    settings: Settings = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is in the folder.")] = False,
-    resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Continue an interrupted run, bitwise; takes no other settings.", show_default=False)
-    ] = None,
-    debug: Debug = False,
+    out: options.Out = None,
+    recipe: options.RecipeFile = None,
+    data: options.Data = None,
+    folder: options.DataFolder = None,
+    download: options.Download = False,
+    model: options.Model = None,
+    method: options.Method = None,
+    epochs: options.Epochs = None,
+    batch_size: options.BatchSize = None,
+    optimizer: options.Optimizer = None,
+    lr: options.LearningRate = None,
+    validation: options.Validation = None,
+    round_to: options.RoundTo = None,
+    seed: options.Seed = None,
+    threads: options.Threads = None,
+    device: options.Device = None,
+    settings: options.Settings = None,
+    overwrite: options.Overwrite = False,
+    resume: options.Resume = None,
+    debug: options.Debug = False,
 ) -> None:
     """Train a network, small if the method makes it so, and leave result, record and checkpoints in one folder."""
     from parsinet.cli import commands
 
-    options = {
-        "data.source": data,
-        "data.folder": None if folder is None else str(folder),
-        "data.download": download or None,
-        "data.batch_size": batch_size,
-        "data.validation": validation,
-        "model.name": model,
-        "method.name": method,
-        "optimizer.name": optimizer,
-        "optimizer.lr": lr,
-        "epochs": epochs,
-        "round_to": round_to,
-        "seed": seed,
-        "threads": threads,
-        "device": device,
-    }
-    commands.train(out, recipe, options, settings or [], overwrite, resume)
+    of_data: dict[str, Any] = {"source": data, "folder": None if folder is None else str(folder), "download": download or None}
+    of_data |= {"batch_size": batch_size, "validation": validation}
+    given: dict[str, Any] = {f"data.{key}": value for key, value in of_data.items()}
+    given |= {"model.name": model, "method.name": method, "optimizer.name": optimizer, "optimizer.lr": lr}
+    given |= {"epochs": epochs, "round_to": round_to, "seed": seed, "threads": threads, "device": device}
+    commands.train(out, recipe, given, settings or [], overwrite, resume)
 
 
 @app.command(epilog=INSPECT_EPILOG)
 @guarded
 def inspect(
-    model: ModelOption = None,
-    data: DataOption = None,
-    input_shape: Annotated[
-        str | None, typer.Option(metavar="C,H,W", help="Shape of one example, instead of --data.", show_default=False)
-    ] = None,
-    classes: Annotated[int, typer.Option(help="Number of classes, with --input-shape.")] = 10,
-    settings: Settings = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    debug: Debug = False,
+    model: options.Model = None,
+    data: options.Data = None,
+    input_shape: options.InputShape = None,
+    classes: options.Classes = 10,
+    settings: options.Settings = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
 ) -> None:
     """Show the groups of units of a network: which can be removed, and why the others cannot."""
     from parsinet.cli import commands
@@ -185,13 +124,7 @@ def inspect(
 
 @app.command(epilog=REPORT_EPILOG)
 @guarded
-def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Folders of runs.")],
-    out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where the plots go. [default: beside the run]", show_default=False)
-    ] = None,
-    debug: Debug = False,
-) -> None:
+def report(runs: options.Runs, out: options.Plots = None, debug: options.Debug = False) -> None:
     """Compare runs: a table in the terminal, plots as PNG. Nothing is trained."""
     from rich.console import Console
 
@@ -204,11 +137,7 @@ def report(
 
 @app.command(epilog=DEMO_EPILOG)
 @guarded
-def demo(
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the two runs and the plots go.")] = Path("runs/demo"),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier demo.")] = False,
-    debug: Debug = False,
-) -> None:
+def demo(out: options.DemoOut = Path("runs/demo"), overwrite: options.Overwrite = False, debug: options.Debug = False) -> None:
     """Train LeNet-300-100 on digits twice, dense and with gates, and compare; takes less than two minutes."""
     from parsinet.cli.demo import demo as run_demo
 

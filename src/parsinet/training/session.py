@@ -54,7 +54,7 @@ class Session:
         """Go back to the newest whole checkpoint; events of steps after it leave the record, since those steps come again."""
         loaded = load_checkpoint(self.folder.checkpoint)
         if loaded.warning:
-            self.console.print(loaded.warning, highlight=False, markup=False)
+            self.console.print(loaded.warning, highlight=False, markup=False, soft_wrap=True)
         self._restore(loaded.state)
         self.monitor.saved = (self.state.step, loaded.path)
         keep_events(
