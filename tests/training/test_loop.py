@@ -1,6 +1,5 @@
 """The loop against one written by hand, bit for bit, and what it does when things go wrong."""
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -233,52 +232,3 @@ def test_counts_below_one_are_refused(wrong: dict[str, int]) -> None:
     model = network()
     with pytest.raises(UsageError, match="must be ≥ 1"):
         fit(model, OPTIMIZERS["sgd"](model.parameters()), Batches(split(), BATCH), **wrong)
-
-
-@pytest.mark.slow
-def test_the_loop_costs_next_to_nothing() -> None:
-    """Goal 1.05 on LeNet-300-100, batch 128, one thread; the bound leaves room for a busy machine. Processor time, best of 8, in turns."""
-    generator = torch.Generator().manual_seed(0)
-    data = Split(torch.randn(6400, 784, generator=generator), torch.randint(0, 10, (6400,), generator=generator))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-
-    def model() -> nn.Module:
-        return nn.Sequential(nn.Linear(784, 300), nn.ReLU(), nn.Linear(300, 100), nn.ReLU(), nn.Linear(100, 10))
-
-    def bare() -> None:
-        net = model().train()
-        optimizer = torch.optim.Adam(net.parameters(), fused=True)
-        for x, y in Batches(data, 128):
-            functional.cross_entropy(net(x), y).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            optimizer.zero_grad()
-
-    def ours() -> None:
-        net = model()
-        fit(
-            net,
-            torch.optim.Adam(net.parameters(), fused=True),
-            Batches(data, 128),
-            epochs=1,
-            learning_rate=lambda _: 1e-3,
-            callbacks=[Quiet()],
-        )
-
-    def seconds(run: Callable[[], None]) -> float:
-        start = time.process_time()
-        run()
-        return time.process_time() - start
-
-    try:
-        pairs = [(seconds(bare), seconds(ours)) for _ in range(8)]
-    finally:
-        torch.set_num_threads(threads)
-    assert min(ours for _, ours in pairs) <= 1.1 * min(bare for bare, _ in pairs)
-
-
-class Quiet(Callback):
-    """The cheapest watcher of steps."""
-
-    def on_step(self, state: LoopState) -> None:
-        """Nothing."""

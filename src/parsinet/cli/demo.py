@@ -7,7 +7,13 @@ from rich.console import Console
 from parsinet.report import report
 from parsinet.training import recipe_from, train
 
-SHARED = {"data": {"source": "digits", "batch_size": 32}, "model": {"name": "lenet-300-100"}, "epochs": 60, "threads": 1}
+SHARED = {
+    "data": {"source": "digits", "batch_size": 32, "validation": 0.1},
+    "model": {"name": "mlp", "widths": [1000, 500]},
+    "optimizer": {"name": "adam", "weight_decay": 1e-4},
+    "schedule": {"kind": "cosine", "hold": 0.6},
+    "epochs": 40,
+}
 
 
 def demo(out: Path, *, overwrite: bool = False, console: Console | None = None) -> Path:
@@ -15,7 +21,7 @@ def demo(out: Path, *, overwrite: bool = False, console: Console | None = None) 
     console = console or Console()
     folders = []
     for method in ("dense", "gates"):
-        console.print(f"[bold]{method}[/bold]: lenet-300-100 on digits, {SHARED['epochs']} epochs")
+        console.print(f"[bold]{method}[/bold]: 64-1000-500-10 on digits, {SHARED['epochs']} epochs")
         recipe = recipe_from({**SHARED, "method": {"name": method}})
         folders.append(train(recipe, out / method, overwrite=overwrite, console=console).folder)
     plots = report(folders, out / "report", console)

@@ -5,7 +5,7 @@ from parsinet.gates.gate import QSink, gate
 from parsinet.gates.hyperprior import log_density, log_gamma, optimal_prior, price, profile
 from parsinet.gates.owner import Owner
 from parsinet.gates.stability import attracted, box
-from parsinet.gates.update import dead_units, ema_, pin_best_, theta_step_
+from parsinet.gates.update import dead_units, ema_, open_units, pin_best_, theta_step_
 
 __all__ = [
     "ESTIMATORS",
@@ -22,6 +22,7 @@ __all__ = [
     "gate",
     "log_density",
     "log_gamma",
+    "open_units",
     "optimal_prior",
     "pin_best_",
     "price",

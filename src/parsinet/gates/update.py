@@ -56,6 +56,18 @@ def pin_best_(theta: Tensor, usefulness: Tensor) -> bool:
     return True
 
 
+def open_units(theta: Tensor, usefulness: Tensor) -> Tensor:
+    """The gates rounded: open at θ ≥ ½; where none is, the most useful unit.
+
+    theta: [n]. usefulness: [n], Δ̂ = −ĝ, higher is more useful. Returns a bool mask [n] with at least one True.
+    Raises UsageError for shapes that do not fit or an empty group. Source: our specification.
+    """
+    _same_shape("open_units: usefulness", usefulness, theta)
+    mask = theta >= 0.5
+    mask[usefulness.argmax()] |= ~mask.any()
+    return mask
+
+
 def dead_units(theta: Tensor, usefulness_ema: Tensor, price: Tensor | float, threshold: float = 0.02) -> Tensor:
     """The units that may leave: closed, and not about to open again.
 

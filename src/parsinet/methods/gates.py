@@ -16,8 +16,8 @@ from parsinet.structure import Structure
 
 DEFAULT_PRICE = 1e-3
 DEFAULT_FALL_STEPS = 1000
-GUARD_INTERVAL = 10
-"""Steps between looks at whether a whole group is closing; θ moves by a hundredth or two in that time."""
+GUARD_SHARE = 0.01
+"""Share of the fall time between two looks at whether a whole group is closing, at most 10 steps: θ moves a hundredth under its price."""
 
 
 class Gates:
@@ -64,11 +64,13 @@ class Gates:
         _within("gated", gated, 0, 1.0)
         _within("warmup", warmup, 0, 1.0, include_low=True)
         _within("threshold", threshold, 0, 0.5, include_low=True)
-        _within("fall_steps", fall_steps, 0, float("inf"))
-        _within("interval", interval, 0, float("inf"))
+        _whole("fall_steps", fall_steps)
+        _whole("interval", interval)
         _within("clamp", clamp, 0, float("inf"))
         if estimator not in gates.ESTIMATORS:
             raise UsageError(f"Gates: there is no estimator {estimator!r}.{suggest(estimator, gates.ESTIMATORS)}")
+        if isinstance(groups, str):
+            raise UsageError(f"Gates: groups must be a list of group names, got the single word {groups!r}. Write [{groups!r}].")
         self.price = DEFAULT_PRICE if price is None and log_gamma is None else price
         self.log_gamma = log_gamma
         self.theta, self.gated, self.warmup, self.threshold, self.clamp = theta, gated, warmup, threshold, clamp
@@ -79,7 +81,7 @@ class Gates:
         self._generator = generator(seed)
         self._bank = GateBank({}, theta, torch.device("cpu"), gates.ESTIMATORS[estimator], self._generator)
         self._steps = 0
-        self._first, self._last = 0, 0
+        self._first, self._last, self._guard_interval = 0, 0, 1
         self._model: nn.Module | None = None
 
     def prepare(self, model: nn.Module) -> None:
@@ -112,11 +114,13 @@ class Gates:
         assert self.interval is not None
         if self._steps % self.interval or self._steps <= self._first:
             return None
-        return {name: ~gates.dead_units(theta, usefulness, self._rho(), self.threshold) for name, theta, usefulness in self._rows()}
+        self._guard()
+        rows = self._bank.rows()
+        return {name: ~gates.dead_units(theta, usefulness, self._rho(), self.threshold) for name, theta, usefulness in rows}
 
     def scores(self) -> Mapping[str, Tensor]:
         """θ, and among equal θ the usefulness."""
-        return {name: theta + 1e-3 * torch.sigmoid(usefulness / self._rho()) for name, theta, usefulness in self._rows()}
+        return {name: theta + 1e-3 * torch.sigmoid(usefulness / self._rho()) for name, theta, usefulness in self._bank.rows()}
 
     def removed(self, structure: Structure, alive: Alive) -> None:
         """Cut θ and its averages; gates move to the new indices."""
@@ -128,10 +132,9 @@ class Gates:
         """Round every θ: open at ½ and above; a group keeps at least its best unit. The gates leave the network."""
         if self.settled:
             return None
-        self._guard()
         self.settled = True
         self.detach()
-        return {name: theta >= 0.5 for name, theta, _ in self._rows()}
+        return {name: gates.open_units(theta, usefulness) for name, theta, usefulness in self._bank.rows()}
 
     def detach(self) -> None:
         """Take all gates out of the network."""
@@ -139,7 +142,7 @@ class Gates:
 
     def describe(self) -> dict[str, Any]:
         """Per group: θ of every unit, its sum, the share neither open nor closed, and the mean usefulness over the price."""
-        told = {} if self.settled else {name: self._told(theta, usefulness) for name, theta, usefulness in self._rows()}
+        told = {} if self.settled else {name: self._told(theta, usefulness) for name, theta, usefulness in self._bank.rows()}
         return {"price": self._rho(), "settled": self.settled, "groups": told}
 
     def state_dict(self) -> dict[str, Any]:
@@ -148,17 +151,18 @@ class Gates:
             "steps": self._steps,
             "settled": self.settled,
             "generator": self._generator.get_state(),
-            "theta": {name: theta.clone() for name, theta, _ in self._rows()},
-            "usefulness": {name: usefulness.clone() for name, _, usefulness in self._rows()},
+            "theta": {name: theta.clone() for name, theta, _ in self._bank.rows()},
+            "usefulness": {name: usefulness.clone() for name, _, usefulness in self._bank.rows()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue bitwise where the state was taken."""
-        for name, theta, usefulness in self._rows():
-            saved = state["theta"].get(name)
-            if saved is None or saved.shape != theta.shape:
-                raise StructureError(f"The saved gates do not fit group {name!r}: {len(theta)} units are here.")
-            theta.copy_(saved)
+        """Continue bitwise where the state was taken. Raises StructureError, with nothing changed, if it is of other gates."""
+        for key in ("theta", "usefulness"):
+            found = {name: len(row) for name, row in state[key].items()}
+            if found != self._bank.sizes:
+                raise StructureError(f"The saved gates ({key}) are of groups {found}; here are {self._bank.sizes}.")
+        for name, theta, usefulness in self._bank.rows():
+            theta.copy_(state["theta"][name])
             usefulness.copy_(state["usefulness"][name])
         self._steps = int(state["steps"])
         self._generator.set_state(state["generator"].cpu())
@@ -173,25 +177,25 @@ class Gates:
             self.price = gates.price(self.log_gamma, budget.examples)
         steps = budget.steps
         self.fall_steps = self.fall_steps or (max(1, steps // 10) if steps else DEFAULT_FALL_STEPS)
+        self._guard_interval = max(1, min(10, int(GUARD_SHARE * self.fall_steps)))
         self.interval = self.interval or (min(100, max(10, steps // 200)) if steps else 100)
         self._first = int(self.warmup * steps) if steps else 0
         self._last = max(1, round(self.gated * steps)) if steps else 0
 
     def _chosen(self, structure: Structure) -> list[str]:
         if self._wanted is None:
-            return [group.name for group in structure.removable() if group.exact and structure.gateable(group.name)]
+            reasons = {group.name: _reason_against(structure, group.name) for group in structure.groups}
+            chosen = [name for name, reason in reasons.items() if not reason]
+            if not chosen:
+                told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items()) or "it has no groups at all"
+                raise UsageError(f"Gates: this network has no group of units that can be gated ({told}).")
+            return chosen
+        if not self._wanted:
+            raise UsageError("Gates: groups is empty; name the groups to gate, or leave it out to gate all that can be.")
         for name in self._wanted:
-            group = structure.group(name)
-            if not group.removable:
-                raise UsageError(f"Gates: group {name!r} cannot be gated: {group.reason}.")
-            if not structure.gateable(name):
-                raise UsageError(f"Gates: group {name!r} cannot be gated: it is read where no module's input can be multiplied.")
+            if reason := _reason_against(structure, name, exact_only=False):
+                raise UsageError(f"Gates: group {name!r} cannot be gated: {reason}.")
         return list(self._wanted)
-
-    def _rows(self) -> list[tuple[str, Tensor, Tensor]]:
-        """Per group its name and views of θ and usefulness."""
-        theta, usefulness = self._bank.split(self._bank.theta), self._bank.split(self._bank.usefulness)
-        return [(name, theta[name], usefulness[name]) for name in self._bank.sizes]
 
     def _learn(self) -> None:
         """One step of every θ that the last backward passes speak of: all in one row if they speak of all."""
@@ -201,16 +205,16 @@ class Gates:
         if len(estimates) == len(self._bank.sizes):
             rows = [(self._bank.theta, self._bank.usefulness, torch.cat([estimates[name] for name in self._bank.sizes]))]
         else:
-            rows = [(theta, usefulness, estimates[name]) for name, theta, usefulness in self._rows() if name in estimates]
+            rows = [(theta, usefulness, estimates[name]) for name, theta, usefulness in self._bank.rows() if name in estimates]
         assert self.fall_steps is not None
         for theta, usefulness, gradient in rows:
             gates.ema_(usefulness, -gradient)
             gates.theta_step_(theta, gradient, self._rho(), self.fall_steps, self.clamp)
-        if self._steps % GUARD_INTERVAL == 0:
+        if self._steps % self._guard_interval == 0:
             self._guard()
 
     def _guard(self) -> None:
-        for _, theta, usefulness in self._rows():
+        for _, theta, usefulness in self._bank.rows():
             gates.pin_best_(theta, usefulness)
 
     def _told(self, theta: Tensor, usefulness: Tensor) -> dict[str, Any]:
@@ -225,6 +229,19 @@ class Gates:
     def _rho(self) -> float:
         assert self.price is not None, "the price is known once the method is attached"
         return self.price
+
+
+def _reason_against(structure: Structure, name: str, *, exact_only: bool = True) -> str:
+    """Why a group is not gated; "" if it can be."""
+    group = structure.group(name)
+    if not group.removable or (exact_only and not group.exact):
+        return group.reason
+    return "" if structure.gateable(name) else "it is read where no module's input can be multiplied"
+
+
+def _whole(name: str, value: int | None) -> None:
+    if value is not None and (not isinstance(value, int) or value < 1):
+        raise UsageError(f"Gates: {name} must be a whole number ≥ 1, got {value!r}.")
 
 
 def _within(name: str, value: float | None, low: float, high: float, *, include_low: bool = False) -> None:

@@ -113,12 +113,10 @@ class Pruner:
         """Continue a saved run on the original architecture: removes what had left, from model and optimizer, then restores the method.
 
         Load the model's and the optimizer's own states afterwards; they have the small shapes.
-        Raises StructureError if the state belongs to another network, UsageError if to another method.
+        Raises, with nothing changed, StructureError if the state belongs to another network or this one has lost units already,
+        UsageError if it belongs to another method or is no pruner's state.
         """
-        if state["method"]["name"] != self.method.name:
-            raise UsageError(f"The saved state is of method {state['method']['name']!r}, this pruner runs {self.method.name!r}.")
-        if state["sizes"] != self._original:
-            raise StructureError("The saved state belongs to a network with other groups or sizes; build the original architecture first.")
+        self._check_state(state)
         kept = {name: from_ranges(text) for name, text in state["units"].items()}
         alive = {name: torch.zeros(self._original[name], dtype=torch.bool) for name in kept}
         for name, units in kept.items():
@@ -145,11 +143,29 @@ class Pruner:
         self.method.removed(self.structure, masks)
         return plan.widths()
 
+    def _check_state(self, state: Mapping[str, Any]) -> None:
+        if not {"step", "sizes", "units", "method"} <= state.keys():
+            raise UsageError(f"This is no pruner's state: it holds {sorted(state)}. Give what Pruner.state_dict() returned.")
+        saved = state["method"]
+        if saved["name"] != self.method.name:
+            raise UsageError(f"The saved state is of method {saved['name']!r}, this pruner runs {self.method.name!r}.")
+        if state["sizes"] != self._original:
+            raise StructureError("The saved state belongs to a network with other groups or sizes; build the original architecture first.")
+        if self.widths() != self._original:
+            raise StructureError("Units have left this network already; load the state on a freshly built network.")
+        if _names(saved["state"]) != _names(self.method.state_dict()):
+            raise UsageError(f"The saved state is of {self.method.name!r} with other options; build the method with the options it had.")
+
     def _check_optimizers(self) -> None:
         own = {id(parameter) for parameter in self.model.parameters()}
         held = {id(p) for optimizer in self._optimizers for group in optimizer.param_groups for p in group["params"]}
         if not held & own:
             raise UsageError("Pruner: the optimizer holds none of the model's parameters; build it from this model (after method.prepare).")
+
+
+def _names(state: Any) -> Any:
+    """The keys of nested mappings, without what they hold."""
+    return {key: _names(value) for key, value in state.items()} if isinstance(state, Mapping) else None
 
 
 def round_up(mask: Tensor, scores: Tensor | None, multiple: int) -> Tensor:

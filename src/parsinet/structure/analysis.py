@@ -36,6 +36,7 @@ def trace(
     tracing = Tracing(twin)
     values, axes = seed(tracing, exported)
     propagate(tracing, exported, values)
+    tracing.take_hints()
     if not removable_outputs:
         for value in outputs(exported, values):
             tracing.freeze(value, "it is part of the model's output")

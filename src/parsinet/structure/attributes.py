@@ -6,27 +6,48 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.utils.parametrize import is_parametrized
+
+from parsinet.structure.attention import SlimMultiheadAttention, become_slim
 
 Attributes = dict[str, Any]
 
 
+def _weight_shape(module: Any) -> torch.Size:
+    """Shape of the weight; a parametrized one is computed as in evaluation, where parametrizations have no side effects."""
+    if not is_parametrized(module, "weight"):
+        return torch.Size(module.weight.shape)
+    modes = {part: part.training for part in module.parametrizations.modules()}
+    try:
+        module.parametrizations.eval()
+        with torch.no_grad():
+            return torch.Size(module.weight.shape)
+    finally:
+        for part, training in modes.items():
+            part.training = training
+
+
 def _linear(module: Any) -> Attributes:
-    return {"out_features": module.weight.shape[0], "in_features": module.weight.shape[1]}
+    outputs, inputs = _weight_shape(module)
+    return {"out_features": outputs, "in_features": inputs}
 
 
 def _bilinear(module: Any) -> Attributes:
-    return dict(zip(("out_features", "in1_features", "in2_features"), module.weight.shape, strict=True))
+    return dict(zip(("out_features", "in1_features", "in2_features"), _weight_shape(module), strict=True))
 
 
 def _conv(module: Any) -> Attributes:
-    return {"out_channels": module.weight.shape[0], "in_channels": module.weight.shape[1] * module.groups}
+    outputs, inputs = _weight_shape(module)[:2]
+    return {"out_channels": outputs, "in_channels": inputs * module.groups}
 
 
 def _conv_transpose(module: Any) -> Attributes:
-    return {"in_channels": module.weight.shape[0], "out_channels": module.weight.shape[1] * module.groups}
+    inputs, outputs = _weight_shape(module)[:2]
+    return {"in_channels": inputs, "out_channels": outputs * module.groups}
 
 
 def _norm(module: Any) -> Attributes:
@@ -56,6 +77,13 @@ def _recurrent_cell(module: Any) -> Attributes:
     return {"input_size": module.weight_ih.shape[1], "hidden_size": module.weight_hh.shape[1]}
 
 
+def _attention(module: Any) -> Attributes:
+    packed = module.in_proj_weight
+    keys, values = (module.k_proj_weight, module.v_proj_weight) if packed is None else (packed, packed)
+    sizes = {"embed_dim": module.out_proj.weight.shape[0], "kdim": keys.shape[1], "vdim": values.shape[1]}
+    return {**sizes, "_qkv_same_embed_dim": False} if isinstance(module, SlimMultiheadAttention) else sizes
+
+
 def _prelu(module: Any) -> Attributes:
     return {"num_parameters": module.weight.shape[0]}
 
@@ -73,7 +101,12 @@ RULES: tuple[tuple[type[nn.Module], Callable[[Any], Attributes]], ...] = (
     (nn.RNNBase, _recurrent),
     (nn.RNNCellBase, _recurrent_cell),
     (nn.PReLU, _prelu),
+    (nn.MultiheadAttention, _attention),
 )
+
+
+STAND_INS: dict[str, type[nn.Module]] = {SlimMultiheadAttention.__name__: SlimMultiheadAttention}
+"""Classes a module may have been turned into, by the name the record keeps."""
 
 
 def refresh(model: nn.Module, counts: Mapping[tuple[str, str], int]) -> dict[str, Attributes]:
@@ -88,6 +121,8 @@ def refresh(model: nn.Module, counts: Mapping[tuple[str, str], int]) -> dict[str
             wanted = (*current[:position], value, *current[position + 1 :])
         _assign(module, path, name, wanted, changed)
     for path, module in model.named_modules():
+        if isinstance(module, nn.MultiheadAttention) and become_slim(module):
+            changed.setdefault(path, {})["__class__"] = SlimMultiheadAttention.__name__
         rule = next((rule for kind, rule in RULES if isinstance(module, kind)), None)
         for name, value in (rule(module) if rule is not None and _has_weights(module) else {}).items():
             _assign(module, path, name, value, changed)
@@ -99,7 +134,10 @@ def assign(model: nn.Module, values: Mapping[str, Attributes]) -> None:
     for path, attributes in values.items():
         module = model.get_submodule(path)
         for name, value in attributes.items():
-            setattr(module, name, tuple(value) if isinstance(value, list) else value)
+            if name == "__class__":
+                module.__class__ = STAND_INS[value]
+            else:
+                setattr(module, name, tuple(value) if isinstance(value, list) else value)
 
 
 def _assign(module: nn.Module, path: str, name: str, value: Any, changed: dict[str, Attributes]) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from parsinet.structure.tracing import Norm
+
 
 def resize_(tensor: Tensor, data: Tensor, gradient: Tensor | None = None) -> None:
     """Give a parameter or buffer new data of another shape; the object stays the same.
@@ -27,6 +29,15 @@ def cut(tensor: Tensor, by_dim: Mapping[int, tuple[int, ...]]) -> Tensor:
     for dim, kept in by_dim.items():
         tensor = tensor.index_select(dim, torch.tensor(kept, device=tensor.device))
     return tensor.contiguous(memory_format=layout)
+
+
+def rescaled(norm: Norm, tensors: Mapping[str, Tensor], kept: Mapping[int, tuple[int, ...]]) -> Tensor:
+    """The scale of w = g · v/‖v‖ that leaves the kept entries of w as they are: g · ‖v kept‖/‖v‖."""
+    g, v = tensors[norm.g].detach(), tensors[norm.v].detach()
+    over = [d for d in range(v.dim()) if d != norm.dim]
+    rest = cut(v, {d: indices for d, indices in kept.items() if d != norm.dim})
+    ratio: Tensor = torch.linalg.vector_norm(rest, dim=over, keepdim=True) / torch.linalg.vector_norm(v, dim=over, keepdim=True)
+    return g * ratio
 
 
 def _channels_last(tensor: Tensor) -> bool:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from parsinet.structure.labels import NONE, Axis, Rows
-from parsinet.structure.tracing import Tracing
+from parsinet.structure.axes import NONE, Axis, Rows
+from parsinet.structure.tracing import Norm, Tracing
 
 Owners = NDArray[np.int64]
 
@@ -74,6 +74,7 @@ class Layout:
     """(tensor, dim, group): zero in these slices means the group's units are not read."""
     silent_producers: frozenset[str]
     """Groups whose units meet each other (query · key): silence zeroes what produces them."""
+    norms: tuple[Norm, ...]
     gated: frozenset[str]
     """Groups every reader of which is a module whose input can be multiplied by a gate."""
 
@@ -102,6 +103,8 @@ def build_layout(tracing: Tracing, axes: dict[str, tuple[Axis, ...]]) -> Layout:
     tensors = {place: slot(rows, rows.shape[1]) for place, rows in resolved.items()}
     tensors = {place: found for place, found in tensors.items() if found.owners}
     resolve = tracing.labels.resolve
+    folded = [(axis, "the value of a weight depends on it") for axis in _both(tracing, tracing.folded, tracing.used)]
+    tracing.inexact.extend(folded)
     inexact = _roots(tracing, [axis for axis, _ in tracing.inexact])
     why = {int(root): reason for axis, reason in reversed(tracing.inexact) for root in np.unique(resolve(axis)) if root != NONE}
     groups = {}
@@ -122,6 +125,7 @@ def build_layout(tracing: Tracing, axes: dict[str, tuple[Axis, ...]]) -> Layout:
         reads={(entry.module, entry.axis): slot(resolve(entry.labels), entry.labels.size) for entry in tracing.reads},
         read_dims=_read_dims(tracing, axes, tensors),
         silent_producers=frozenset(group for group, roots in units.items() if met & set(roots)),
+        norms=tuple(dict.fromkeys(tracing.norms)),
         gated=frozenset(group for group, roots in units.items() if read >= set(roots) and not blind & set(roots)),
     )
 
@@ -148,6 +152,12 @@ def _slots(tracing: Tracing, units: dict[str, list[int]]) -> Callable[[Rows, int
 
 def _roots(tracing: Tracing, axes: list[Axis]) -> set[int]:
     return {int(root) for axis in axes for root in np.unique(tracing.labels.resolve(axis)) if root != NONE}
+
+
+def _both(tracing: Tracing, folded: list[Axis], used: list[Axis]) -> list[Axis]:
+    """Axes that a weight's computation sums over (spectral norm) and an activation meets as well, unlike the rank of a low-rank weight."""
+    roots: set[int] = _roots(tracing, used) if folded else set()
+    return [axis for axis in folded if _roots(tracing, [axis]) & roots]
 
 
 def _classes(tracing: Tracing, axes: dict[str, tuple[Axis, ...]], resolved: dict[tuple[str, int], Rows]) -> dict[int, _Class]:
@@ -180,7 +190,7 @@ def _gather(tracing: Tracing, classes: dict[int, _Class]) -> dict[str, list[int]
     """Classes that occur in the same places form a group; a group that holds both frozen and free units is cut in two.
 
     What nothing produces and nothing may change (positions, rows of an embedding, the model's input) is no group, nor is
-    the fixed half of a product (query, key, value as thirds of one projection).
+    the fixed or single half of a product (query, key, value as thirds of one projection).
     """
     gathered: dict[tuple[object, ...], list[int]] = defaultdict(list)
     for root, entry in classes.items():
@@ -191,6 +201,8 @@ def _gather(tracing: Tracing, classes: dict[int, _Class]) -> dict[str, list[int]
     named: dict[str, list[int]] = {}
     for roots in sorted(gathered.values(), key=lambda roots: min(classes[root].order for root in roots)):
         first = classes[min(roots, key=lambda root: classes[root].order)]
+        if len(roots) == 1 and roots[0] >= tracing.seeded and not first.role:
+            continue
         if not first.name and (len(roots) == 1 or tracing.labels.reason(roots[0])):
             continue
         name = _name(first)

@@ -8,40 +8,12 @@ become 4 heads × 16 dimensions, and index h·16+d then carries {head h, dimensi
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-Rows = NDArray[np.int64]
-NONE = -1
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One dimension of a tensor: `rows[k, i]` is the k-th label of index i, -1 for none. Without rows its size is fixed.
-
-    A *free* axis belongs to a constant that fits any size (the zeros an LSTM starts from): it constrains nothing.
-    """
-
-    size: int
-    rows: Rows = field(default_factory=lambda: np.empty((0, 0), np.int64))
-    free: bool = False
-
-    @property
-    def tracked(self) -> bool:
-        return len(self.rows) > 0
-
-
-def fixed(size: int) -> Axis:
-    """An axis nothing may be removed from and nothing is known of: batch, positions, model inputs."""
-    return Axis(size)
-
-
-def labelled(rows: Rows) -> Axis:
-    """An axis with these label rows; rows without a single label are dropped."""
-    rows = np.atleast_2d(rows)
-    return Axis(rows.shape[1], rows[(rows != NONE).any(axis=1)])
+from parsinet.structure.axes import NONE, Axis, Rows, fixed, labelled
 
 
 class Labels:
@@ -178,8 +150,10 @@ class Labels:
             return right if left.free else left
         if not left.tracked or not right.tracked:
             known = left if left.tracked else right
-            self.freeze(known, f"meets an axis of fixed size at {where}")
-            return known
+            other = right if left.tracked else left
+            why = other.why or f"meets an axis of fixed size at {where}"
+            self.freeze(known, why)
+            return replace(other, why=why) if known.tracked else other
         a, b = self.resolve(left), self.resolve(right)
         if len(a) == 1 and len(b) == 1:
             self._unify_rows(a[0], b[0], where)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from parsinet.errors import StructureError, suggest
 from parsinet.structure.groups import Layout, UnitGroup
+from parsinet.structure.tracing import Norm
 
 Mask = Tensor | NDArray[np.bool_] | Sequence[bool]
 
@@ -29,6 +30,8 @@ class Plan:
     sizes: Mapping[tuple[str, int], int]
     counts: Mapping[tuple[str, str], int]
     silent: Mapping[tuple[str, int], tuple[int, ...]]
+    norms: tuple[Norm, ...] = ()
+    """Weight norms over entries that leave: their scales follow, so that the rest of the weight stays what it is."""
 
     @property
     def empty(self) -> bool:
@@ -109,7 +112,8 @@ class Structure:
         counts = {
             place: int(slot.keep(masks).sum()) for place, slot in self.layout.counts.items() if not masks.keys().isdisjoint(slot.owners)
         }
-        return Plan({name: tuple(mask.tolist()) for name, mask in masks.items()}, tensors, sizes, counts, silent)
+        norms = tuple(norm for norm in self.layout.norms if any(name == norm.v and d != norm.dim for name, d in tensors))
+        return Plan({name: tuple(mask.tolist()) for name, mask in masks.items()}, tensors, sizes, counts, silent, norms)
 
     def after(self, plan: Plan) -> Structure:
         """The structure of the network once `plan` has been carried out; nothing is traced again."""
@@ -128,7 +132,8 @@ class Structure:
 
     def _silences(self, place: tuple[str, int], group: str) -> bool:
         """Zeroing this tensor's slices silences the group: it reads the group, or produces one whose units meet each other."""
-        return (*place, group) in self.layout.read_dims or group in self.layout.silent_producers
+        scaled = any(place == (norm.v, norm.dim) for norm in self.layout.norms)
+        return (*place, group) in self.layout.read_dims or (group in self.layout.silent_producers and not scaled)
 
     def _checked(self, name: str, mask: Mask) -> NDArray[np.bool_]:
         group = self.group(name)

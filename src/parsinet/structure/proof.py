@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import traceback
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,9 @@ from parsinet.structure.groups import UnitGroup
 from parsinet.structure.plan import Structure
 from parsinet.structure.removal import shrink
 from parsinet.structure.silencing import silence
+
+LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
+"""Frames in torch and in this package are not the user's."""
 
 TOLERANCE = 1e-9
 """Largest difference, relative to the outputs' size: float64 rounding of a deep network stays orders below."""
@@ -61,7 +66,7 @@ def _try(model: nn.Module, structure: Structure, inputs: Any, names: Sequence[st
         with torch.no_grad():
             actual = _tensors(smaller(*args, **kwargs))
     except Exception as error:
-        return f"the network does not run without some of its units ({_message(error)})"
+        return f"the network does not run without some of its units: {_place(error)}{_message(error)}"
     if [tensor.shape for tensor in actual] != [tensor.shape for tensor in expected]:
         return "the network's output changes its shape without some of its units"
     if not all(structure.group(name).exact for name in names):
@@ -113,6 +118,12 @@ def _equal(actual: list[Tensor], expected: list[Tensor]) -> bool:
         if not torch.allclose(a, b, rtol=0, atol=tolerance * max(1.0, scale), equal_nan=True):
             return False
     return True
+
+
+def _place(error: Exception) -> str:
+    """The line of the user's code that failed, as `source` at file:line, and a colon."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(LIBRARIES)]
+    return f"`{frames[-1].line}` at {Path(frames[-1].filename).name}:{frames[-1].lineno} needs its present size, " if frames else ""
 
 
 def _message(error: Exception) -> str:

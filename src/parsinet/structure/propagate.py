@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.fx import Node
 from torch.fx.node import map_aggregate
 
+from parsinet.structure.axes import Axis
 from parsinet.structure.export import Exported
-from parsinet.structure.labels import Axis, fixed
 from parsinet.structure.rules import RULES, Rule
 from parsinet.structure.rules.elementwise import pointwise
 from parsinet.structure.tracing import Tracing, Value
@@ -36,7 +36,7 @@ def seed(tracing: Tracing, exported: Exported) -> tuple[dict[str, Any], dict[str
             name = first.setdefault(id(tensor), target)
             if name not in axes:
                 axes[name] = tuple(Axis(size, tracing.labels.fresh(size)[None]) for size in tensor.shape)
-            values[node.name] = Value(axes[name], constant=True)
+            values[node.name] = Value(axes[name], constant=True, name=name)
         elif isinstance(node.meta.get("val"), Tensor):
             values[node.name] = tracing.unknown(tuple(node.meta["val"].shape), constant=target is not None)
     tracing.seeded = tracing.labels.count
@@ -91,19 +91,21 @@ def _rule(target: Any) -> Rule | None:
 
 
 def _refuse(tracing: Tracing, node: Node, args: Any, kwargs: Any, reason: str) -> Any:
-    """Freeze everything that enters an operator no rule understands; its results carry no labels."""
+    """Freeze everything that enters an operator no rule understands; its results carry no labels, only the reason."""
 
     def freeze(arg: Any) -> Any:
         if isinstance(arg, Value):
             tracing.freeze(arg, reason)
+            if arg.name and len(arg.axes) > 1 and isinstance(tracing.owner, nn.Module):
+                tracing.produce(arg.axes[0], tracing.module)
         return arg
 
     map_aggregate((args, kwargs), freeze)
     result = node.meta.get("val")
     if isinstance(result, Tensor):
-        return tracing.unknown(tuple(result.shape))
+        return tracing.unknown(tuple(result.shape), why=reason)
     if isinstance(result, tuple | list):
-        return [Value(tuple(fixed(size) for size in part.shape)) if isinstance(part, Tensor) else None for part in result]
+        return [tracing.unknown(tuple(part.shape), why=reason) if isinstance(part, Tensor) else None for part in result]
     return None
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from parsinet.errors import StructureError
 from parsinet.structure.attributes import refresh
-from parsinet.structure.cutting import cut, resize_
+from parsinet.structure.cutting import cut, rescaled, resize_
 from parsinet.structure.plan import Plan
 from parsinet.structure.record import extend_record
 
@@ -27,6 +27,9 @@ def shrink(model: nn.Module, plan: Plan, *, optimizers: Iterable[torch.optim.Opt
     tensors = _tensors(model)
     keeps = _keeps(plan)
     _check(plan, tensors)
+    scales = {norm.g: rescaled(norm, tensors, keeps[norm.v]) for norm in plan.norms}
+    for name, scale in scales.items():
+        tensors[name].data.copy_(scale)
     for name, by_dim in keeps.items():
         tensor = tensors[name]
         states = _states(tensor, optimizers)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from parsinet.structure.cutting import rescaled
 from parsinet.structure.plan import Plan
 
 
@@ -19,9 +20,13 @@ def silence(model: nn.Module, plan: Plan) -> Iterator[nn.Module]:
     are restored bitwise on exit; do not train inside.
     """
     tensors = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
-    saved = {name: tensors[name].detach().clone() for name, _ in plan.silent}
+    touched = [*(name for name, _ in plan.silent), *(norm.g for norm in plan.norms)]
+    saved = {name: tensors[name].detach().clone() for name in touched}
     try:
         with torch.no_grad():
+            for norm in plan.norms:
+                kept = {d: indices for (name, d), indices in plan.tensors.items() if name == norm.v and (name, d) in plan.silent}
+                tensors[norm.g].copy_(rescaled(norm, tensors, kept))
             for (name, dim), indices in plan.silent.items():
                 tensors[name].index_fill_(dim, torch.tensor(indices, device=tensors[name].device), 0)
         yield model

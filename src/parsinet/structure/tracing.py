@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from parsinet.structure.axes import NONE, Axis, fixed
 from parsinet.structure.export import location, module_path
-from parsinet.structure.labels import Axis, Labels, fixed
+from parsinet.structure.labels import Labels
 
 
 @dataclass(frozen=True)
@@ -17,9 +18,20 @@ class Value:
 
     axes: tuple[Axis, ...]
     constant: bool = False
+    name: str = ""
+    """Name of the model's tensor that this is, '' for everything computed."""
 
     def with_axes(self, axes: list[Axis] | tuple[Axis, ...]) -> Value:
         return Value(tuple(axes), self.constant)
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A weight g · v/‖v‖ of the model (weight norm): the norm of tensor `v` runs over all dimensions but `dim`, `g` scales it."""
+
+    g: str
+    v: str
+    dim: int
 
 
 @dataclass(frozen=True)
@@ -52,10 +64,17 @@ class Tracing:
     """Raw labels of tensor indices over which an operator contracts: zero there means the unit is not read."""
     met: list[Axis] = field(default_factory=list)
     """Axes over which two activations are contracted: silence must zero the producers."""
+    folded: list[Axis] = field(default_factory=list)
+    """Axes over which two tensors of the model are contracted (low rank, spectral norm)."""
+    used: list[Axis] = field(default_factory=list)
+    """Axes over which an activation is contracted with a tensor of the model."""
+    norms: list[Norm] = field(default_factory=list)
     blind: list[Axis] = field(default_factory=list)
     """Axes read where no module's input can be gated."""
     reads: list[Read] = field(default_factory=list)
     counts: list[Count] = field(default_factory=list)
+    hints: list[Count] = field(default_factory=list)
+    """Axes whose size a view takes from an attribute by the looks of it."""
     inexact: list[tuple[Axis, str]] = field(default_factory=list)
     """Axes whose removal changes more than silence does, and why."""
     roles: list[tuple[Axis, str]] = field(default_factory=list)
@@ -80,6 +99,11 @@ class Tracing:
         except AttributeError:
             return None
 
+    @property
+    def users(self) -> list[torch.fx.Node]:
+        """The operators that read the running one's result."""
+        return list(self.node.users) if self.node is not None else []
+
     def shape(self, index: int | None = None) -> tuple[int, ...]:
         """Shape of the running operator's result."""
         assert self.node is not None
@@ -87,10 +111,10 @@ class Tracing:
         return tuple(value.shape if index is None else value[index].shape)
 
     def produce(self, axis: Axis, name: str) -> None:
-        """The units of `axis` are made here; the first name stays."""
+        """The units of `axis` are made here; the first module's name stays."""
         for label in axis.rows.reshape(-1).tolist():
             if label >= 0:
-                self.produced.setdefault(label, name)
+                self.produced[label] = self.produced.get(label) or name
 
     def contract(self, left: Value, i: int, right: Value, j: int, *, gate: bool = False) -> None:
         """Axis i of `left` meets axis j of `right` in a sum over products; `gate`: `left` is the running module's input."""
@@ -104,8 +128,7 @@ class Tracing:
         constants = [axis for value, axis in ((left, a), (right, b)) if value.constant]
         for axis in constants:
             self.read.update(int(label) for label in axis.rows.reshape(-1) if label >= 0)
-        if not constants:
-            self.met.append(a)
+        (self.met, self.used, self.folded)[len(constants)].append(a)
 
     def note_read(self, axis: int, labels: Axis, gate: bool) -> None:
         """Units are read here: by the running module through its input (`gate`), or where no input can be gated."""
@@ -117,13 +140,28 @@ class Tracing:
             self.blind.append(labels)
 
     def count(self, attribute: str, axis: Axis) -> None:
-        """The running module's `attribute` is the number of indices of `axis`; two axes counted by one attribute are united."""
+        """The running module's `attribute` is the number of indices of `axis`."""
+        self._count(Count(self.module, attribute, axis))
+
+    def _count(self, new: Count) -> None:
+        """Two axes counted by one attribute are united."""
         for known in self.counts:
-            if (known.module, known.attribute) == (self.module, attribute):
-                self.labels.unify(known.labels, axis, f"`{attribute}` of {self.module or 'the model'}")
+            if (known.module, known.attribute) == (new.module, new.attribute):
+                self.labels.unify(known.labels, new.labels, f"`{new.attribute}` of {new.module or 'the model'}")
                 return
-        if axis.tracked:
-            self.counts.append(Count(self.module, attribute, axis))
+        if new.labels.tracked:
+            self.counts.append(new)
+
+    def take_hints(self) -> None:
+        """Count the hinted axes; where an attention says which axes are its heads, equal sizes elsewhere are coincidence."""
+        attending = {int(root) for axis, _ in self.roles for root in self.labels.resolve(axis).reshape(-1)} - {NONE}
+        by_attribute: dict[tuple[str, str], list[Count]] = {}
+        for hint in self.hints:
+            by_attribute.setdefault((hint.module, hint.attribute), []).append(hint)
+        for hints in by_attribute.values():
+            meant = [hint for hint in hints if attending & set(self.labels.resolve(hint.labels).reshape(-1).tolist())]
+            for hint in meant or hints:
+                self._count(hint)
 
     def unify_shapes(self, values: list[Value], shape: tuple[int, ...]) -> Value:
         """Broadcast values against each other (right-aligned), uniting the axes that meet index by index."""
@@ -141,5 +179,11 @@ class Tracing:
         for axis in value.axes:
             self.labels.freeze(axis, reason)
 
-    def unknown(self, shape: tuple[int, ...], constant: bool = False) -> Value:
-        return Value(tuple(fixed(size) for size in shape), constant)
+    def unknown(self, shape: tuple[int, ...], constant: bool = False, why: str = "") -> Value:
+        return Value(tuple(Axis(size, why=why) for size in shape), constant)
+
+    def run_over(self, axis: Axis) -> None:
+        """The running operator's result depends on how many units there are: they may leave, but not exactly."""
+        if axis.tracked:
+            self.inexact.append((axis, f"{self.where} runs over it"))
+            self.blind.append(axis)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
 
-from parsinet.structure.labels import Axis, fixed
+from parsinet.structure.axes import NONE, Axis, fixed
 from parsinet.structure.tracing import Tracing, Value
 
-LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Embedding)
+LAYERS = (nn.Linear, nn.Bilinear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Embedding)
 
 
 def linear(ctx: Tracing, x: Value, weight: Value, bias: Value | None = None) -> Value:
@@ -24,9 +25,11 @@ def matmul(ctx: Tracing, left: Value, right: Value) -> Value:
     a = left if len(left.axes) > 1 else left.with_axes((fixed(1), *left.axes))
     b = right if len(right.axes) > 1 else right.with_axes((*right.axes, fixed(1)))
     ctx.contract(a, len(a.axes) - 1, b, len(b.axes) - 2)
+    tracked = a.axes[-1].tracked and bool((a.axes[-1].rows != NONE).all())
     batch_shape = ctx.shape()[: max(len(a.axes), len(b.axes)) - 2]
     batch = ctx.unify_shapes([a.with_axes(a.axes[:-2]), b.with_axes(b.axes[:-2])], batch_shape)
-    _name_attention(ctx, a, b, batch)
+    if not (left.constant or right.constant):
+        _name_attention(ctx, a.axes[-1] if tracked else b.axes[-1], "qk_dim" if tracked else "v_dim", batch.axes)
     for value in (a, b):
         if value.constant:
             _produce(ctx, value.axes[-1] if value is b else value.axes[-2])
@@ -38,6 +41,30 @@ def addmm(ctx: Tracing, bias: Value, left: Value, right: Value, *, beta: float =
     """bias + left · right."""
     product = matmul(ctx, left, right)
     return ctx.unify_shapes([product, bias], ctx.shape())
+
+
+def addmv(ctx: Tracing, bias: Value, left: Value, right: Value, *, beta: float = 1, alpha: float = 1) -> Value:
+    """bias + matrix · vector."""
+    return addmm(ctx, bias, left, right)
+
+
+def dot(ctx: Tracing, left: Value, right: Value) -> Value:
+    """Σ_i a_i b_i."""
+    ctx.contract(left, 0, right, 0)
+    return Value((), left.constant and right.constant)
+
+
+def outer(ctx: Tracing, left: Value, right: Value) -> Value:
+    """a_i b_j."""
+    return Value((left.axes[0], right.axes[0]), left.constant and right.constant)
+
+
+def bilinear(ctx: Tracing, left: Value, right: Value, weight: Value, bias: Value | None = None) -> Value:
+    """y[..., o] = Σ_ij a[..., i] w[o, i, j] b[..., j] + bias[o]."""
+    for value, axis in ((left, 1), (right, 2)):
+        ctx.contract(value, len(value.axes) - 1, weight, axis)
+    lead = ctx.unify_shapes([value.with_axes(value.axes[:-1]) for value in (left, right)], ctx.shape()[:-1])
+    return Value((*lead.axes, _add_bias(ctx, weight.axes[0], bias)))
 
 
 def einsum(ctx: Tracing, equation: str, operands: list[Value], path: Any = None) -> Value:
@@ -59,9 +86,13 @@ def einsum(ctx: Tracing, equation: str, operands: list[Value], path: Any = None)
                 ctx.labels.unify(other.axes[e], operand.axes[d], ctx.where)
             else:
                 ctx.contract(other, e, operand, d)
+                if not (other.constant or operand.constant):
+                    known = [name for name, (first, _) in found.items() if name in result and first is not operand]
+                    shared = [axis for name, axis in zip(term, operand.axes, strict=True) if name in known]
+                    _name_attention(ctx, operand.axes[d], "qk_dim", shared)
     for letter, (operand, d) in found.items():
         if letter not in result and sum(letter in term for term in terms) == 1:
-            ctx.labels.freeze(operand.axes[d], f"{ctx.where} sums over it")
+            ctx.run_over(operand.axes[d])
     for operand in operands:
         for axis in operand.axes if operand.constant else ():
             _produce(ctx, axis)
@@ -85,7 +116,7 @@ def convolution(
         inner = weight.axes[1].size
         group_in, position = ctx.labels.split(x.axes[c], (groups, inner), ctx.where)
         group_out, _ = ctx.labels.split(weight.axes[0], (groups, weight.axes[0].size // groups), ctx.where)
-        _couple_groups(ctx, group_in, group_out, inner * weight.axes[0].size > groups)
+        _couple_groups(ctx, group_in, group_out, named=inner > 1)
         if inner > 1:
             ctx.meet(x, position, weight, weight.axes[1])
             ctx.note_read(c - len(x.axes), ctx.labels.merge([fixed(groups), position]), gate and weight.constant)
@@ -117,6 +148,8 @@ def conv_transpose(
         group, _ = ctx.labels.split(weight.axes[0], (groups, weight.axes[0].size // groups), ctx.where)
         if group.tracked and isinstance(ctx.owner, LAYERS):
             ctx.count("groups", group)
+        if group.tracked and weight.axes[0].size > groups:
+            ctx.roles.append((group, "groups"))
         out = ctx.labels.merge([group, out])
     out = _add_bias(ctx, out, bias)
     return Value((*x.axes[:c], out, *(fixed(size) for size in ctx.shape()[c + 1 :])), x.constant and weight.constant)
@@ -136,23 +169,23 @@ def attention(
 ) -> Value:
     """softmax(q kᵀ · scale) v over [..., heads, positions, dimension]; with `enable_gqa` query heads share a key head."""
     ctx.contract(query, len(query.axes) - 1, key, len(key.axes) - 1)
-    ctx.roles.append((query.axes[-1], "qk_dim"))
     ctx.roles.append((value.axes[-1], "v_dim"))
     if scale is None and query.axes[-1].tracked:
         ctx.inexact.append((query.axes[-1], f"the scale 1/√d of {ctx.where} changes with it"))
     batch = ctx.unify_shapes([key.with_axes(key.axes[:-2]), value.with_axes(value.axes[:-2])], _batch(key))
     heads = batch.axes[-1] if batch.axes else fixed(1)
     if enable_gqa and query.axes[-3].size != heads.size:
-        shared, _ = ctx.labels.split(query.axes[-3], (heads.size, query.axes[-3].size // heads.size), ctx.where)
+        shared, each = ctx.labels.split(query.axes[-3], (heads.size, query.axes[-3].size // heads.size), ctx.where)
         ctx.labels.unify(shared, heads, ctx.where)
+        ctx.roles.append((each, "queries"))
         batch = batch.with_axes((*batch.axes[:-1], query.axes[-3]))
     batch = ctx.unify_shapes([query.with_axes(query.axes[:-2]), batch], ctx.shape()[:-2])
     if attn_mask is not None:
         ctx.unify_shapes([attn_mask.with_axes(attn_mask.axes[:-2]), batch], ctx.shape()[:-2])
     ctx.labels.unify(key.axes[-2], value.axes[-2], ctx.where)
-    for axis in batch.axes:
-        if axis.tracked:
-            ctx.roles.append((axis, "heads"))
+    _name_attention(ctx, query.axes[-1], "qk_dim", [] if enable_gqa else batch.axes)
+    if enable_gqa:
+        ctx.roles.append((heads, "heads"))
     return Value((*batch.axes, query.axes[-2], value.axes[-1]))
 
 
@@ -193,10 +226,7 @@ def _couple_groups(ctx: Tracing, group_in: Axis, group_out: Axis, named: bool) -
         ctx.roles.append((group_out, "groups"))
 
 
-def _name_attention(ctx: Tracing, left: Value, right: Value, batch: Value) -> None:
-    if left.constant or right.constant:
-        return
-    ctx.roles.append((left.axes[-1], "qk_dim"))
-    for axis in batch.axes:
-        if axis.tracked:
-            ctx.roles.append((axis, "heads"))
+def _name_attention(ctx: Tracing, axis: Axis, role: str, batch: Iterable[Axis]) -> None:
+    """Two activations meet: `axis` is a head's dimension, tracked batch axes are heads."""
+    ctx.roles.append((axis, role))
+    ctx.roles.extend((heads, "heads") for heads in batch if heads.tracked)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from parsinet.structure.labels import Axis, fixed
+from parsinet.structure.axes import Axis, fixed, part
 from parsinet.structure.tracing import Tracing, Value
 
 
@@ -56,20 +56,65 @@ def reduce(ctx: Tracing, x: Value, dim: int | list[int] | None = None, keepdim: 
         if d not in over:
             axes.append(axis)
             continue
-        ctx.labels.freeze(axis, f"{ctx.where} runs over it")
+        ctx.run_over(axis)
         if keepdim:
             axes.append(fixed(1))
     return x.with_axes(axes)
 
 
+def total(ctx: Tracing, x: Value, dim: int | list[int] | None = None, keepdim: bool = False, *_: Any, **options: Any) -> Value:
+    """A sum over units reads each with weight one: a unit whose producers are zero adds nothing, the dry run says whether exactly."""
+    before = len(ctx.inexact)
+    result = reduce(ctx, x, dim, keepdim, **options)
+    if not x.constant:
+        ctx.met.extend(axis for axis, _ in ctx.inexact[before:])
+        del ctx.inexact[before:]
+    return result
+
+
+def position(ctx: Tracing, x: Value, dim: int | None = None, keepdim: bool = False) -> Value:
+    """argmax, argmin: an index into the axis, which must stay as it is."""
+    for d, axis in enumerate(x.axes):
+        if dim is None or d == dim % len(x.axes):
+            ctx.labels.freeze(axis, f"{ctx.where} returns an index into it")
+    return ctx.unknown(ctx.shape())
+
+
 def reduce_pair(ctx: Tracing, x: Value, dim: int, keepdim: bool = False) -> list[Value]:
     """Maximum or minimum along an axis, with its position."""
+    if any(user.args[1:] == (1,) for user in ctx.users):
+        ctx.labels.freeze(x.axes[dim], f"{ctx.where} returns an index into it")
     value = reduce(ctx, x, dim, keepdim)
     return [value, value]
 
 
 def variance(ctx: Tracing, x: Value, dim: int | list[int] | None = None, *_: Any, keepdim: bool = False, **__: Any) -> Value:
+    return reduce(ctx, x, dim if isinstance(dim, int | list) else None, keepdim)
+
+
+def moments(ctx: Tracing, x: Value, dim: int | list[int] | None = None, *_: Any, keepdim: bool = False, **__: Any) -> list[Value]:
+    """Standard deviation or variance together with the mean."""
+    return [variance(ctx, x, dim, keepdim=keepdim)] * 2
+
+
+def norm(ctx: Tracing, x: Value, order: Any = 2, dim: int | list[int] | None = None, keepdim: bool = False, *_: Any, **__: Any) -> Value:
+    """Vector norms over `dim`."""
     return reduce(ctx, x, dim, keepdim)
+
+
+def ordered(ctx: Tracing, x: Value, *args: Any, **options: Any) -> list[Value]:
+    """sort and topk along an axis without units; the other axes pass."""
+    dim = options.get("dim", next((arg for arg in args[-1:] if type(arg) is int and len(args) > 1), -1))
+    ctx.labels.freeze(x.axes[dim], f"{ctx.where} orders it")
+    axes = [axis if axis.size == size else fixed(size) for axis, size in zip(x.axes, ctx.shape(0), strict=True)]
+    return [x.with_axes(axes)] * 2
+
+
+def glu(ctx: Tracing, x: Value, dim: int = -1) -> Value:
+    """First half times the sigmoid of the second, index by index."""
+    d, half = dim % len(x.axes), x.axes[dim].size // 2
+    halves = [x.with_axes([*x.axes[:d], part(x.axes[d], cut), *x.axes[d + 1 :]]) for cut in (slice(0, half), slice(half, None))]
+    return ctx.unify_shapes(halves, ctx.shape())
 
 
 def along_axis(ctx: Tracing, x: Value, dim: int, *_: Any, **__: Any) -> Value:

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from parsinet.structure.labels import Axis, labelled
-from parsinet.structure.tracing import Tracing, Value
+from parsinet.structure.axes import Axis, labelled
+from parsinet.structure.tracing import Norm, Tracing, Value
 
 
 def batch_norm(ctx: Tracing, x: Value, weight: Value | None, bias: Value | None, mean: Value | None, var: Value | None, *_: Any) -> Value:
@@ -52,9 +52,9 @@ def group_norm(ctx: Tracing, x: Value, groups: int, weight: Value | None = None,
 
 
 def softmax(ctx: Tracing, x: Value, dim: int, *_: Any, **__: Any) -> Value:
-    """Couples all entries along `dim`."""
-    ctx.labels.freeze(x.axes[dim], f"{ctx.where} normalises over it")
-    return x
+    """Couples all entries along `dim`: without one, the others change."""
+    ctx.run_over(x.axes[dim])
+    return x.with_axes(x.axes)
 
 
 def _per_channel(ctx: Tracing, x: Value, tensors: list[Value | None]) -> Value:
@@ -83,10 +83,11 @@ def _over_last_axes(ctx: Tracing, x: Value, shape: list[int], tensors: list[Valu
 
 
 def weight_norm(ctx: Tracing, v: Value, g: Value, dim: int = 0) -> Value:
-    """w = g · v/‖v‖ with the norm over all axes but `dim`: those axes cannot change without changing the norm."""
-    for d, axis in enumerate(v.axes):
-        if d == dim:
-            ctx.labels.unify(axis, g.axes[d], ctx.where)
-        else:
-            ctx.labels.freeze(axis, "weight norm runs over it")
+    """w = g · v/‖v‖ with the norm over all axes but `dim`: where entries of v leave, g follows so that the rest of w stays."""
+    ctx.labels.unify(v.axes[dim], g.axes[dim], ctx.where)
+    if v.name and g.name:
+        ctx.norms.append(Norm(g.name, v.name, dim % len(v.axes)))
+    else:
+        for d in set(range(len(v.axes))) - {dim % len(v.axes)}:
+            ctx.run_over(v.axes[d])
     return Value(v.axes, v.constant and g.constant)

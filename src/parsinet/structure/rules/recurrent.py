@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from parsinet.structure.labels import Axis, labelled
-from parsinet.structure.rules.shape import concatenate
+from parsinet.structure.axes import Axis, concatenate, labelled
 from parsinet.structure.tracing import Tracing, Value
 
 RECURRENT = (nn.RNNBase, nn.RNNCellBase)

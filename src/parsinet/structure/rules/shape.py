@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 
-from parsinet.structure.labels import NONE, Axis, Rows, fixed, labelled
-from parsinet.structure.tracing import Tracing, Value
+from parsinet.structure.axes import Axis, concatenate, fixed, labelled, part
+from parsinet.structure.tracing import Count, Tracing, Value
 
 HEAD_COUNTS = ("num_heads", "n_head", "n_heads", "heads", "nhead", "num_attention_heads")
+KEY_HEAD_COUNTS = ("num_kv_heads", "n_kv_heads", "n_kv_head", "kv_heads", "num_key_value_heads")
 HEAD_SIZES = ("head_dim", "dim_head", "d_head", "head_size", "attention_head_size", "d_k")
 
 
@@ -54,15 +56,15 @@ def _segments(old: tuple[int, ...], new: tuple[int, ...]) -> list[tuple[list[int
 
 
 def _count_heads(ctx: Tracing, parts: list[Axis]) -> None:
-    """Where a view splits units in two by sizes the module keeps in attributes (heads × dimension), those follow a removal."""
+    """Where a view splits off heads, or heads × dimension, by sizes the module keeps in attributes, those follow a removal."""
     tracked = [axis for axis in parts if axis.tracked]
     owner = ctx.owner
-    if len(tracked) < 2 or owner is None:
+    if not tracked or owner is None:
         return
-    for axis, names in zip(tracked[-2:], (HEAD_COUNTS, HEAD_SIZES), strict=True):
+    for axis, names in zip(tracked[-2:], ((*HEAD_COUNTS, *KEY_HEAD_COUNTS), HEAD_SIZES), strict=False):
         for name in names:
             if owner.__dict__.get(name) == axis.size:
-                ctx.count(name, axis)
+                ctx.hints.append(Count(ctx.module, name, axis))
 
 
 def permute(ctx: Tracing, x: Value, dims: list[int]) -> Value:
@@ -118,7 +120,7 @@ def slice_(ctx: Tracing, x: Value, dim: int = 0, start: int | None = None, end: 
     """A cut along one axis; labels go with their indices."""
     axis = x.axes[dim]
     cut = slice(start, end, step)
-    new = _part(axis, cut) if axis.tracked else Axis(len(range(axis.size)[cut]), free=axis.free)
+    new = part(axis, cut) if axis.tracked else Axis(len(range(axis.size)[cut]), free=axis.free)
     return _replace(x, dim, new)
 
 
@@ -184,7 +186,7 @@ def pad(ctx: Tracing, x: Value, amounts: list[int], *_: Any, **__: Any) -> Value
     for k in range(len(amounts) // 2):
         d, before, after = len(axes) - 1 - k, amounts[2 * k], amounts[2 * k + 1]
         if before or after:
-            axis = _part(axes[d], slice(max(0, -before), axes[d].size - max(0, -after)))
+            axis = part(axes[d], slice(max(0, -before), axes[d].size - max(0, -after)))
             axes[d] = concatenate([fixed(max(0, before)), axis, fixed(max(0, after))])
     return x.with_axes(axes)
 
@@ -205,21 +207,80 @@ def along(ctx: Tracing, x: Value, shifts: Any = None, dims: Any = None, *_: Any,
     return x
 
 
-def _part(axis: Axis, cut: slice) -> Axis:
-    rows: Rows = axis.rows[:, cut]
-    return labelled(rows) if axis.tracked else fixed(len(range(axis.size)[cut]))
+def movedim(ctx: Tracing, x: Value, source: int | list[int], destination: int | list[int]) -> Value:
+    n = len(x.axes)
+    sources, targets = ([d % n for d in ([dims] if isinstance(dims, int) else dims)] for dims in (source, destination))
+    rest = iter(d for d in range(n) if d not in sources)
+    moved = dict(zip(targets, sources, strict=True))
+    return permute(ctx, x, [moved[d] if d in moved else next(rest) for d in range(n)])
 
 
-def concatenate(axes: list[Axis]) -> Axis:
-    depth = max(len(axis.rows) for axis in axes)
-    if depth == 0:
-        return fixed(sum(axis.size for axis in axes))
-    parts = []
-    for axis in axes:
-        rows = np.full((depth, axis.size), NONE)
-        rows[: len(axis.rows)] = axis.rows if axis.tracked else NONE
-        parts.append(rows)
-    return labelled(np.concatenate(parts, axis=1))
+def tensor_split(ctx: Tracing, x: Value, where: int | list[int], dim: int = 0) -> list[Value]:
+    """Pieces as equal as possible, or cut at given indices."""
+    size = x.axes[dim].size
+    if isinstance(where, int) and size % where == 0:
+        return split(ctx, x, size // where, dim)
+    if isinstance(where, int):
+        return split_with_sizes(ctx, x, [size // where + (k < size % where) for k in range(where)], dim)
+    bounds = [0, *where, size]
+    return [slice_(ctx, x, dim, start, end) for start, end in itertools.pairwise(bounds)]
+
+
+def index(ctx: Tracing, x: Value, indices: list[Value | None]) -> Value:
+    """x[i, :, j]: indexed axes must stay as they are, the others pass."""
+    given = [d for d, entry in enumerate(indices) if entry is not None]
+    for entry in indices:
+        ctx.freeze(entry or ctx.unknown(()), f"{ctx.where} picks by them")
+    for d in given:
+        ctx.labels.freeze(x.axes[d], f"{ctx.where} picks indices by their position")
+    rest = [axis for d, axis in enumerate(x.axes) if d not in given]
+    shape = ctx.shape()
+    adjacent = given == list(range(given[0], given[-1] + 1))
+    start = given[0] if adjacent else 0
+    new = [fixed(size) for size in shape[start : start + len(shape) - len(rest)]]
+    return x.with_axes([*rest[:start], *new, *rest[start:]])
+
+
+def index_select(ctx: Tracing, x: Value, dim: int, chosen: Value) -> Value:
+    """Indices of one axis by their position."""
+    ctx.labels.freeze(x.axes[dim], f"{ctx.where} picks indices by their position")
+    return _replace(x, dim, fixed(len(chosen.axes) and chosen.axes[0].size))
+
+
+def slice_scatter(
+    ctx: Tracing, x: Value, part_: Value, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+) -> Value:
+    """x with a slice replaced: x[:, start:end] = part."""
+    d = dim % len(x.axes)
+    first, last, _ = slice(start, end).indices(x.axes[d].size)
+    shape = tuple(1 if k == d else size for k, size in enumerate(ctx.shape()))
+    others = ctx.unify_shapes([_replace(value, d, fixed(1)) for value in (x, part_)], shape)
+    if step != 1:
+        ctx.labels.freeze(part_.axes[d], f"{ctx.where} writes it to every {step}th index")
+        return _replace(others, d, fixed(x.axes[d].size))
+    pieces = [part(x.axes[d], slice(0, first)), part_.axes[d], part(x.axes[d], slice(last, None))]
+    return Value(_replace(others, d, concatenate(pieces)).axes)
+
+
+def triangle(ctx: Tracing, x: Value, *_: Any) -> Value:
+    """tril, triu: which entries stay depends on their position in both axes."""
+    for axis in x.axes[-2:]:
+        ctx.labels.freeze(axis, f"{ctx.where} depends on the order of its indices")
+    return x
+
+
+def pixel_unshuffle(ctx: Tracing, x: Value, factor: int) -> Value:
+    """[.., C, H·r, W·r] → [.., C·r², H, W]: the r² channels made of one input channel stay together."""
+    c = len(x.axes) - 3
+    channels = ctx.labels.merge([x.axes[c], fixed(factor**2)])
+    return x.with_axes([*x.axes[:c], channels, *(fixed(size) for size in ctx.shape()[-2:])])
+
+
+def channel_shuffle(ctx: Tracing, x: Value, groups: int) -> Value:
+    """[n, g·k, …] read as [n, g, k, …], g and k exchanged."""
+    group, position = ctx.labels.split(x.axes[1], (groups, x.axes[1].size // groups), ctx.where)
+    ctx.labels.freeze(group, f"{ctx.where} has its number of groups written in the code")
+    return _replace(x, 1, ctx.labels.merge([position, group]))
 
 
 def _replace(x: Value, dim: int, axis: Axis) -> Value:

@@ -1,0 +1,126 @@
+"""What Gates accepts and refuses, and the schedule it makes of a budget."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from parsinet.errors import StructureError, UsageError
+from parsinet.methods import Budget, Dense, Gates, Pruner
+from parsinet.structure import trace
+
+REFUSED = {
+    "price 0": ({"price": 0.0}, "price must be > 0, got 0.0"),
+    "price NaN": ({"price": float("nan")}, "price must be > 0, got nan"),
+    "log γ negative": ({"log_gamma": -1.0}, "log_gamma must be > 0"),
+    "both": ({"price": 1e-3, "log_gamma": 60.0}, "give price or log_gamma, not both"),
+    "theta low": ({"theta": 0.4}, "theta must be ≥ 0.5 and ≤ 1.0, got 0.4"),
+    "theta high": ({"theta": 1.1}, "theta must be ≥ 0.5 and ≤ 1.0"),
+    "gated 0": ({"gated": 0.0}, "gated must be > 0 and ≤ 1.0"),
+    "warmup": ({"warmup": -0.1}, "warmup must be ≥ 0 and ≤ 1.0"),
+    "threshold": ({"threshold": 0.6}, "threshold must be ≥ 0 and ≤ 0.5"),
+    "clamp": ({"clamp": 0.0}, "clamp must be > 0, got 0.0"),
+    "fall": ({"fall_steps": 0}, "fall_steps must be a whole number ≥ 1, got 0"),
+    "fall, a fraction": ({"fall_steps": 0.1}, "fall_steps must be a whole number ≥ 1, got 0.1"),
+    "interval": ({"interval": 2.5}, "interval must be a whole number ≥ 1"),
+    "estimator": ({"estimator": "curvatures"}, "no estimator 'curvatures'. Did you mean 'curvature'?"),
+    "one word": ({"groups": "fc1"}, "groups must be a list of group names, got the single word 'fc1'"),
+}
+
+
+class Attending(nn.Module):
+    """A hidden layer whose units are read by an operator and not by a module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(4, 6)
+        self.mix = nn.Parameter(torch.ones(6, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.fc1(x)) @ self.mix
+
+
+def pruner(model: nn.Module, *, steps: int | None = None, examples: int | None = None, **options: object) -> Pruner:
+    return Pruner(model, torch.optim.SGD(model.parameters(), lr=0.1), Gates(**options), torch.randn(2, 4), steps=steps, examples=examples)
+
+
+def plain() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+
+
+@pytest.mark.parametrize(("options", "words"), REFUSED.values(), ids=REFUSED)
+def test_options_out_of_range_are_refused(options: dict[str, object], words: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(words)):
+        Gates(**options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"clamp": None}, {"theta": 0.5}, {"theta": 1.0}, {"gated": 1.0}, {"threshold": 0.0}, {"log_gamma": 60.0}, {"fall_steps": 1}],
+)
+def test_the_ends_of_the_ranges_are_accepted(options: dict[str, object]) -> None:
+    pruner(plain(), steps=100, examples=1000, **options)
+
+
+def test_log_gamma_is_a_price_once_the_number_of_examples_is_known() -> None:
+    assert pruner(plain(), examples=60_000, log_gamma=60.0).describe()["price"] == pytest.approx(1e-3)
+    with pytest.raises(UsageError, match="log_gamma needs the number of training examples"):
+        pruner(plain(), log_gamma=60.0)
+
+
+@pytest.mark.parametrize(
+    ("steps", "options", "expected"),
+    [
+        (None, {}, (1000, 100, 0, 0)),
+        (20_000, {}, (2000, 100, 0, 12_000)),
+        (1000, {"warmup": 0.1}, (100, 10, 100, 600)),
+        (4, {}, (1, 10, 0, 2)),
+        (1000, {"fall_steps": 7, "interval": 3, "gated": 1.0}, (7, 3, 0, 1000)),
+    ],
+)
+def test_the_schedule_follows_the_budget(steps: int | None, options: dict[str, object], expected: tuple[int, ...]) -> None:
+    method = Gates(**options)
+    model = plain()
+    method.attach(model, trace(model, torch.randn(2, 4)), Budget(steps=steps))
+    assert (method.fall_steps, method.interval, method._first, method._last) == expected
+
+
+def test_gates_sit_on_the_groups_that_were_asked_for() -> None:
+    assert set(pruner(plain()).describe()["groups"]) == {"0", "2"}
+    assert set(pruner(plain(), groups=["2"]).describe()["groups"]) == {"2"}
+
+
+@pytest.mark.parametrize(
+    ("groups", "error", "words"),
+    [
+        (["1"], StructureError, "There is no group '1'"),
+        (["4"], UsageError, "group '4' cannot be gated: it is part of the model's output"),
+        ([], UsageError, "groups is empty"),
+    ],
+)
+def test_groups_that_cannot_be_gated_are_refused(groups: list[str], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        pruner(plain(), groups=groups)
+
+
+@pytest.mark.parametrize("model", [nn.Linear(4, 3), Attending()], ids=["no hidden units", "read by an operator"])
+def test_a_network_without_anything_to_gate_is_refused_with_the_reasons(model: nn.Module) -> None:
+    """Training on as if dense would look like a run that prunes nothing; whoever wants that says `dense`."""
+    with pytest.raises(UsageError, match=r"no group of units that can be gated \(.*it is (part of the model's output|read where no)"):
+        pruner(model)
+    assert not model._forward_pre_hooks
+
+
+@pytest.mark.parametrize("argument", ["steps", "examples", "round_to"])
+def test_the_pruner_refuses_counts_below_one(argument: str) -> None:
+    model = plain()
+    with pytest.raises(UsageError, match=f"{argument} must be ≥ 1, got 0"):
+        Pruner(model, torch.optim.SGD(model.parameters()), Dense(), torch.randn(2, 4), **{argument: 0})
+
+
+def test_the_pruner_refuses_an_optimizer_of_another_model() -> None:
+    with pytest.raises(UsageError, match="the optimizer holds none of the model's parameters"):
+        Pruner(plain(), torch.optim.SGD(plain().parameters()), Dense(), torch.randn(2, 4))
