@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from architectures import attention, convolutional, mixed
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves
 
+from architectures import attention, convolutional, mixed
 from parsinet import models
 
 Inputs = Tensor | tuple[Any, ...] | dict[str, Any]

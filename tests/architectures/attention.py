@@ -101,8 +101,8 @@ class NativeGroupedQuery(nn.Module):
         super().__init__()
         self.head_dim = 3
         self.lift, self.weight = nn.Linear(5, 8), nn.Parameter(torch.ones(8))
-        self.q, self.k, self.v = nn.Linear(8, 12), nn.Linear(8, 6), nn.Linear(8, 6)
-        self.out, self.fc = nn.Linear(12, 8), nn.Linear(8, 2)
+        self.q, self.k, self.v = nn.Linear(8, 24), nn.Linear(8, 12), nn.Linear(8, 12)
+        self.out, self.fc = nn.Linear(24, 8), nn.Linear(8, 2)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x = self.lift(x)
@@ -113,14 +113,14 @@ class NativeGroupedQuery(nn.Module):
 
 
 class TorchEncoder(nn.Module):
-    """nn.TransformerEncoder, one layer pre-norm and one post-norm, with a learned class token."""
+    """nn.TransformerEncoderLayer pre-norm and post-norm (which takes torch's fused path in evaluation), with a learned class token."""
 
     def __init__(self) -> None:
         super().__init__()
         self.lift = nn.Linear(5, 12)
         self.cls = nn.Parameter(torch.randn(1, 1, 12))
         self.pre = nn.TransformerEncoderLayer(12, 3, 18, batch_first=True, norm_first=True, dropout=0.1)
-        self.post = nn.TransformerEncoderLayer(12, 2, 14, activation="gelu", batch_first=True, bias=False)
+        self.post = nn.TransformerEncoderLayer(12, 2, 14, activation="gelu", batch_first=True)
         self.fc = nn.Linear(12, 3)
 
     def forward(self, x: Tensor) -> Tensor:

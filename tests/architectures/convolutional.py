@@ -109,7 +109,7 @@ class Inception(nn.Module):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         pooled = F.max_pool2d(x, 3, stride=1, padding=1)
         y = torch.cat([self.b1(x), self.b3(F.relu(self.b3r(x))), self.b5(F.relu(self.b5r(x))), self.pool(pooled)], 1)
-        y = F.local_response_norm(y, 1) * 0 + F.elu(y)
+        y = F.elu(y)
         out = F.relu(self.mix(y))
         return {"logits": self.fc(out.reshape(out.size(0), -1)), "aux": self.aux(y.mean(-1).mean(-1))}
 
@@ -176,7 +176,7 @@ class GhostTower(nn.Module):
     def forward(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
         a, b = self.tower(left), self.tower(right)
         a.mul_(0.5).add_(b, alpha=-1).clamp_(min=-2)
-        return self.fc2(self.fc1(a).relu_()), self.fc1(b)
+        return self.fc2(self.fc1(a).relu_()), self.fc2(self.fc1(b).tanh())
 
 
 class Depthwise(nn.Module):

@@ -35,7 +35,7 @@ class Elman(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y, _ = self.rnn(x.transpose(0, 1))
-        h, s = torch.zeros(len(x), 5, dtype=x.dtype), x.new_zeros(len(x), 4)
+        h, s = torch.zeros(len(x), self.cell.hidden_size, dtype=x.dtype), x.new_zeros(len(x), self.plain.hidden_size)
         for step in y.unbind(0):
             h = self.cell(step, h)
             s = self.plain(h, s)

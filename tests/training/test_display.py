@@ -79,5 +79,5 @@ def test_in_a_terminal_the_bar_is_redrawn_now_and_then() -> None:
         for state.step in range(1, 1000):
             display.on_step(state)
     text = file.getvalue()
-    assert "epoch 1/5  loss 0.5000  train error 25.00 %  6 parameters" in text
+    assert "epoch 1/5  loss 0.500  error 25.00 %  6 parameters" in text
     assert text.count("loss 0.5000") < 20

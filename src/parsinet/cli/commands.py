@@ -61,10 +61,14 @@ def _shape(text: str) -> tuple[int, ...]:
 
 def _table(title: str, rows: Sequence[UnitRow]) -> Table:
     table = Table(title=title, title_justify="left")
-    for heading in ("group", "units", "parameters", "exact", "removable"):
+    for heading in ("group", "units", "parameters", "removable"):
         table.add_column(heading, justify="right" if heading in ("units", "parameters") else "left", overflow="fold")
     for row in rows:
-        table.add_row(
-            row.name, f"{row.size:,}", f"{row.parameters:,}", "yes" if row.exact else "no", "yes" if row.removable else f"no: {row.reason}"
-        )
+        table.add_row(row.name, f"{row.size:,}", f"{row.parameters:,}", _verdict(row))
     return table
+
+
+def _verdict(row: UnitRow) -> str:
+    if not row.removable:
+        return f"no: {row.reason}"
+    return "yes" if row.exact else f"yes, but not exactly: {row.reason}"

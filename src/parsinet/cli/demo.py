@@ -13,6 +13,7 @@ SHARED = {
     "optimizer": {"name": "adam", "weight_decay": 1e-4},
     "schedule": {"kind": "cosine", "hold": 0.6},
     "epochs": 40,
+    "threads": 1,
 }
 
 

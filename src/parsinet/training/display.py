@@ -27,7 +27,7 @@ class Display(Callback):
         self.console = console
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=16),
             _Numbers(),
             TimeRemainingColumn(),
             console=console,
@@ -69,7 +69,7 @@ class Display(Callback):
         now = time.monotonic()
         if self.console.is_terminal and now >= self._due:
             tally = state.tally
-            loss = "" if math.isnan(tally.loss) else f"loss {tally.loss:.4f}  train error {percent(tally.error)}"
+            loss = "" if math.isnan(tally.loss) else f"loss {tally.loss:.3f}  error {percent(tally.error)}"
             self._progress.update(self._task, completed=state.step, loss=f"epoch {state.epoch}/{state.epochs}  {loss}", refresh=True)
             done = time.monotonic()
             self._due = done + max(REFRESH_SECONDS, (done - now) / REFRESH_SHARE)
@@ -94,7 +94,7 @@ class Display(Callback):
         self._tell_removals()
 
     def _size(self, event: Mapping[str, Any]) -> None:
-        self._progress.update(self._task, size=f"{event['parameters']:,} parameters  {event['macs']:,} MACs")
+        self._progress.update(self._task, size=f"{short(event['parameters'])} parameters  {short(event['macs'])} MACs")
 
     def _print(self, line: str) -> None:
         self._progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -105,7 +105,7 @@ class _Numbers(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         """Text of the column."""
-        return Text("  ".join(part for part in (task.fields["loss"], task.fields["size"]) if part))
+        return Text("  ".join(part for part in (task.fields["loss"], task.fields["size"]) if part), no_wrap=True, overflow="ellipsis")
 
 
 def epoch_line(event: Mapping[str, Any]) -> str:
@@ -143,6 +143,14 @@ def end_line(event: Mapping[str, Any]) -> str:
 def changes(groups: Iterable[tuple[str, Any]]) -> str:
     """`fc1 300→212, fc2 100→71` from (name, (before, after))."""
     return ", ".join(f"{name} {before}→{after}" for name, (before, after) in groups)
+
+
+def short(count: int) -> str:
+    """A count in at most four digits: `570k`, `1.75M`, `842`."""
+    for size, suffix in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if count >= 0.9995 * size:
+            return f"{count / size:.3g}{suffix}"
+    return str(count)
 
 
 def percent(fraction: float) -> str:

@@ -1,0 +1,223 @@
+"""Gates in a network: a closed gate is an absent unit, draws are per forward pass, and every backward pass is heard once."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from methods.toys import bank, network, points, start, train_step
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from networks import make
+from parsinet.errors import RunError
+from parsinet.methods import Gates, Pruner, gating
+
+EXACT = 1e-10
+"""float64: sums over fewer terms differ in the last digits only."""
+GATED = ["mlp-batch-norm", "lenet-5-caffe", "resnet-20", "branches", "densenet", "tiny-vit", "char-gpt", "twice"]
+
+
+def output(model: nn.Module, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        return model(x).detach()
+
+
+def gap_between_closed_and_removed(name: str, *, training: bool = False) -> float:
+    """Close a random half of all gates, compare the logits with those after the closed units have left."""
+    model, x = make(name)
+    model, x = model.double().train(training), x.double() if x.is_floating_point() else x
+    untouched = output(model, x)
+    pruner = Pruner(model, torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1), Gates(), x)
+    generator = torch.Generator().manual_seed(1)
+    for _, theta, _ in bank(pruner).rows():
+        theta.copy_((torch.rand(theta.shape, generator=generator) < 0.5).float())
+        theta[torch.randint(len(theta), (1,), generator=generator)] = 1
+    closed = output(model, x)
+    assert not torch.allclose(closed, untouched), "closing half of the units must show"
+    pruner.finish()
+    assert sum(pruner.widths().values()) < sum(pruner._original.values())
+    return float((output(model, x) - closed).abs().max() / closed.abs().max().clamp(min=1))
+
+
+@pytest.mark.parametrize("name", GATED)
+def test_a_closed_gate_is_an_absent_unit(name: str) -> None:
+    assert gap_between_closed_and_removed(name) < EXACT
+
+
+@pytest.mark.parametrize("name", ["mlp-batch-norm", "branches"])
+def test_also_with_the_statistics_of_the_batch(name: str) -> None:
+    assert gap_between_closed_and_removed(name, training=True) < EXACT
+
+
+def test_the_law_objects_to_a_reader_without_its_gate(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = gating.GateBank.multiply
+    fault = lambda self, h, group, axis, owner: h if h.dim() == 2 else whole(self, h, group, axis, owner)  # noqa: E731
+    monkeypatch.setattr(gating.GateBank, "multiply", fault)
+    assert gap_between_closed_and_removed("branches") > 1e-6
+
+
+def test_the_law_objects_to_gates_on_the_wrong_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gating, "gate", lambda h, xi, axis, sink, owner: gating_gate(h, xi.flip(0), axis, sink, owner))
+    assert gap_between_closed_and_removed("mlp-batch-norm") > 1e-6
+
+
+gating_gate = gating.gate
+
+
+def test_gates_are_drawn_for_every_forward_pass_in_training_and_rounded_in_evaluation() -> None:
+    model = network()
+    _, pruner = start(model, theta=0.6)
+    x = points(5)[0]
+    draws = []
+    for _ in range(3):
+        model(x)
+        draws.append(torch.cat(list(bank(pruner)._draw.xi.values())))
+    assert not torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[1], draws[2])
+    assert all(set(draw.tolist()) <= {0.0, 1.0} for draw in draws)
+    bank(pruner).theta[:3] = 0.49
+    before = bank(pruner)._random.get_state()
+    first, second = output(model.eval(), x), output(model.eval(), x)
+    assert torch.equal(first, second)
+    assert torch.cat(list(bank(pruner)._draw.xi.values())).tolist() == [0.0] * 3 + [1.0] * 17
+    assert torch.equal(before, bank(pruner)._random.get_state()), "evaluation draws nothing"
+
+
+def test_the_share_of_open_gates_is_theta() -> None:
+    model = network()
+    _, pruner = start(model)
+    bank(pruner).theta.copy_(torch.linspace(0, 1, 20))
+    total = torch.zeros(20)
+    for _ in range(400):
+        model(points(2)[0])
+        total += torch.cat(list(bank(pruner)._draw.xi.values()))
+    assert torch.allclose(total / 400, bank(pruner).theta, atol=4 * 0.5 / 20), "four standard errors"
+    assert total[0] == 0
+    assert total[-1] == 400
+
+
+def estimates(model: nn.Module, pruner: Pruner, *parts: Tensor, divide: bool = True) -> dict[str, Tensor]:
+    x, y = points()
+    for part in parts:
+        (F.cross_entropy(model(x[part]), y[part]) / (len(parts) if divide else 1)).backward()
+    return bank(pruner).estimates()
+
+
+@pytest.mark.parametrize("estimator", ["curvature", "straight-through"])
+@pytest.mark.parametrize("pieces", [2, 4])
+def test_accumulated_gradients_tell_what_one_batch_tells(estimator: str, pieces: int) -> None:
+    """k micro-batches with their losses divided by k are one batch, for the optimizer and for the gates. θ = 1: nothing is random."""
+    model = network()
+    _, pruner = start(model, theta=1.0, estimator=estimator)
+    rows = torch.arange(64)
+    whole, parts = estimates(model, pruner, rows), estimates(model, pruner, *rows.chunk(pieces))
+    assert whole.keys() == parts.keys() == {"fc1", "fc2"}
+    for group, estimate in whole.items():
+        assert torch.allclose(parts[group], estimate, rtol=1e-4, atol=1e-7)
+        assert estimate.abs().max() > 1e-4
+    undivided = estimates(model, pruner, *rows.chunk(pieces), divide=False)
+    assert not torch.allclose(undivided["fc1"], whole["fc1"], rtol=1e-2), "the comparison can fail"
+
+
+def test_several_forward_passes_before_one_backward_are_heard_with_their_own_draws() -> None:
+    model = network()
+    _, pruner = start(model, theta=1.0)
+    x, y = points()
+    losses = [F.cross_entropy(model(part), target) for part, target in zip(x.chunk(2), y.chunk(2), strict=True)]
+    (sum(losses) / 2).backward()
+    together = bank(pruner).estimates()
+    for group, estimate in estimates(model, pruner, torch.arange(64)).items():
+        assert torch.allclose(together[group], estimate, rtol=1e-4, atol=1e-7)
+    assert not bank(pruner)._pending
+
+
+def test_a_forward_pass_that_is_never_differentiated_teaches_nothing() -> None:
+    model = network()
+    optimizer, pruner = start(model, theta=1.0)
+    x, y = points()
+    with torch.no_grad():
+        model(x)
+    assert not bank(pruner)._pending
+    model(x)
+    F.cross_entropy(model(x), y).backward()
+    alone = bank(pruner).estimates()
+    for group, estimate in estimates(model, pruner, torch.arange(64)).items():
+        assert torch.equal(alone[group], estimate)
+    theta = bank(pruner).theta.clone()
+    pruner.step()
+    assert torch.equal(theta, bank(pruner).theta), "no pass, no step"
+
+
+def test_batches_may_change_their_size() -> None:
+    model = network()
+    optimizer, pruner = start(model)
+    for size in (64, 7, 1, 30):
+        x, y = points(size)
+        F.cross_entropy(model(x), y).backward()
+        pruner.step()
+        assert torch.isfinite(bank(pruner).usefulness).all()
+
+
+class TwoHeads(nn.Module):
+    """A trunk with two branches, of which a loss may use one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = nn.Linear(2, 6)
+        self.left, self.right = nn.Linear(6, 5), nn.Linear(6, 4)
+        self.left_out, self.right_out = nn.Linear(5, 2), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = torch.tanh(self.trunk(x))
+        return self.left_out(torch.relu(self.left(h))), self.right_out(torch.relu(self.right(h)))
+
+
+def test_groups_no_gradient_reaches_stay_where_they_are() -> None:
+    model = TwoHeads()
+    _, pruner = start(model)
+    x, y = points()
+    F.cross_entropy(model(x)[0], y).backward()
+    pruner.step()
+    moved = {name: bool((theta != 0.9).any()) for name, theta, _ in bank(pruner).rows()}
+    assert moved == {"trunk": True, "left": True, "right": False}
+
+
+def test_two_losses_on_two_branches_are_one_sum() -> None:
+    model = TwoHeads()
+    _, pruner = start(model, theta=1.0, estimator="straight-through")
+    x, y = points()
+    left, right = model(x)
+    (F.cross_entropy(left, y) + F.cross_entropy(right, y)).backward()
+    both = bank(pruner).estimates()
+    apart = []
+    for branch in (0, 1):
+        F.cross_entropy(model(x)[branch], y).backward()
+        apart.append(bank(pruner).estimates()["trunk"])
+    assert torch.allclose(both["trunk"], apart[0] + apart[1], atol=1e-6)
+
+
+def test_a_deep_copy_in_mid_training_is_whole_and_independent() -> None:
+    """Averages of weights and the best model so far are kept as deep copies."""
+    model = network()
+    optimizer, pruner = start(model, price=0.05)
+    for k in range(8):
+        train_step(model, optimizer, pruner, k)
+    x = points(5)[0]
+    model.train()
+    model(x)
+    twin = copy.deepcopy(model).eval()
+    expected = output(model.eval(), x)
+    assert torch.equal(output(twin, x), expected)
+    model.train()
+    removals = [train_step(model, optimizer, pruner, k) for k in range(8, 60)]
+    assert any(removals)
+    assert torch.equal(output(twin, x), expected), "the copy follows nothing of the original"
+
+
+def test_a_reader_called_without_its_input_first_is_refused() -> None:
+    model = network()
+    start(model)
+    with pytest.raises(RunError, match="gates of fc1 cannot find the input of Linear"):
+        model.fc2(other=points(2)[0])
