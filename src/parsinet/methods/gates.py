@@ -34,8 +34,12 @@ class Gates:
     clamp: bound of a step's force in units of the price, None for none. estimator: "curvature" or "straight-through".
     groups: names of the groups to gate (default all whose removal is exact and whose readers can be gated). seed: of the draws.
 
-    Raises UsageError for values out of range. Source: V. F. I. Guenter and A. Sideris, Robust Learning of Parsimonious Deep Neural
-    Networks, arXiv 2205.04650; the equations are derived in docs/gates.md.
+    The loss must be a mean over the batch; of several backward passes before one step the sum of their losses must be (gradients are
+    accumulated with losses divided by the number of passes).
+
+    Raises UsageError for values out of range and, when attached, for a network in which no group can be gated.
+    Source: V. F. I. Guenter and A. Sideris, Robust Learning of Parsimonious Deep Neural Networks, arXiv 2205.04650; the equations are
+    derived in docs/gates.md.
     """
 
     name = "gates"

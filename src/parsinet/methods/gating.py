@@ -134,7 +134,8 @@ class GateBank:
         if not model.training:
             self._draw = Draw({group: open_units(theta, use).to(theta.dtype) for group, theta, use in self.rows()})
             return
-        xi = self.split(torch.bernoulli(self.theta.cpu(), generator=self._random).to(self.theta.device))
+        uniform = torch.rand(len(self.theta), generator=self._random).to(self.theta.device)
+        xi = self.split((uniform < self.theta).to(self.theta.dtype))
         if not torch.is_grad_enabled():
             self._draw = Draw(xi)
             return

@@ -117,10 +117,7 @@ class Pruner:
         UsageError if it belongs to another method or is no pruner's state.
         """
         self._check_state(state)
-        kept = {name: from_ranges(text) for name, text in state["units"].items()}
-        alive = {name: torch.zeros(self._original[name], dtype=torch.bool) for name in kept}
-        for name, units in kept.items():
-            alive[name][units] = True
+        alive = self._saved_units(state)
         self._apply(alive)
         self._step = int(state["step"])
         self.method.load_state_dict(state["method"]["state"])
@@ -155,6 +152,16 @@ class Pruner:
             raise StructureError("Units have left this network already; load the state on a freshly built network.")
         if _names(saved["state"]) != _names(self.method.state_dict()):
             raise UsageError(f"The saved state is of {self.method.name!r} with other options; build the method with the options it had.")
+
+    def _saved_units(self, state: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Masks over the original units; StructureError if the saved units are not units of this network."""
+        alive = {name: torch.zeros(size, dtype=torch.bool) for name, size in self._original.items()}
+        try:
+            for name, mask in alive.items():
+                mask[from_ranges(state["units"][name])] = True
+        except (KeyError, IndexError, ValueError) as error:
+            raise StructureError(f"The saved state is damaged: its units are {state['units']}, of {self._original}.") from error
+        return alive
 
     def _check_optimizers(self) -> None:
         own = {id(parameter) for parameter in self.model.parameters()}

@@ -11,7 +11,7 @@ from parsinet.structure.export import ExampleInputs, copy_for_tracing, export
 from parsinet.structure.groups import build_layout
 from parsinet.structure.plan import Structure
 from parsinet.structure.proof import prove
-from parsinet.structure.propagate import ignore, outputs, propagate, seed
+from parsinet.structure.propagate import ignore, outputs, propagate, seed, understands
 from parsinet.structure.tracing import Tracing
 
 
@@ -32,7 +32,7 @@ def trace(
     """
     ignored = _names(model, ignored_layers)
     twin = copy_for_tracing(model)
-    exported = export(twin, example_inputs)
+    exported = export(twin, example_inputs, understands)
     tracing = Tracing(twin)
     values, axes = seed(tracing, exported)
     propagate(tracing, exported, values)

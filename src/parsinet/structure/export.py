@@ -7,7 +7,7 @@ import copy
 import linecache
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,17 @@ from parsinet.errors import ArgumentTypeError, StructureError
 ExampleInputs = Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
 
 
+DEPTH = 3
+"""How often composites are taken apart into composites."""
+
+
 @dataclass(frozen=True)
 class Exported:
-    """An exported network: the graph and which placeholder is which parameter, buffer or constant of the model."""
+    """An exported network: the graph, which placeholder is which tensor of the model, and the nodes the model returns."""
 
     graph: torch.fx.Graph
     tensors: dict[str, str]
+    results: frozenset[str]
 
 
 def as_call(example_inputs: ExampleInputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -52,8 +57,8 @@ def copy_for_tracing(model: nn.Module) -> nn.Module:
         ) from error
 
 
-def export(model: nn.Module, example_inputs: ExampleInputs) -> Exported:
-    """Export `model` (already a copy, in eval mode) to ATen operators.
+def export(model: nn.Module, example_inputs: ExampleInputs, understood: Callable[[Any], bool] = lambda _: True) -> Exported:
+    """Export `model` (already a copy, in eval mode) to ATen operators; composite ones that are not `understood` are taken apart.
 
     Raises StructureError, in torch.export's own words, when the model cannot be captured or rejects the inputs.
     """
@@ -61,14 +66,40 @@ def export(model: nn.Module, example_inputs: ExampleInputs) -> Exported:
     try:
         with warnings.catch_warnings(), torch.enable_grad(), _no_fused_attention():
             warnings.simplefilter("ignore")
-            program = torch.export.export(model, args, kwargs, strict=False)
+            program = _plain(torch.export.export(model, args, kwargs, strict=False), understood)
     except Exception as error:
         raise StructureError(
             f"torch.export cannot capture {type(model).__name__}: {_first_line(error)}. Check that model(example_inputs) runs."
         ) from error
     signature = program.graph_signature
     tensors = {**signature.inputs_to_parameters, **signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants}
-    return Exported(program.graph_module.graph, tensors)
+    return Exported(program.graph_module.graph, tensors, frozenset(str(name) for name in signature.user_outputs))
+
+
+def _plain(program: torch.export.ExportedProgram, understood: Callable[[Any], bool]) -> torch.export.ExportedProgram:
+    """Without writes into views (`y[:, :4] = x`), which hide where values go, and without composites nobody understands."""
+    for _ in range(DEPTH):
+        operators = {node.target for node in program.graph.nodes if node.op == "call_function"}
+        strange = [target for target in operators if not understood(target)]
+        table = torch.export.default_decompositions() if strange else {}
+        apart = {target: table[target] for target in strange if target in table}
+        if not apart and not any(_writes_into_a_view(node) for node in program.graph.nodes):
+            break
+        smaller: torch.export.ExportedProgram = program.run_decompositions(apart)
+        program = smaller
+    return program
+
+
+def _writes_into_a_view(node: torch.fx.Node) -> bool:
+    """Whether the operator writes into part of a tensor that is used elsewhere as well."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None or not schema.is_mutable or not node.args or not isinstance(node.args[0], torch.fx.Node):
+        return False
+    view = node.args[0]
+    origin = getattr(view.target, "_schema", None)
+    if origin is None or not any(len(base.users) > 1 for base in view.all_input_nodes):
+        return False
+    return any(value.alias_info is not None and not value.alias_info.is_write for value in origin.returns)
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ class Labels:
 
     def __init__(self) -> None:
         self._parent: Rows = np.arange(1024)
+        self._special = np.zeros(1024, dtype=bool)
         self._count = 0
         self._product: dict[int, tuple[int, ...]] = {}
         self._reason: dict[int, str] = {}
@@ -29,6 +30,7 @@ class Labels:
         """`count` new labels, each its own class."""
         start, self._count = self._count, self._count + count
         while self._count > len(self._parent):
+            self._special = np.concatenate([self._special, np.zeros_like(self._special)])
             self._parent = np.concatenate([self._parent, np.arange(len(self._parent), 2 * len(self._parent))])
         return np.arange(start, self._count)
 
@@ -63,6 +65,7 @@ class Labels:
         a, b = min(a, b), max(a, b)
         first, second = self._product.pop(a, None), self._product.pop(b, None)
         self._parent[b] = a
+        self._special[a] |= self._special[b]
         reason = self._reason.pop(a, None) or self._reason.pop(b, None)
         if first is not None or second is not None:
             self._product[a] = first if first is not None else second  # type: ignore[assignment]
@@ -70,6 +73,10 @@ class Labels:
             self.freeze_label(a, reason)
         if first is not None and second is not None:
             self._unite_products(first, second)
+        if a in self._product and self._contains(self._product[a], a):
+            for label in (a, *self._product.pop(a)):
+                if label != NONE:
+                    self.freeze_label(label, "an index would be a factor of itself")
 
     def _unite_products(self, first: tuple[int, ...], second: tuple[int, ...]) -> None:
         if len(first) == len(second):
@@ -86,6 +93,10 @@ class Labels:
         elif max(left, right) != NONE:
             self.freeze_label(max(left, right), reason)
 
+    def _contains(self, factors: tuple[int, ...], root: int) -> bool:
+        roots = [self._root(factor) for factor in factors if factor != NONE]
+        return root in roots or any(self._contains(self._product[other], root) for other in roots if other in self._product)
+
     def bind(self, label: int, factors: tuple[int, ...]) -> None:
         """Declare `label` the product of `factors`: it lives while all of them live."""
         if len(factors) == 1:
@@ -97,11 +108,12 @@ class Labels:
             self._unite_products(known, factors)
             return
         roots = [self._root(factor) for factor in factors if factor != NONE]
-        if not roots or root in roots:
+        if not roots or self._contains(factors, root):
             for frozen in (root, *roots):
                 self.freeze_label(frozen, "views split its indices in two different ways")
             return
         self._product[root] = factors
+        self._special[root] = True
         reason = self._reason.get(root)
         if reason is not None:
             self.freeze_label(root, reason)
@@ -110,6 +122,7 @@ class Labels:
         """The class of `label` can never be removed; the first reason given is kept."""
         root = self._root(label)
         self._reason.setdefault(root, reason)
+        self._special[root] = True
         for factor in self._product.get(root, ()):
             if factor != NONE and self._root(factor) != root and self._root(factor) not in self._reason:
                 self.freeze_label(factor, reason)
@@ -134,15 +147,18 @@ class Labels:
             if not bound:
                 done.append(row)
                 continue
-            arity = max(len(self._product[label]) for label in bound)
-            expanded = np.full((arity, len(row)), NONE)
-            expanded[0] = row
-            for label in bound:
-                factors = self._product[label]
-                expanded[:, row == label] = NONE
-                expanded[: len(factors), row == label] = np.array(factors)[:, None]
-            rows = [self.find(part) for part in expanded] + rows
+            rows = [self.find(part) for part in self._expand(row, np.array(sorted(bound)))] + rows
         return np.stack(done) if done else np.empty((0, axis.size), np.int64)
+
+    def _expand(self, row: Rows, bound: Rows) -> Rows:
+        """One row per factor: products replaced by their factors, the other labels in the first row."""
+        arity = max(len(self._product[label]) for label in bound.tolist())
+        table = np.array([(*self._product[label], *[NONE] * arity)[:arity] for label in bound.tolist()])
+        place = np.searchsorted(bound, row).clip(max=len(bound) - 1)
+        product = bound[place] == row
+        expanded = np.where(product, table[place].T, NONE)
+        expanded[0, ~product] = row[~product]
+        return expanded
 
     def unify(self, left: Axis, right: Axis, where: str) -> Axis:
         """Two axes that meet index by index in one operator; returns the axis of the result."""
@@ -168,6 +184,12 @@ class Labels:
         return left
 
     def _unify_rows(self, left: Rows, right: Rows, where: str) -> None:
+        if np.array_equal(left, right):
+            return
+        pairs = np.concatenate([left, right])
+        if (pairs != NONE).all() and not self._special[pairs].any() and len(np.unique(pairs)) == len(pairs):
+            self._parent[np.maximum(left, right)] = np.minimum(left, right)
+            return
         for one, other in np.unique(np.stack([left, right]), axis=1).T:
             self._unite_or_freeze(int(one), int(other), f"meets an index of fixed size at {where}")
 

@@ -88,7 +88,7 @@ class Structure:
         return [
             Reader(module, axis, torch.from_numpy(slot.owners[name]))
             for (module, axis), slot in self.layout.reads.items()
-            if name in slot.owners
+            if self.group(name).name in slot.owners
         ]
 
     def plan(self, alive: Mapping[str, Mask]) -> Plan:
@@ -137,7 +137,13 @@ class Structure:
 
     def _checked(self, name: str, mask: Mask) -> NDArray[np.bool_]:
         group = self.group(name)
-        values = torch.as_tensor(mask).detach().cpu().numpy()
+        try:
+            values = torch.as_tensor(mask).detach().cpu().numpy()
+        except (TypeError, ValueError, RuntimeError):
+            kind = type(mask).__name__
+            raise StructureError(
+                f"The mask of group {name!r} must be bool of length {group.size}, got a {kind} of something else."
+            ) from None
         if values.dtype != np.bool_ or values.shape != (group.size,):
             raise StructureError(
                 f"The mask of group {name!r} must be bool of length {group.size}, got {values.dtype} of shape {tuple(values.shape)}."

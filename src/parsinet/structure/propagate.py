@@ -54,12 +54,12 @@ def propagate(tracing: Tracing, exported: Exported, values: dict[str, Any]) -> N
 
 def outputs(exported: Exported, values: dict[str, Any]) -> list[Value]:
     """The values the model returns."""
-    node = next(iter(reversed(exported.graph.nodes)))
-    found: list[Value] = []
-    map_aggregate(
-        node.args, lambda arg: found.append(values[arg.name]) if isinstance(arg, Node) and isinstance(values.get(arg.name), Value) else None
-    )
-    return found
+    return [value for name, value in values.items() if name in exported.results and isinstance(value, Value)]
+
+
+def understands(target: Any) -> bool:
+    """Whether a rule speaks of the operator; what is no tensor operator needs none."""
+    return not isinstance(target, torch._ops.OpOverload) or _rule(target) is not None
 
 
 def _apply(tracing: Tracing, node: Node, values: dict[str, Any]) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from parsinet.errors import StructureError
-from parsinet.structure.attributes import Attributes, assign
+from parsinet.structure.attributes import STAND_INS, Attributes, assign
 from parsinet.structure.cutting import cut, resize_
 from parsinet.structure.plan import Plan
 
@@ -106,11 +106,26 @@ def replay(model: nn.Module, record: StructureRecord) -> None:
                     f"The record expects {name} to have size {size} in dimension {dim}, but {found}. "
                     "The factory must build the original architecture, as it was before anything was removed."
                 )
+    _check(model, record)
     for name, kept_dims in record.tensors.items():
         for dim, kept in kept_dims.items():
             resize_(tensors[name], cut(tensors[name].data, {dim: tuple(kept)}))
     assign(model, record.attributes)
     model.__dict__[_ATTRIBUTE] = record
+
+
+def _check(model: nn.Module, record: StructureRecord) -> None:
+    """Refuse, before anything changes, a record whose entries contradict each other or the model."""
+    modules = dict(model.named_modules())
+    for name, dims in record.tensors.items():
+        for dim, kept in dims.items():
+            if not all(0 <= index < record.sizes.get(name, {}).get(dim, 0) for index in kept):
+                raise StructureError(f"The structure record is damaged: it keeps indices of {name} that it says do not exist.")
+    for path, attributes in record.attributes.items():
+        for attribute, value in attributes.items():
+            known = path in modules and (str(value) in STAND_INS if attribute == "__class__" else attribute in modules[path].__dict__)
+            if not known or not isinstance(value, int | str | list | tuple):
+                raise StructureError(f"The structure record is damaged: it sets {path}.{attribute}, which the network does not have.")
 
 
 def to_ranges(numbers: list[int]) -> str:

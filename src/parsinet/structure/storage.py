@@ -43,12 +43,14 @@ def load(folder: str | Path, factory: Factory) -> nn.Module:
     """
     folder = Path(folder)
     content = _read_record(folder / STRUCTURE)
-    weights = _read_weights(folder / WEIGHTS, content.get("weights", {}))
+    weights = _read_weights(folder / WEIGHTS, _entry(content, "weights"))
     model = factory()
     if not isinstance(model, nn.Module):
         raise StructureError(f"The factory must return an nn.Module, got {type(model).__name__}.")
     replay(model, StructureRecord.from_json(content))
-    for alias, name in content.get("shared", {}).items():
+    for alias, name in _entry(content, "shared").items():
+        if not isinstance(name, str) or name not in weights:
+            raise StorageError(f"{folder / STRUCTURE} is damaged: it ties {alias} to {name!r}, which is not stored.")
         weights[alias] = weights[name]
     try:
         model.load_state_dict(weights)
@@ -85,13 +87,20 @@ def _read_record(path: Path) -> dict[str, Any]:
     return content
 
 
+def _entry(content: dict[str, Any], key: str) -> dict[str, Any]:
+    found = content.get(key, {})
+    if not isinstance(found, dict):
+        raise StorageError(f"{STRUCTURE} is damaged: its entry {key!r} is a {type(found).__name__}.")
+    return found
+
+
 def _read_weights(path: Path, expected: dict[str, Any]) -> dict[str, Tensor]:
     try:
         content = path.read_bytes()
     except OSError as error:
         raise StorageError(f"{path} cannot be read: {error.strerror}.") from error
     if expected.get("sha256") != hashlib.sha256(content).hexdigest():
-        have = f"it has {len(content):,} bytes, {expected.get('bytes', 0):,} were written"
+        have = f"it has {len(content):,} bytes, {expected.get('bytes', 0)} were written"
         raise StorageError(f"{path} does not match its checksum in {STRUCTURE} ({have}). The file is damaged; restore it from a copy.")
     try:
         return read_tensors(content)

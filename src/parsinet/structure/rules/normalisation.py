@@ -15,6 +15,11 @@ def batch_norm(ctx: Tracing, x: Value, weight: Value | None, bias: Value | None,
     return _per_channel(ctx, x, [weight, bias, mean, var])
 
 
+def batch_norm_evaluated(ctx: Tracing, x: Value, *tensors: Any) -> list[Value | None]:
+    """Batch norm as the functional form of a graph has it: the result and two empty tensors."""
+    return [_per_channel(ctx, x, list(tensors[:4])), None, None]
+
+
 def instance_norm(
     ctx: Tracing, x: Value, weight: Value | None, bias: Value | None, mean: Value | None, var: Value | None, *_: Any
 ) -> Value:

@@ -252,6 +252,7 @@ def slice_scatter(
 ) -> Value:
     """x with a slice replaced: x[:, start:end] = part."""
     d = dim % len(x.axes)
+    ctx.labels.freeze(x.axes[d], f"{ctx.where} writes to indices by their position")
     first, last, _ = slice(start, end).indices(x.axes[d].size)
     shape = tuple(1 if k == d else size for k, size in enumerate(ctx.shape()))
     others = ctx.unify_shapes([_replace(value, d, fixed(1)) for value in (x, part_)], shape)

@@ -1,0 +1,171 @@
+"""Resume: from every step of a run with several removals, bitwise as if it had never stopped; and states that do not fit."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from methods.toys import OPTIMIZERS, Build, bank, network, points, start, train_step
+from parsinet.errors import ParsinetError, StructureError, UsageError
+from parsinet.methods import Dense, Pruner
+
+STEPS = 36
+OPTIONS: dict[str, Any] = {"steps": STEPS, "gated": 0.7, "price": 0.02, "fall_steps": 12, "interval": 4, "theta": 0.8}
+
+
+class Run:
+    """Model, optimizer, scheduler and pruner of a short run."""
+
+    def __init__(self, build: Build, **options: Any) -> None:
+        self.model = network(batch_norm=True)
+        self.optimizer, self.pruner = start(self.model, build, **{**OPTIONS, **options})
+        self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimizer, 10, 0.5)
+
+    def advance(self, begin: int, end: int) -> None:
+        for k in range(begin, end):
+            train_step(self.model, self.optimizer, self.pruner, k)
+            self.scheduler.step()
+
+    def state(self) -> dict[str, Any]:
+        parts = {"pruner": self.pruner, "model": self.model, "optimizer": self.optimizer, "scheduler": self.scheduler}
+        return copy.deepcopy({name: part.state_dict() for name, part in parts.items()})
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.pruner.load_state_dict(state["pruner"])
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+
+
+def same(a: Any, b: Any) -> bool:
+    """Nested values, tensors bitwise."""
+    if isinstance(a, Tensor):
+        return isinstance(b, Tensor) and a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(value, b[key]) for key, value in a.items())
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    return bool(a == b)
+
+
+def straight_run(build: Build) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The states after 0, 1, 2 … steps and the one at the end."""
+    run, states = Run(build), []
+    for k in range(STEPS):
+        states.append(run.state())
+        run.advance(k, k + 1)
+    assert run.pruner.settled
+    return states, run.state()
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_resume_from_every_step_is_bitwise(optimizer: str) -> None:
+    build = OPTIMIZERS[optimizer]
+    states, end = straight_run(build)
+    sizes = [tuple(len(theta) for theta in state["pruner"]["method"]["state"]["theta"].values()) for state in states]
+    assert len(set(sizes)) >= 4, "several removals"
+    for k, state in enumerate(states):
+        run = Run(build)
+        run.load(copy.deepcopy(state))
+        assert same(run.state(), state), k
+        run.advance(k, STEPS)
+        assert same(run.state(), end), k
+
+
+@pytest.mark.parametrize("forget", ["generator", "theta", "usefulness", "steps"])
+def test_the_law_objects_to_a_part_of_the_state_that_is_lost(forget: str) -> None:
+    states, end = straight_run(OPTIMIZERS["adam"])
+    state = copy.deepcopy(states[10])
+    run = Run(OPTIMIZERS["adam"])
+    run.load(state)
+    fresh = Run(OPTIMIZERS["adam"]).state()["pruner"]["method"]["state"]
+    if forget in ("theta", "usefulness"):
+        getattr(bank(run.pruner), forget).fill_(0.8 if forget == "theta" else 0.0)
+    elif forget == "generator":
+        bank(run.pruner)._random.set_state(fresh["generator"])
+    else:
+        run.pruner.method._steps = 0  # type: ignore[attr-defined]
+    run.advance(10, STEPS)
+    assert not same(run.state(), end)
+
+
+def test_a_settled_run_resumes_without_gates() -> None:
+    run = Run(OPTIMIZERS["adam"])
+    run.advance(0, 30)
+    assert run.pruner.settled
+    again = Run(OPTIMIZERS["adam"])
+    again.load(run.state())
+    assert again.pruner.settled
+    assert again.pruner.widths() == run.pruner.widths()
+    assert not any(module._forward_pre_hooks for module in again.model.modules())
+
+
+def dense_state() -> dict[str, Any]:
+    model = network(batch_norm=True)
+    return Pruner(model, torch.optim.SGD(model.parameters()), Dense(), points(4)[0]).state_dict()
+
+
+def gates_state(change: Callable[[dict[str, Any]], Any] = lambda state: None, **options: Any) -> dict[str, Any]:
+    run = Run(OPTIMIZERS["adam"], **options)
+    run.advance(0, 16)
+    state: dict[str, Any] = run.state()["pruner"]
+    change(state)
+    return state
+
+
+def other_network() -> dict[str, Any]:
+    model = network(first=13)
+    return start(model)[1].state_dict()
+
+
+UNFIT = {
+    "another method": (dense_state, UsageError, "is of method 'dense', this pruner runs 'gates'"),
+    "another network": (other_network, StructureError, "a network with other groups or sizes"),
+    "other options": (lambda: gates_state(groups=["fc1"]), UsageError, "'gates' with other options"),
+    "no pruner's state": (lambda: {"weights": 1}, UsageError, "no pruner's state: it holds ['weights']"),
+    "units unknown": (lambda: gates_state(lambda s: s["units"].pop("fc2")), StructureError, "is damaged: its units"),
+    "units too high": (lambda: gates_state(lambda s: s["units"].update(fc2="0-9")), StructureError, "is damaged: its units"),
+}
+
+
+@pytest.mark.parametrize(("make", "error", "words"), UNFIT.values(), ids=UNFIT)
+def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(
+    make: Callable[[], dict[str, Any]], error: type[ParsinetError], words: str
+) -> None:
+    state, run = make(), Run(OPTIMIZERS["adam"])
+    before, modules = run.state(), str(run.model)
+    with pytest.raises(error, match=re.escape(words)):
+        run.pruner.load_state_dict(state)
+    assert same(run.state(), before)
+    assert str(run.model) == modules
+    run.advance(0, 3)
+
+
+def test_gates_that_do_not_fit_the_units_are_refused() -> None:
+    state = gates_state(lambda saved: saved["units"].update(fc1="0-11"))
+    with pytest.raises(StructureError, match=re.escape("The saved gates (theta) are of groups {'fc1': ")):
+        Run(OPTIMIZERS["adam"]).pruner.load_state_dict(state)
+
+
+def test_a_network_that_has_lost_units_takes_no_state() -> None:
+    run = Run(OPTIMIZERS["adam"])
+    run.advance(0, 20)
+    with pytest.raises(StructureError, match="Units have left this network already"):
+        run.pruner.load_state_dict(run.state()["pruner"])
+
+
+def test_loading_touches_the_modules_in_place() -> None:
+    """Parameters keep their identity, so an optimizer and a scheduler built before stay valid."""
+    state = gates_state()
+    run = Run(OPTIMIZERS["adam"])
+    ids = [id(parameter) for parameter in run.model.parameters()]
+    run.pruner.load_state_dict(state)
+    assert ids == [id(parameter) for parameter in run.model.parameters()]
+    assert isinstance(run.model.fc1, nn.Linear)
+    assert run.model.fc1.out_features == run.pruner.widths()["fc1"] < 12

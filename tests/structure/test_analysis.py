@@ -1,0 +1,240 @@
+"""Tracing: names, reasons, what may leave of every network of the table, and a model that nothing has touched."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import parsinet as pn
+from networks import NETWORKS, call, flat, make
+from parsinet.errors import ArgumentTypeError, StructureError
+
+STAYS: dict[str, set[str]] = {
+    "super-resolution": {"last"},
+    "mixer": {"tokens.2"},
+    "experts": {"router", "experts.0.2"},
+    "spectral-norm": {"fc3"},
+    "state-space": {"x_proj", "x_proj#2", "out_proj"},
+    "autoencoder": {"fc1.weight"},
+    "twice": {"back"},
+    "branches": {"left.groups", "left.groups#2"},
+}
+"""Groups that rightly stay, besides the output: what is added to the raw input or to positions, sized by the user's code, or one of its kind."""
+
+INEXACT = {
+    "volumes": {"wave", "wave.groups"},
+    "convnext": {"stem"},
+    "gpt": {"token", "attn.head_dim"},
+    "grouped-query": {"embed", "q_proj.head_dim"},
+    "native-grouped-query": {"lift", "q.head_dim"},
+    "torch-encoder": {"lift", "pre.self_attn.head_dim", "post.self_attn.head_dim"},
+    "torch-seq2seq": {"target", "encoder.self_attn.head_dim", "decoder.self_attn.head_dim", "decoder.multihead_attn.head_dim"},
+    "cross-attention": {"cross.head_dim", "own.heads", "own.head_dim"},
+    "windows": {"embed"},
+    "spectral-norm": {"fc1", "fc2"},
+    "mixer": {"patch"},
+    "tiny-vit": {"patch_embed"},
+    "char-gpt": {"embed"},
+}
+"""Groups whose removal cannot equal silence: widths under a norm, head sizes under 1/√d, inputs of a spectral norm."""
+
+UNITS = {
+    "unet": "down1.0 down1.3 down2.0 down2.3 bottom.0 bottom.3 up2 dec2.0 dec2.3 dec1.0 dec1.3",
+    "shufflenet": "stem reduce",
+    "mobilenet": "stem expand squeeze",
+    "resnext": "conv1.groups conv1 conv2 conv3",
+    "siamese": "tower.0 tower.4 fc1",
+    "depthwise": "kernel stem multiplied",
+    "gpt": "token attn.heads attn.head_dim fc",
+    "grouped-query": "embed q_proj.heads q_proj.head_dim gate",
+    "native-grouped-query": "lift q.heads q.queries q.head_dim",
+    "torch-encoder": "lift pre.self_attn.heads pre.self_attn.head_dim pre.linear1 "
+    "post.self_attn.heads post.self_attn.head_dim post.linear1",
+    "einsum": "lift q.heads q.qk_dim v",
+    "windows": "qkv.heads embed qkv.head_dim",
+    "projected": "embed both both.projection one",
+    "elman": "rnn cell plain",
+    "weight-norm": "conv1 conv2 fc1",
+    "own-parametrization": "fc1 conv",
+    "state-space": "in_proj",
+    "sets": "phi rho",
+}
+"""What may leave, by name."""
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_stays_is_the_output_or_known(name: str) -> None:
+    model, x = make(name)
+    structure = pn.trace(model.eval(), x)
+    stays = {group.name for group in structure.groups if not group.removable and not is_output(group.reason)}
+    assert stays == STAYS.get(name, set())
+    assert {group.name for group in structure.removable() if not group.exact} == INEXACT.get(name, set())
+    if name in UNITS:
+        assert [group.name for group in structure.removable()] == UNITS[name].split()
+    for group in structure.groups:
+        assert bool(group.reason) == (not group.removable or not group.exact)
+        assert set(group.parameters) <= {key for key, _ in [*model.named_parameters(), *model.named_buffers()]}
+
+
+def is_output(reason: str) -> bool:
+    """The output, or the table of an embedding that is tied to it."""
+    return reason in ("it is part of the model's output", "rows of an embedding are chosen by the input")
+
+
+@pytest.mark.parametrize("name", ["resnet-20", "torch-encoder", "gpt", "elman", "spectral-norm", "sets"])
+def test_the_model_is_untouched(name: str) -> None:
+    model, x = make(name)
+    model.train()
+    next(model.children()).eval()
+    flat(call(model, x)).sum().backward()
+    hook = model.register_forward_hook(lambda *_: None)
+    modes = [module.training for module in model.modules()]
+    state, identities = copy.deepcopy(model.state_dict()), [id(tensor) for tensor in model.parameters()]
+    gradients = [None if p.grad is None else p.grad.clone() for p in model.parameters()]
+    attributes = [set(module.__dict__) for module in model.modules()]
+    seed, inputs = torch.get_rng_state(), copy.deepcopy(x)
+    pn.trace(model, x)
+    assert torch.equal(seed, torch.get_rng_state())
+    assert modes == [module.training for module in model.modules()]
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+    assert identities == [id(tensor) for tensor in model.parameters()]
+    assert all(p.grad is old or torch.equal(p.grad, old) for p, old in zip(model.parameters(), gradients, strict=True))
+    assert attributes == [set(module.__dict__) for module in model.modules()]
+    assert hook.id in model._forward_hooks
+    leaves = zip(torch.utils._pytree.tree_leaves(x), torch.utils._pytree.tree_leaves(inputs), strict=True)
+    assert all(torch.equal(a, b) for a, b in leaves)
+
+
+def test_ignored_layers_by_name_and_by_module() -> None:
+    model, x = make("mlp")
+    for layer in ("fc1", model.fc1):
+        structure = pn.trace(model, x, ignored_layers=[layer])
+        assert structure.group("fc1").reason == "fc1 is in ignored_layers"
+        assert structure.group("fc2").removable
+
+
+def test_ignored_layers_that_are_not_there() -> None:
+    model, x = make("mlp")
+    with pytest.raises(StructureError, match=r"ignored_layers names 'fc11', which the model does not have\. Did you mean 'fc1'"):
+        pn.trace(model, x, ignored_layers=["fc11"])
+    with pytest.raises(StructureError, match="a Linear that is not part of the model"):
+        pn.trace(model, x, ignored_layers=[nn.Linear(2, 2)])
+
+
+def test_outputs_may_be_removable_when_asked() -> None:
+    model, x = make("mlp")
+    output = pn.trace(model, x).groups[-1]
+    group = pn.trace(model, x, removable_outputs=True).group(output.name)
+    assert not output.removable
+    assert group.size == 10
+
+
+@pytest.mark.parametrize("inputs", ["text", None, 3])
+def test_example_inputs_of_another_kind(inputs: object) -> None:
+    with pytest.raises(ArgumentTypeError, match="example_inputs must be a Tensor"):
+        pn.trace(nn.Linear(2, 2), inputs)  # type: ignore[arg-type]
+
+
+def test_inputs_the_model_rejects() -> None:
+    with pytest.raises(StructureError, match=r"cannot capture Linear: .* Check that model"):
+        pn.trace(nn.Linear(2, 2), torch.randn(1, 3))
+
+
+class Strange(nn.Module):
+    """Operators no rule understands between two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.fc2, self.fc3 = nn.Linear(4, 6), nn.Linear(4, 6), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc3(torch.fft.fft(self.fc1(x)).real + self.fc2(x))
+
+
+def test_an_unknown_operator_freezes_with_its_name_and_line() -> None:
+    structure = pn.trace(Strange(), torch.randn(2, 4))
+    for name in ("fc1", "fc2"):
+        reason = structure.group(name).reason
+        assert " at test_analysis.py:" in reason
+        assert "is not understood" in reason
+
+
+class DataDependent(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if x.sum() > 0 else x
+
+
+def test_a_model_that_cannot_be_exported_is_refused_in_one_sentence() -> None:
+    with pytest.raises(StructureError, match=r"torch\.export cannot capture DataDependent: ") as caught:
+        pn.trace(DataDependent(), torch.randn(3))
+    assert "\n" not in str(caught.value)
+
+
+class Sized(nn.Module):
+    """A size written in the code."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(4, 6), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.fc1(x).view(-1, 6))
+
+
+def test_a_size_in_the_code_is_named_with_its_line() -> None:
+    group = pn.trace(Sized(), torch.randn(2, 4)).group("fc1")
+    assert not group.removable
+    assert "`return self.fc2(self.fc1(x).view(-1, 6))` at test_analysis.py:" in group.reason
+
+
+class Writes(nn.Module):
+    """Values written into slices of another tensor, at fixed places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.fc2, self.fc3 = nn.Linear(4, 6), nn.Linear(4, 6), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.fc1(x)
+        y[:, 2:4] = 0
+        return self.fc3(y) + self.fc3(torch.hstack([self.fc2(x)]))
+
+
+def test_writes_into_slices_are_seen() -> None:
+    structure = pn.trace(Writes(), torch.randn(2, 4))
+    assert "writes to indices by their position" in structure.group("fc1").reason
+
+
+def test_frozen_encoder_layers_show_their_heads() -> None:
+    """Without gradients torch would fuse the whole layer into one operator."""
+    model, x = make("torch-encoder")
+    model.requires_grad_(False)
+    assert pn.trace(model, x).group("post.self_attn.heads").removable
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_low_rank_weights_lose_rank_exactly() -> None:
+    class LowRank(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.left, self.right = nn.Parameter(torch.randn(5, 4)), nn.Parameter(torch.randn(4, 6))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x @ (self.right.t() @ self.left.t())
+
+    rank = next(group for group in pn.trace(LowRank(), torch.randn(2, 6)).removable())
+    assert (rank.size, rank.exact) == (4, True)
+
+
+def test_tied_weights_are_one_group() -> None:
+    model, x = make("gpt")
+    assert {"token.weight", "position", "norm.weight"} <= set(pn.trace(model, x).group("token").parameters)
+
+
+def test_a_compiled_model_is_traced_like_its_original() -> None:
+    model, x = make("mlp")
+    compiled = torch.compile(model, backend="eager")
+    assert [group.size for group in pn.trace(compiled, x).groups] == [group.size for group in pn.trace(model, x).groups]

@@ -1,0 +1,184 @@
+"""Saving and loading: what is damaged is refused in one sentence, and a failing write keeps the old save."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import parsinet as pn
+from networks import call, make
+from parsinet.errors import StorageError, StructureError
+from parsinet.structure.record import StructureRecord, from_ranges, record_of, to_ranges
+
+
+def small(name: str = "mlp") -> tuple[nn.Module, object]:
+    """A network that has lost every third unit of every removable group."""
+    model, x = make(name)
+    structure = pn.trace(model, x)
+    pn.shrink(model, structure.plan({group.name: torch.arange(group.size) % 3 != 1 for group in structure.removable()}))
+    return model.eval(), x
+
+
+def factory() -> nn.Module:
+    return make("mlp")[0]
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    pn.save(small()[0], tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "structure.json"])
+def test_a_missing_file_is_named(saved: Path, file: str) -> None:
+    (saved / file).unlink()
+    with pytest.raises(StorageError, match=file):
+        pn.load(saved, factory)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "structure.json"])
+def test_a_truncated_file_is_refused(saved: Path, file: str) -> None:
+    content = (saved / file).read_bytes()
+    (saved / file).write_bytes(content[: len(content) // 2])
+    with pytest.raises(StorageError, match="damaged"):
+        pn.load(saved, factory)
+
+
+def test_one_flipped_byte_is_noticed(saved: Path) -> None:
+    content = bytearray((saved / "model.safetensors").read_bytes())
+    content[-5] ^= 1
+    (saved / "model.safetensors").write_bytes(content)
+    with pytest.raises(StorageError, match="does not match its checksum"):
+        pn.load(saved, factory)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"format": 1}', '{"format": 99, "weights": {}}', "null", "3"])
+def test_a_foreign_json_is_refused(saved: Path, content: str) -> None:
+    (saved / "structure.json").write_text(content)
+    with pytest.raises((StorageError, StructureError)):
+        pn.load(saved, factory)
+
+
+@pytest.mark.parametrize("key", ["tensors", "sizes", "attributes", "units", "removals", "shared", "weights"])
+@pytest.mark.parametrize("value", [3, "x", [1], {"fc1.weight": {"0": "a-b"}}, {"nobody": {"0": "0-3"}}])
+def test_a_damaged_record_never_ends_in_a_traceback(saved: Path, key: str, value: object) -> None:
+    """Whatever stands in an entry: either our own error or, where the entry does not matter, the right network."""
+    record = json.loads((saved / "structure.json").read_text())
+    record[key] = value
+    (saved / "structure.json").write_text(json.dumps(record))
+    try:
+        loaded = pn.load(saved, factory)
+    except (StorageError, StructureError):
+        return
+    assert {name: t.shape for name, t in loaded.state_dict().items()} == {name: t.shape for name, t in small()[0].state_dict().items()}
+
+
+def test_the_wrong_factory(saved: Path) -> None:
+    with pytest.raises(StructureError, match="must build the original architecture"):
+        pn.load(saved, lambda: make("lenet-300-100")[0])
+    with pytest.raises(StructureError, match=r"must return an nn\.Module, got dict"):
+        pn.load(saved, dict)  # type: ignore[arg-type]
+
+
+def test_a_network_already_small_is_not_the_original(saved: Path) -> None:
+    with pytest.raises(StructureError, match="before anything was removed"):
+        pn.load(saved, lambda: small()[0])
+
+
+def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(StorageError, match="Cannot write"):
+        pn.save(small()[0], tmp_path / "taken")
+    with pytest.raises(StorageError):
+        pn.load(tmp_path / "taken", factory)
+
+
+def test_the_old_save_survives_a_failing_write(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, x = small()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(StorageError, match="No space left on device"):
+        pn.save(small()[0].double(), saved)
+    monkeypatch.undo()
+    assert torch.equal(pn.load(saved, factory).eval()(x), old(x))
+    assert sorted(file.name for file in saved.iterdir()) == ["model.safetensors", "structure.json"]
+
+
+def test_tied_tensors_are_stored_once_and_stay_tied(tmp_path: Path) -> None:
+    model, x = small("gpt")
+    pn.save(model, tmp_path)
+    record = json.loads((tmp_path / "structure.json").read_text())
+    assert record["shared"] == {"head.weight": "token.weight"}
+    loaded = pn.load(tmp_path, lambda: make("gpt")[0]).eval()
+    assert loaded.head.weight is loaded.token.weight
+    assert torch.equal(call(loaded, x), call(model, x))
+
+
+def test_views_of_one_storage_are_stored_as_they_are(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    model[1].weight.data = model[0].weight.data.t()
+    pn.save(model, tmp_path)
+    loaded = pn.load(tmp_path, lambda: nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)))
+    assert torch.equal(loaded[1].weight, model[0].weight.t())
+    assert torch.equal(loaded[0].weight, model[0].weight)
+
+
+def test_equal_memory_layouts_of_different_slices(tmp_path: Path) -> None:
+    store = torch.randn(2, 3)
+    model = nn.Module()
+    model.register_buffer("a", store[0])
+    model.register_buffer("b", store[1])
+    model.register_buffer("empty", torch.empty(0))
+    model.register_buffer("none", torch.empty(0))
+    pn.save(model, tmp_path)
+
+    def build() -> nn.Module:
+        fresh = nn.Module()
+        for name in ("a", "b"):
+            fresh.register_buffer(name, torch.zeros(3))
+        for name in ("empty", "none"):
+            fresh.register_buffer(name, torch.empty(0))
+        return fresh
+
+    assert torch.equal(pn.load(tmp_path, build).b, store[1])
+
+
+def test_a_loaded_network_shrinks_and_saves_again(tmp_path: Path) -> None:
+    pn.save(small("branches")[0], tmp_path / "one")
+    loaded = pn.load(tmp_path / "one", lambda: make("branches")[0]).eval()
+    x = make("branches")[1]
+    structure = pn.trace(loaded, x)
+    pn.shrink(loaded, structure.plan({"left": [True, False, *[True] * (structure.group("left").size - 2)]}))
+    pn.save(loaded, tmp_path / "two")
+    again = pn.load(tmp_path / "two", lambda: make("branches")[0]).eval()
+    assert torch.equal(again(x), loaded(x))
+    assert len(record_of(again).removals) == 2
+
+
+def test_replay_changes_nothing_where_the_record_does_not_fit() -> None:
+    record = record_of(small()[0])
+    model = make("lenet-300-100")[0]
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(StructureError):
+        pn.structure.replay(model, record)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert not record_of(model).removals
+
+
+def test_records_through_json_are_themselves() -> None:
+    record = record_of(small("tiny-vit")[0])
+    again = StructureRecord.from_json(json.loads(json.dumps(record.to_json())))
+    assert json.dumps(again.to_json()) == json.dumps(record.to_json())
+
+
+@pytest.mark.parametrize("numbers", [[], [0], [3, 4, 5], [0, 2, 4], [0, 1, 5, 7, 8, 9]])
+def test_ranges(numbers: list[int]) -> None:
+    assert from_ranges(to_ranges(numbers)) == numbers
