@@ -2,7 +2,7 @@
 
     python benchmarks/first_light/overhead.py [--rounds 40]
 
-LeNet-300-100, batch 128, fused Adam, one thread, random tensors of MNIST's shape; the variants take turns of one short epoch in one process,
+LeNet-300-100, batch 128, fused Adam, one thread, random tensors of MNIST shape; the variants take turns of one short epoch in one process,
 so that all meet the same machine. Written to results/overhead.json: the median over rounds of each variant's time and of its ratio.
 """
 

@@ -22,7 +22,7 @@ STAYS: dict[str, set[str]] = {
     "twice": {"back"},
     "branches": {"left.groups", "left.groups#2"},
 }
-"""Groups that rightly stay, besides the output: what is added to the raw input or to positions, sized by the user's code, or one of its kind."""
+"""Groups that rightly stay, besides the output: what is added to the raw input or to positions, sized by user code, or one of its kind."""
 
 INEXACT = {
     "volumes": {"wave", "wave.groups"},
@@ -158,7 +158,7 @@ def test_an_unknown_operator_freezes_with_its_name_and_line() -> None:
     structure = pn.trace(Strange(), torch.randn(2, 4))
     for name in ("fc1", "fc2"):
         reason = structure.group(name).reason
-        assert " at test_analysis.py:" in reason
+        assert "`_fft_r2c` at test_analysis.py:" in reason
         assert "is not understood" in reason
 
 
@@ -238,3 +238,26 @@ def test_a_compiled_model_is_traced_like_its_original() -> None:
     model, x = make("mlp")
     compiled = torch.compile(model, backend="eager")
     assert [group.size for group in pn.trace(compiled, x).groups] == [group.size for group in pn.trace(model, x).groups]
+
+
+class Halves(nn.Module):
+    """Two halves cut at half the present width: they fit only while both lose equally many."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.fc2, self.fc3 = nn.Linear(4, 12), nn.Linear(6, 2), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.fc1(x)
+        n = y.shape[1] // 2
+        return self.fc2(y[:, :n]) * self.fc3(y[:, n:])
+
+
+def test_halves_that_only_fit_each_other_are_not_offered_one_by_one() -> None:
+    model, x = Halves(), torch.randn(2, 4)
+    structure = pn.trace(model, x)
+    assert {group.name for group in structure.groups if not group.removable and not is_output(group.reason)} == {"fc1", "fc1#2"}
+    for group in structure.removable():
+        smaller = copy.deepcopy(model)
+        pn.shrink(smaller, structure.plan({group.name: [False] + [True] * (group.size - 1)}))
+        smaller(x)

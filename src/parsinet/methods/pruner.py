@@ -13,7 +13,7 @@ from parsinet.errors import StructureError, UsageError
 from parsinet.methods.base import Alive, Budget, Method
 from parsinet.structure import Structure, shrink, trace
 from parsinet.structure.export import ExampleInputs
-from parsinet.structure.record import from_ranges, to_ranges
+from parsinet.structure.record import from_ranges, record_of, to_ranges
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,7 @@ class Pruner:
             "step": self._step,
             "sizes": dict(self._original),
             "units": {name: to_ranges(units) for name, units in self._kept.items()},
+            "removals": record_of(self.model).to_json()["removals"],
             "method": {"name": self.method.name, "state": self.method.state_dict()},
         }
 
@@ -119,6 +120,7 @@ class Pruner:
         self._check_state(state)
         alive = self._saved_units(state)
         self._apply(alive)
+        record_of(self.model).removals[:] = _read_removals(state["removals"])
         self._step = int(state["step"])
         self.method.load_state_dict(state["method"]["state"])
 
@@ -141,13 +143,14 @@ class Pruner:
         return plan.widths()
 
     def _check_state(self, state: Mapping[str, Any]) -> None:
-        if not {"step", "sizes", "units", "method"} <= state.keys():
+        if not {"step", "sizes", "units", "removals", "method"} <= state.keys():
             raise UsageError(f"This is no pruner's state: it holds {sorted(state)}. Give what Pruner.state_dict() returned.")
         saved = state["method"]
         if saved["name"] != self.method.name:
             raise UsageError(f"The saved state is of method {saved['name']!r}, this pruner runs {self.method.name!r}.")
         if state["sizes"] != self._original:
             raise StructureError("The saved state belongs to a network with other groups or sizes; build the original architecture first.")
+        _read_removals(state["removals"])
         if self.widths() != self._original:
             raise StructureError("Units have left this network already; load the state on a freshly built network.")
         if _names(saved["state"]) != _names(self.method.state_dict()):
@@ -173,6 +176,14 @@ class Pruner:
 def _names(state: Any) -> Any:
     """The keys of nested mappings, without what they hold."""
     return {key: _names(value) for key, value in state.items()} if isinstance(state, Mapping) else None
+
+
+def _read_removals(saved: Any) -> list[dict[str, list[int]]]:
+    """The history of removals, in the original numbering of units; StructureError if it is damaged."""
+    try:
+        return [{group: from_ranges(units) for group, units in removal.items()} for removal in saved]
+    except (AttributeError, TypeError, ValueError) as error:
+        raise StructureError(f"The saved state is damaged: its removals are {saved!r}.") from error
 
 
 def round_up(mask: Tensor, scores: Tensor | None, multiple: int) -> Tensor:

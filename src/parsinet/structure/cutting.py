@@ -27,7 +27,7 @@ def cut(tensor: Tensor, by_dim: Mapping[int, tuple[int, ...]]) -> Tensor:
     """The tensor with only the kept indices of the given dimensions, contiguous, on its device and in its memory format."""
     layout = torch.channels_last if _channels_last(tensor) else torch.contiguous_format
     for dim, kept in by_dim.items():
-        tensor = tensor.index_select(dim, torch.tensor(kept, device=tensor.device))
+        tensor = tensor.index_select(dim, torch.tensor(kept, dtype=torch.long, device=tensor.device))
     return tensor.contiguous(memory_format=layout)
 
 

@@ -104,6 +104,10 @@ class Structure:
             if masks.keys().isdisjoint(slot.owners):
                 continue
             stay = slot.keep(masks)
+            if not stay.any():
+                raise StructureError(
+                    f"The plan would leave nothing of {place[0]} in dimension {place[1]}; keep more of {', '.join(masks)}."
+                )
             tensors[place] = tuple(np.flatnonzero(stay).tolist())
             sizes[place] = slot.size
             zeroed = slot.keep({group: mask for group, mask in masks.items() if self._silences(place, group)})

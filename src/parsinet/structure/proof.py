@@ -43,7 +43,8 @@ def prove(model: nn.Module, structure: Structure, example_inputs: ExampleInputs)
 def _search(model: nn.Module, structure: Structure, inputs: Any, names: Sequence[str], verdicts: dict[str, str]) -> None:
     if not names:
         return
-    verdict = _try(model, structure, inputs, names)
+    verdicts_now = (_try(model, structure, inputs, names, uneven) for uneven in (False, True))
+    verdict = next((found for found in verdicts_now if found is not None), None)
     if verdict is None:
         return
     if len(names) == 1:
@@ -54,11 +55,12 @@ def _search(model: nn.Module, structure: Structure, inputs: Any, names: Sequence
     _search(model, structure, inputs, names[half:], verdicts)
 
 
-def _try(model: nn.Module, structure: Structure, inputs: Any, names: Sequence[str]) -> str | None:
+def _try(model: nn.Module, structure: Structure, inputs: Any, names: Sequence[str], uneven: bool) -> str | None:
     """None if removing units of these groups runs and (where exact is claimed) equals silence; else why not."""
-    plan = structure.plan({name: _mask(structure.group(name)) for name in names})
+    order = list(structure.layout.groups)
     args, kwargs = inputs
     try:
+        plan = structure.plan({name: _mask(structure.group(name), order.index(name) if uneven else None) for name in names})
         with silence(model, plan), torch.no_grad():
             expected = _tensors(model(*args, **kwargs))
         smaller = copy.deepcopy(model)
@@ -70,19 +72,24 @@ def _try(model: nn.Module, structure: Structure, inputs: Any, names: Sequence[st
     if [tensor.shape for tensor in actual] != [tensor.shape for tensor in expected]:
         return "the network's output changes its shape without some of its units"
     if not all(structure.group(name).exact for name in names):
-        return None if len(names) == 1 else _try_exact(model, structure, inputs, names)
+        return None if len(names) == 1 else _try_exact(model, structure, inputs, names, uneven)
     return None if _equal(actual, expected) else "inexact"
 
 
-def _try_exact(model: nn.Module, structure: Structure, inputs: Any, names: Sequence[str]) -> str | None:
+def _try_exact(model: nn.Module, structure: Structure, inputs: Any, names: Sequence[str], uneven: bool) -> str | None:
     exact = [name for name in names if structure.group(name).exact]
-    return _try(model, structure, inputs, exact) if exact else None
+    return _try(model, structure, inputs, exact, uneven) if exact else None
 
 
-def _mask(group: UnitGroup) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Every third unit leaves, from the second on: irregular enough to catch a wrong index, and never all."""
+def _mask(group: UnitGroup, number: int | None) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Every third unit leaves, from the second on: irregular enough to catch a wrong index, and never all.
+
+    With a number: by turns the first unit, every second and all but the last, so that groups that only fit each other
+    while they lose equally many (halves cut by `x[:, : n // 2]`) are found out.
+    """
     mask = np.ones(group.size, dtype=bool)
-    mask[1::3] = False
+    shares = (slice(0, 1), slice(0, group.size - 1, 2), slice(0, group.size - 1))
+    mask[slice(1, None, 3) if number is None else shares[number % 3]] = False
     return mask
 
 

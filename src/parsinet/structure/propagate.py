@@ -91,11 +91,13 @@ def _rule(target: Any) -> Rule | None:
 
 
 def _refuse(tracing: Tracing, node: Node, args: Any, kwargs: Any, reason: str) -> Any:
-    """Freeze everything that enters an operator no rule understands; its results carry no labels, only the reason."""
+    """Freeze everything that enters an operator no rule understands; its results carry no labels, only the first such reason."""
+    reasons = [reason]
 
     def freeze(arg: Any) -> Any:
         if isinstance(arg, Value):
-            tracing.freeze(arg, reason)
+            reasons[:0] = [axis.why for axis in arg.axes if axis.why][:1]
+            tracing.freeze(arg, reasons[0])
             if arg.name and len(arg.axes) > 1 and isinstance(tracing.owner, nn.Module):
                 tracing.produce(arg.axes[0], tracing.module)
         return arg
@@ -103,9 +105,9 @@ def _refuse(tracing: Tracing, node: Node, args: Any, kwargs: Any, reason: str) -
     map_aggregate((args, kwargs), freeze)
     result = node.meta.get("val")
     if isinstance(result, Tensor):
-        return tracing.unknown(tuple(result.shape), why=reason)
+        return tracing.unknown(tuple(result.shape), why=reasons[0])
     if isinstance(result, tuple | list):
-        return [tracing.unknown(tuple(part.shape), why=reason) if isinstance(part, Tensor) else None for part in result]
+        return [tracing.unknown(tuple(part.shape), why=reasons[0]) if isinstance(part, Tensor) else None for part in result]
     return None
 
 

@@ -1,9 +1,9 @@
-"""Train every recipe of this folder with every seed, side by side, and write the records and the table that README.md shows.
+"""Train every recipe of a benchmark folder with every seed and write the records and the table that its README.md shows.
 
-    python benchmarks/first_light/run.py --data DIR [--seeds 0 1 2] [--jobs 2] [--only lenet-300-100]
+    python benchmarks/run.py benchmarks/first_light --data DIR [--seeds 0 1 2] [--jobs 2] [--only lenet-300-100]
 
 Each run is a process of its own with one thread; runs of one seed start together, so that what they are compared with met the same load.
-`--table` rebuilds the table from the committed records without training.
+A recipe `NETWORK-VARIANT.yaml` is compared with `NETWORK-dense.yaml`. `--table` rebuilds the table from the records.
 """
 
 from __future__ import annotations
@@ -20,13 +20,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "results"
 Record = dict[str, Any]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="holds the recipes; results/ and table.md are written there")
     parser.add_argument("--data", help="folder with mnist/ inside")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=2)
@@ -34,15 +33,17 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="only rebuild the table")
     options = parser.parse_args()
     if not options.table:
-        recipes = sorted(HERE.glob(f"{options.only}*.yaml"))
+        recipes = sorted(options.folder.glob(f"{options.only}*.yaml"))
+        if not recipes:
+            sys.exit(f"{options.folder} holds no recipe {options.only}*.yaml.")
         jobs = [(recipe, seed) for seed in options.seeds for recipe in recipes]
-        RESULTS.mkdir(exist_ok=True)
+        (options.folder / "results").mkdir(exist_ok=True)
         with ThreadPoolExecutor(options.jobs) as pool:
             failures = [message for message in pool.map(lambda job: train(*job, options.data), jobs) if message]
         if failures:
             sys.exit("\n".join(failures))
-    text = table(read_records())
-    (HERE / "table.md").write_text(text, encoding="utf-8")
+    text = table(read_records(options.folder))
+    (options.folder / "table.md").write_text(text, encoding="utf-8")
     print(text)
 
 
@@ -55,51 +56,55 @@ def train(recipe: Path, seed: int, data: str | None) -> str:
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         if done.returncode:
             return f"{recipe.stem}, seed {seed}: {done.stderr.strip()}"
-        shutil.copy(out / "record.jsonl", RESULTS / f"{recipe.stem}-seed{seed}.jsonl")
+        shutil.copy(out / "record.jsonl", recipe.parent / "results" / f"{recipe.stem}-seed{seed}.jsonl")
         print(f"{recipe.stem}, seed {seed}: done", flush=True)
     return ""
 
 
-def read_records() -> dict[str, dict[int, Record]]:
-    """Recipe → seed → the record's `end` event, with the recipe's epochs beside it."""
+def read_records(folder: Path) -> dict[str, dict[int, Record]]:
+    """Recipe → seed → the record's `end` event, with the last known share of undecided gates per group beside it."""
     found: dict[str, dict[int, Record]] = {}
-    for path in sorted(RESULTS.glob("*-seed*.jsonl")):
+    for path in sorted((folder / "results").glob("*-seed*.jsonl")):
         events = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        told = [event["method"]["groups"] for event in events if event["event"] == "epoch" and event["method"].get("groups")]
+        undecided = [group["interior"] for group in told[-1].values()] if told else []
         name, _, seed = path.stem.rpartition("-seed")
-        found.setdefault(name, {})[int(seed)] = events[-1]
+        found.setdefault(name, {})[int(seed)] = {**events[-1], "undecided": undecided}
     return found
 
 
 def table(records: dict[str, dict[int, Record]]) -> str:
     """One Markdown table per network: every recipe beside the dense one."""
-    networks = sorted({name.rpartition("-")[0] for name in records})
-    return "\n".join(_network_table(network, {n: r for n, r in records.items() if n.rpartition("-")[0] == network}) for network in networks)
+    networks = sorted(name.removesuffix("-dense") for name in records if name.endswith("-dense"))
+    return "\n".join(_network_table(network, {n: r for n, r in records.items() if n.startswith(f"{network}-")}) for network in networks)
 
 
 def _network_table(network: str, records: dict[str, dict[int, Record]]) -> str:
     dense = records[f"{network}-dense"]
+    validated = any(run["validation_error"] is not None for by_seed in records.values() for run in by_seed.values())
+    error = "validation_error" if validated else "test_error"
     lines = [
         f"**{network}**",
         "",
-        "| recipe | seeds | test error % | widths | parameters | MACs | CPU s | wall s | time ÷ dense | latency ÷ dense, b1 | b64 |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        f"| recipe | seeds | {error.replace('_', ' ')} % | widths | parameters | MACs | CPU s | wall s "
+        "| CPU ÷ dense | latency ÷ dense, b1 | b64 | undecided |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for name, by_seed in sorted(records.items(), key=lambda item: (not item[0].endswith("dense"), item[0])):
+    for name, by_seed in sorted(records.items(), key=lambda item: (not item[0].endswith("-dense"), item[0])):
         runs = [by_seed[seed] for seed in sorted(by_seed)]
-        widths = " ; ".join("-".join(str(width) for width in run["widths"].values()) for run in runs)
         ratio = [by_seed[seed]["train_cpu_seconds"] / dense[seed]["train_cpu_seconds"] for seed in by_seed if seed in dense]
-        latency = [[_latency_ratio(run, batch) for run in runs] for batch in (1, 64)]
         cells = [
-            name.rpartition("-")[2],
+            name.removeprefix(f"{network}-"),
             ", ".join(str(seed) for seed in sorted(by_seed)),
-            spread([100 * run["test_error"] for run in runs], "{:.2f}"),
-            widths,
+            spread([100 * run[error] for run in runs], "{:.2f}"),
+            " ; ".join("-".join(str(width) for width in run["widths"].values()) for run in runs),
             spread([run["after"]["parameters"] for run in runs], "{:,.0f}"),
             spread([run["after"]["macs"] for run in runs], "{:,.0f}"),
             spread([run["train_cpu_seconds"] for run in runs], "{:.1f}"),
             spread([run["train_seconds"] for run in runs], "{:.1f}"),
             spread(ratio, "{:.2f}"),
-            *(spread(values, "{:.2f}") for values in latency),
+            *(spread([_latency_ratio(run, batch) for run in runs], "{:.2f}") for batch in (1, 64)),
+            " ; ".join("/".join(f"{share:.2f}" for share in run["undecided"]) for run in runs if run["undecided"]) or "–",
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])
