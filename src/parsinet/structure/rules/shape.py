@@ -250,17 +250,15 @@ def index_select(ctx: Tracing, x: Value, dim: int, chosen: Value) -> Value:
 def slice_scatter(
     ctx: Tracing, x: Value, part_: Value, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
 ) -> Value:
-    """x with a slice replaced: x[:, start:end] = part."""
+    """x with a slice replaced: x[:, start:end] = part. Where the part is not the whole, places do not follow a removal."""
     d = dim % len(x.axes)
-    ctx.labels.freeze(x.axes[d], f"{ctx.where} writes to indices by their position")
-    first, last, _ = slice(start, end).indices(x.axes[d].size)
     shape = tuple(1 if k == d else size for k, size in enumerate(ctx.shape()))
     others = ctx.unify_shapes([_replace(value, d, fixed(1)) for value in (x, part_)], shape)
-    if step != 1:
-        ctx.labels.freeze(part_.axes[d], f"{ctx.where} writes it to every {step}th index")
+    if part_.axes[d].size < x.axes[d].size:
+        for axis in (x.axes[d], part_.axes[d]):
+            ctx.labels.freeze(axis, f"{ctx.where} writes to indices by their position")
         return _replace(others, d, fixed(x.axes[d].size))
-    pieces = [part(x.axes[d], slice(0, first)), part_.axes[d], part(x.axes[d], slice(last, None))]
-    return Value(_replace(others, d, concatenate(pieces)).axes)
+    return _replace(others, d, ctx.labels.unify(part_.axes[d], x.axes[d], ctx.where))
 
 
 def triangle(ctx: Tracing, x: Value, *_: Any) -> Value:
