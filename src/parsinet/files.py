@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,18 +32,18 @@ def write_bytes(path: Path, content: bytes) -> None:
     folder is flushed last, so that the rename survives a power cut.
     """
     with storage_errors(path):
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        unfinished = beside(path)
         try:
-            with os.fdopen(handle, "wb") as file:
+            with open(unfinished, "xb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(name, path)
+            os.replace(unfinished, path)
         except BaseException:
             with contextlib.suppress(OSError):
-                os.unlink(name)
+                os.unlink(unfinished)
             raise
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
 
 
 def write_text(path: Path, content: str) -> None:
@@ -51,7 +51,13 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode())
 
 
-def _flush_folder(folder: Path) -> None:
+def beside(path: Path) -> Path:
+    """A hidden name in the same folder that nothing else has, for what is not whole yet."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+
+
+def flush_folder(folder: Path) -> None:
+    """Make a renaming inside `folder` survive a power cut."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)

@@ -91,6 +91,6 @@ def test_a_disk_that_fills_up_leaves_the_older_ones(folder: Path, monkeypatch: p
 
 
 def test_leftovers_of_a_crash_are_cleared(folder: Path) -> None:
-    (folder / ".unfinished-x").mkdir()
+    (folder / ".000009-step-9.0a1b").mkdir()
     save_checkpoint(folder, 20, state(20))
     assert {path.name for path in folder.iterdir()} == {"000004-step-12", "000005-step-20"}

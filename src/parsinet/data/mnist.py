@@ -80,7 +80,7 @@ def _find(source: Source, folder: Path | None, download: bool) -> list[Path]:
             raise DataError(f"{place}: holds part of {source.name}; missing: {', '.join(f'{file}.gz' for file in missing)}.")
     if download:
         return _download(source, cache(source.name) if folder is None else folder / source.name)
-    raise not_found(source.name, f"{FILES[0]}(.gz)", looked, "Fetch it with download=True,")
+    raise not_found(source.name, f"{FILES[0]}(.gz)", looked, "Fetch it with download=True (parsinet train --set data.download=true),")
 
 
 def _download(source: Source, target: Path) -> list[Path]:

@@ -33,7 +33,7 @@ def _from_environment() -> Path | None:
 def not_found(name: str, files: str, looked: list[Path], advice: str) -> DataError:
     """The error for a data set that is nowhere: what was looked for, where, and what to do."""
     places = ", ".join(str(path) for path in looked)
-    return DataError(f"{name}: found no {files} in {places}. {advice} or name its folder (folder=, or {VARIABLE} in the environment).")
+    return DataError(f"{name}: found no {files} in {places}. {advice} or name its folder (data.folder, or {VARIABLE} in the environment).")
 
 
 def read(path: Path) -> bytes:

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +47,7 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], *, keep: int
     with files.storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         _write_folder(target, contents)
-    for path in [*checkpoints(folder)[:-keep], *folder.glob(".unfinished-*")]:
+    for path in [*checkpoints(folder)[:-keep], *folder.glob(".[0-9]*")]:
         shutil.rmtree(path, ignore_errors=True)
     return target
 
@@ -84,25 +83,16 @@ class _DamagedError(Exception):
 
 
 def _write_folder(target: Path, contents: dict[str, bytes]) -> None:
-    unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=target.parent))
+    unfinished = files.beside(target)
+    unfinished.mkdir()
     try:
         for name, content in contents.items():
             files.write_bytes(unfinished / name, content)
         os.replace(unfinished, target)
-        _flush(target.parent)
+        files.flush_folder(target.parent)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
-
-
-def _flush(folder: Path) -> None:
-    """Make the renaming survive a power cut."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -157,7 +157,7 @@ class Recipe(Part):
     model: ModelPart = ModelPart()
     method: MethodPart = MethodPart()
     optimizer: OptimizerPart = Adam()
-    schedule: SchedulePart = Constant()
+    schedule: SchedulePart = Cosine(hold=0.5)
     epochs: Count = 20
     seed: Whole = 0
     threads: Count | None = None
