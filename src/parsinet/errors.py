@@ -36,6 +36,10 @@ class MissingExtraError(ParsinetError, RuntimeError):
     """An optional dependency is needed; the message names the install command."""
 
 
+class ParsinetWarning(UserWarning):
+    """Something was done in the only way left, and the caller should know: optimizer state started afresh."""
+
+
 def suggest(word: str, known: Iterable[str]) -> str:
     """` Did you mean 'x'?` for the known word nearest to `word`, else the list of known words; starts with a space."""
     options = sorted(known)

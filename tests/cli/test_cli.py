@@ -90,7 +90,7 @@ REFUSED = [
     (["--validation", "1"], 2, "data.validation must be < 1"),
     (["--optimizer", "sdg"], 2, "Did you mean 'sgd'?"),
     (["--device", "gpu"], 2, "Unknown device 'gpu'"),
-    (["--folder", "."], 2, "data.folder has no effect"),
+    (["--folder", "."], 2, "folder has no effect"),
     (["--recipe", "none.yaml"], 1, "Cannot read the recipe none.yaml"),
     (["--model", "char-gpt", "--set", "model={name: char-gpt}"], None, "char"),
     (["--optimizer", "sgd", "--lr", "1e12", "--epochs", "3"], 1, "The loss is not finite in epoch 1, step"),

@@ -280,9 +280,9 @@ def test_a_run_that_cannot_start_destroys_nothing(quick: Quick, change: dict[str
 @pytest.mark.parametrize(
     ("part", "words"),
     [
-        ({"data__folder": "/"}, "data.folder has no effect on 'digits'"),
-        ({"data__download": True}, "data.download has no effect on 'digits'"),
-        ({"data__block": 8}, "data.block has no effect on 'digits'"),
+        ({"data__folder": "/"}, "folder has no effect on 'digits'"),
+        ({"data__download": True}, "download has no effect on 'digits'"),
+        ({"data__block": 8}, "block has no effect on 'digits'"),
     ],
 )
 def test_settings_without_effect_are_refused(quick: Quick, part: dict[str, Any], words: str, small: Recipes) -> None:

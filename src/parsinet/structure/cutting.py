@@ -24,11 +24,14 @@ def resize_(tensor: Tensor, data: Tensor, gradient: Tensor | None = None) -> Non
 
 
 def cut(tensor: Tensor, by_dim: Mapping[int, tuple[int, ...]]) -> Tensor:
-    """The tensor with only the kept indices of the given dimensions, contiguous, on its device and in its memory format."""
+    """The tensor with only the kept indices of the given dimensions, contiguous, on its device and in its memory format.
+
+    Gradients of embeddings may be sparse; they stay so.
+    """
     layout = torch.channels_last if _channels_last(tensor) else torch.contiguous_format
     for dim, kept in by_dim.items():
         tensor = tensor.index_select(dim, torch.tensor(kept, dtype=torch.long, device=tensor.device))
-    return tensor.contiguous(memory_format=layout)
+    return tensor if tensor.is_sparse else tensor.contiguous(memory_format=layout)
 
 
 def rescaled(norm: Norm, tensors: Mapping[str, Tensor], kept: Mapping[int, tuple[int, ...]]) -> Tensor:
@@ -41,4 +44,4 @@ def rescaled(norm: Norm, tensors: Mapping[str, Tensor], kept: Mapping[int, tuple
 
 
 def _channels_last(tensor: Tensor) -> bool:
-    return tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
+    return not tensor.is_sparse and tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()

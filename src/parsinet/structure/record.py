@@ -48,6 +48,16 @@ class StructureRecord:
         for path, values in changed.items():
             self.attributes.setdefault(path, {}).update(values)
 
+    def copy(self) -> StructureRecord:
+        """A record of its own; lists of indices are never changed in place, so they are shared."""
+        return StructureRecord(
+            tensors={name: dict(dims) for name, dims in self.tensors.items()},
+            sizes={name: dict(dims) for name, dims in self.sizes.items()},
+            attributes={path: dict(values) for path, values in self.attributes.items()},
+            units=dict(self.units),
+            removals=list(self.removals),
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; index lists are written as ranges ("0-15,18")."""
         return {
@@ -86,7 +96,7 @@ def record_of(model: nn.Module) -> StructureRecord:
 
 def extend_record(model: nn.Module, plan: Plan, changed: dict[str, Attributes]) -> None:
     """Note a removal on the model itself, so that copies and saves carry it."""
-    record = record_of(model)
+    record = record_of(model).copy()
     record.extend(plan, changed)
     model.__dict__[_ATTRIBUTE] = record
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -142,6 +143,17 @@ class Tracing:
     def count(self, attribute: str, axis: Axis) -> None:
         """The running module's `attribute` is the number of indices of `axis`."""
         self._count(Count(self.module, attribute, axis))
+
+    def count_of(self, module: str, attribute: str, axis: Axis) -> None:
+        """The named module's `attribute` is the number of indices of `axis`."""
+        self._count(Count(module, attribute, axis))
+
+    def hint(self, attributes: Iterable[str], axis: Axis) -> bool:
+        """Attributes of the running module that have the axis' size may be where it comes from; True if there is one."""
+        owner = self.owner
+        found = [name for name in attributes if owner is not None and axis.tracked and owner.__dict__.get(name) == axis.size]
+        self.hints.extend(Count(self.module, name, axis) for name in found)
+        return bool(found)
 
     def _count(self, new: Count) -> None:
         """Two axes counted by one attribute are united."""

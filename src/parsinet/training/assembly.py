@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 from inspect import signature
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -88,11 +87,9 @@ def build_model(recipe: Recipe, dataset: Dataset, device: torch.device) -> nn.Mo
 def load_data(part: DataPart, seed: int, dtype: str = "float32") -> Dataset:
     """The data set, with inputs in `dtype` where they are numbers and not characters.
 
-    Errors: UsageError for a setting that would have no effect on this data, besides those of `data.load`.
+    Errors: those of `data.load`.
     """
-    _refuse_idle(part)
-    known: dict[str, Any] = {} if part.block is None else {"block": part.block}
-    dataset = data.load(part.source, folder=part.folder, validation=part.validation, seed=seed, download=part.download, **known)
+    dataset = data.load(part.source, folder=part.folder, validation=part.validation, seed=seed, block=part.block, download=part.download)
     if dtype == "float32" or dataset.task == "language":
         return dataset
     validation = None if dataset.validation is None else _cast(dataset.validation, dtype)
@@ -124,16 +121,6 @@ def check_output(model: nn.Module, inputs: Tensor, expected: tuple[int, ...], re
     shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
     if shape != expected:
         raise RunError(f"{who}: from inputs {list(inputs.shape)} it makes {shape}, where {expected} is needed, one number per class.")
-
-
-def _refuse_idle(part: DataPart) -> None:
-    named = part.source in data.names()
-    if part.folder is not None and (not named or part.source == "digits"):
-        raise UsageError(f"data.folder has no effect on {part.source!r}: only mnist, fashion-mnist and cifar10 need it. Leave it out.")
-    if part.download and part.source not in ("mnist", "fashion-mnist"):
-        raise UsageError(f"data.download has no effect on {part.source!r}: only mnist and fashion-mnist can be fetched. Leave it out.")
-    if part.block is not None and (named or not part.source.endswith(".txt")):
-        raise UsageError(f"data.block has no effect on {part.source!r}: only text (.txt) is cut into blocks. Leave it out.")
 
 
 def _cast(split: Split, dtype: str) -> Split:

@@ -1,0 +1,48 @@
+"""All or nothing: a removal that fails half-way leaves model and optimizers exactly as they were."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from parsinet.structure.cutting import resize_
+
+
+@contextlib.contextmanager
+def all_or_nothing(model: nn.Module, tensors: Iterable[Tensor], optimizers: Iterable[torch.optim.Optimizer]) -> Iterator[None]:
+    """Put everything a removal touches back if the context is left by an exception (Ctrl-C included).
+
+    tensors: those that get new data. Nothing is copied: a removal replaces data, gradients, state tensors and attributes and
+    writes into none of them, so it is enough to hold the old ones.
+    """
+    data = [(tensor, tensor.data, tensor.grad) for tensor in tensors]
+    classes = [(module, module.__class__) for module in model.modules()]
+    contents = [(mapping, dict(mapping)) for module in model.modules() for mapping in _mappings(module)]
+    states = [(optimizer.state, tensor) for optimizer in optimizers for tensor, _, _ in data if tensor in optimizer.state]
+    saved = [(state, tensor, state[tensor], dict(state[tensor])) for state, tensor in states]
+    try:
+        yield
+    except BaseException:
+        for tensor, values, gradient in data:
+            resize_(tensor, values, gradient)
+        for module, kind in classes:
+            module.__class__ = kind
+        for mapping, content in contents:
+            mapping.clear()
+            mapping.update(content)
+        for state, tensor, entry, content in saved:
+            entry.clear()
+            entry.update(content)
+            state[tensor] = entry
+        raise
+
+
+def _mappings(module: nn.Module) -> list[dict[str, Any]]:
+    """What a module keeps its attributes in, and what its configuration does (Hugging Face)."""
+    configuration = getattr(module.__dict__.get("config"), "__dict__", None)
+    own: list[dict[str, Any]] = [module.__dict__, module._parameters, module._buffers]  # type: ignore[list-item]
+    return own if configuration is None else [*own, configuration]
