@@ -30,6 +30,13 @@ def test_the_examples_run(example: list[str], tmp_path: Path, monkeypatch: pytes
     assert "bitwise equal: True" in capsys.readouterr().out
 
 
+def test_the_example_of_own_rules_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(ROOT / "examples" / "own_rule.py"), run_name="__main__")
+    shown = capsys.readouterr().out
+    assert "example.gated` at own_rule.py" in shown
+    assert "capsules: 4 shrunk equals silenced: True" in shown
+
+
 def test_relative_links_lead_somewhere() -> None:
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):

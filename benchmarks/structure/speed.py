@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import gc
 import json
 import os
 import platform
@@ -21,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from networks import NETWORKS
 from torch import Tensor, nn
 
 import parsinet as pn
+from networks import NETWORKS
 
 try:
     import torch_pruning
@@ -76,6 +77,7 @@ def ratio(one: list[float], other: list[float]) -> float:
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    gc.collect()
     start = time.perf_counter()
     result = work()
     return result, time.perf_counter() - start
@@ -104,11 +106,11 @@ def peer(model: nn.Module, x: Tensor) -> dict[str, float]:
     heads = {part: layer.heads for layer in model.modules() if hasattr(layer, "heads") for part in (layer.query, layer.key, layer.value)}
     importance = torch_pruning.importance.RandomImportance()
     pruner, build = timed(
-        lambda: torch_pruning.pruner.MetaPruner(
-            model, x, importance, pruning_ratio=SHARE, ignored_layers=[last], num_heads=heads
-        )
+        lambda: torch_pruning.pruner.MetaPruner(model, x, importance, pruning_ratio=SHARE, ignored_layers=[last], num_heads=heads)
     )
+    before = sum(parameter.numel() for parameter in model.parameters())
     _, prune = timed(pruner.step)
+    assert sum(parameter.numel() for parameter in model.parameters()) < 0.9 * before, "Torch-Pruning removed nothing"
     return {"torch-pruning build": build, "torch-pruning prune": prune}
 
 

@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from parsinet import data, errors, gates, measure, methods, models, report, structure, training
+    from parsinet import data, errors, gates, measure, methods, models, report, spectral, sphere, structure, training
     from parsinet.methods import Pruner
     from parsinet.structure import Plan, Structure, UnitGroup, load, save, shrink, silence, trace
 
@@ -26,6 +26,8 @@ __all__ = [
     "save",
     "shrink",
     "silence",
+    "spectral",
+    "sphere",
     "structure",
     "trace",
     "training",

@@ -42,6 +42,8 @@ INSPECT_EPILOG = """
     parsinet inspect --model resnet-20 --input-shape 3,32,32 --classes 10
 
     parsinet inspect --model mypackage.nets:small --input-shape 64 --json
+
+    parsinet inspect --model tiny-vit --input-shape 1,28,28 --png tiny-vit.png
 """
 REPORT_EPILOG = """
 **Examples**
@@ -114,12 +116,13 @@ def inspect(
     classes: options.Classes = 10,
     settings: options.Settings = None,
     json: options.Json = False,
+    png: options.Png = None,
     debug: options.Debug = False,
 ) -> None:
     """Show the groups of units of a network: which can be removed, and why the others cannot."""
     from parsinet.cli import commands
 
-    commands.inspect(model, data, input_shape, classes, settings or [], json)
+    commands.inspect(model, data, input_shape, classes, settings or [], json, png)
 
 
 @app.command(epilog=REPORT_EPILOG)

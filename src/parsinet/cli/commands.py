@@ -10,6 +10,7 @@ from rich.table import Table
 
 from parsinet import training
 from parsinet.errors import UsageError
+from parsinet.files import write_bytes
 from parsinet.training import Recipe, UnitRow
 
 
@@ -37,16 +38,24 @@ def resolved(recipe: Path | None, options: Mapping[str, Any], settings: Sequence
     return training.recipe_from(training.with_settings(training.with_values(values, given), settings))
 
 
-def inspect(model: str | None, data: str | None, input_shape: str | None, classes: int, settings: Sequence[str], as_json: bool) -> None:
-    """Print the groups of units of a model."""
+def inspect(
+    model: str | None, data: str | None, input_shape: str | None, classes: int, settings: Sequence[str], as_json: bool, png: Path | None
+) -> None:
+    """Print the groups of units of a model, and draw them."""
     if data is not None and input_shape is not None:
         raise UsageError("--data and --input-shape exclude each other: both say what the network takes.")
     recipe = resolved(None, {"model.name": model, "data.source": data}, settings)
-    rows = training.inspect(recipe, None if input_shape is None else _shape(input_shape), classes)
+    found = training.inspect(recipe, None if input_shape is None else _shape(input_shape), classes)
     if as_json:
-        print(json.dumps([row.plain() for row in rows], indent=2))
+        print(json.dumps(found.plain(), indent=2))
     else:
-        Console().print(_table(recipe.model.name, rows))
+        console = Console()
+        console.print(_table(recipe.model.name, found.groups))
+        console.print(f"{100 * found.share:.1f} % of {found.parameters:,} parameters are in groups that can be removed.", highlight=False)
+    if png is not None:
+        from parsinet.report import picture
+
+        write_bytes(png, picture(found.model, found.share, found.parameters, [row.plain() for row in found.groups]))
 
 
 def _shape(text: str) -> tuple[int, ...]:

@@ -77,6 +77,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 InputShape = Annotated[str | None, typer.Option(metavar="C,H,W", help="Shape of one example, instead of --data.", show_default=False)]
 Classes = Annotated[int, typer.Option(min=1, help="Number of classes, with --input-shape.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Png = Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Draw the groups and their sizes as PNG.", show_default=False)]
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN…", help="Folders of runs.")]
 Plots = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where the plots go. [default: beside the runs]", show_default=False)]
 DemoOut = Annotated[Path, typer.Option(metavar="FOLDER", help="Where the two runs and the plots go.")]

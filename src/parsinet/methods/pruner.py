@@ -13,6 +13,8 @@ from parsinet.errors import StructureError, UsageError
 from parsinet.methods.base import Alive, Budget, Method
 from parsinet.structure import Structure, shrink, trace
 from parsinet.structure.export import ExampleInputs
+from parsinet.structure.own import Hints
+from parsinet.structure.propagate import Rules
 from parsinet.structure.record import from_ranges, record_of, to_ranges
 
 
@@ -39,6 +41,7 @@ class Pruner:
     optimizer: one or several torch optimizers; their state is cut with the parameters. steps, examples: length of the run in optimizer
     steps and size of the training set, where known; methods place their phases by them. ignored_layers: modules whose units must stay.
     round_to: widths are kept at multiples of it (never above the present width); multiples of 4 or 8 run faster.
+    rules, hints: for operators and size attributes of your own, as in `trace`.
 
     Raises UsageError for bad arguments, StructureError if the model cannot be traced.
     """
@@ -54,6 +57,8 @@ class Pruner:
         examples: int | None = None,
         ignored_layers: Iterable[str | nn.Module] = (),
         round_to: int = 1,
+        rules: Rules | None = None,
+        hints: Hints | None = None,
     ) -> None:
         for name, value in (("steps", steps), ("examples", examples), ("round_to", round_to)):
             if value is not None and value < 1:
@@ -61,7 +66,7 @@ class Pruner:
         self.model = model
         self.method = method
         self.round_to = round_to
-        self.structure: Structure = trace(model, example_inputs, ignored_layers=ignored_layers)
+        self.structure: Structure = trace(model, example_inputs, ignored_layers=ignored_layers, rules=rules, hints=hints)
         self._optimizers = [optimizer] if isinstance(optimizer, torch.optim.Optimizer) else list(optimizer)
         self._check_optimizers()
         self._kept = {group.name: list(range(group.size)) for group in self.structure.removable()}

@@ -1,7 +1,8 @@
 """Tables, plots and a summary from run records alone: nothing is trained and torch is not imported."""
 
 from parsinet.report.assemble import report
+from parsinet.report.network import picture
 from parsinet.report.reading import read
 from parsinet.report.records import Run
 
-__all__ = ["Run", "read", "report"]
+__all__ = ["Run", "picture", "read", "report"]

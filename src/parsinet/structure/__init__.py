@@ -1,11 +1,29 @@
 """The removal engine: which units a network has, what leaves with each of them, and removing them in place."""
 
 from parsinet.structure.analysis import trace
+from parsinet.structure.folding import fold_units
 from parsinet.structure.groups import UnitGroup
-from parsinet.structure.plan import Plan, Structure
+from parsinet.structure.plan import Fold, Plan, Structure
 from parsinet.structure.record import StructureRecord, record_of, replay
-from parsinet.structure.removal import shrink
+from parsinet.structure.shrinking import shrink
 from parsinet.structure.silencing import silence
 from parsinet.structure.storage import load, save
+from parsinet.structure.tracing import Tracing, Value
 
-__all__ = ["Plan", "Structure", "StructureRecord", "UnitGroup", "load", "record_of", "replay", "save", "shrink", "silence", "trace"]
+__all__ = [
+    "Fold",
+    "Plan",
+    "Structure",
+    "StructureRecord",
+    "Tracing",
+    "UnitGroup",
+    "Value",
+    "fold_units",
+    "load",
+    "record_of",
+    "replay",
+    "save",
+    "shrink",
+    "silence",
+    "trace",
+]

@@ -7,11 +7,14 @@ from collections.abc import Iterable
 from torch import nn
 
 from parsinet.errors import StructureError, suggest
-from parsinet.structure.export import ExampleInputs, copy_for_tracing, export
+from parsinet.structure.copies import copy_for_tracing
+from parsinet.structure.export import ExampleInputs, export
 from parsinet.structure.groups import build_layout
+from parsinet.structure.own import Hints, checked_rules, take
 from parsinet.structure.plan import Structure
 from parsinet.structure.proof import prove
-from parsinet.structure.propagate import ignore, outputs, propagate, seed, understands
+from parsinet.structure.propagate import Rules, ignore, outputs, propagate, seed, understands
+from parsinet.structure.sizes import follow
 from parsinet.structure.tracing import Tracing
 
 
@@ -21,22 +24,28 @@ def trace(
     *,
     ignored_layers: Iterable[str | nn.Module] = (),
     removable_outputs: bool = False,
+    rules: Rules | None = None,
+    hints: Hints | None = None,
 ) -> Structure:
     """Find the units of a network and what leaves with each of them. The model itself is not touched.
 
     example_inputs: a Tensor, a tuple of positional arguments or a dict of keyword arguments the model accepts.
     ignored_layers: modules (or their names) whose own units must stay. removable_outputs: whether entries of the model's output may leave.
+    rules: how operators of your own pass units on, {"mylib::my_op": rule}. hints: what attributes of your own modules count, a group
+    or a dimension of a tensor: {"block.attn": {"n_head": "block.attn.heads"}}, "block.fc.weight[0]". docs/structure.md shows both.
 
     What no rule understands keeps its units, with a reason in the group; every group offered as removable has been removed
     from a copy once and compared with its silenced twin. Raises StructureError if torch.export cannot capture the model.
     """
-    ignored = _names(model, ignored_layers)
-    twin = copy_for_tracing(model)
-    exported = export(twin, example_inputs, understands)
+    ignored, own = _names(model, ignored_layers), checked_rules(rules or {})
+    twin = copy_for_tracing(model, share=True)
+    exported = export(twin, example_inputs, lambda target: understands(target, own))
     tracing = Tracing(twin)
     values, axes = seed(tracing, exported)
-    propagate(tracing, exported, values)
+    propagate(tracing, exported, values, own)
     tracing.take_hints()
+    follow(tracing, axes)
+    take(tracing, axes, hints or {})
     if not removable_outputs:
         for value in outputs(exported, values):
             tracing.freeze(value, "it is part of the model's output")

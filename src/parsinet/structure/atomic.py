@@ -44,5 +44,5 @@ def all_or_nothing(model: nn.Module, tensors: Iterable[Tensor], optimizers: Iter
 def _mappings(module: nn.Module) -> list[dict[str, Any]]:
     """What a module keeps its attributes in, and what its configuration does (Hugging Face)."""
     configuration = getattr(module.__dict__.get("config"), "__dict__", None)
-    own: list[dict[str, Any]] = [module.__dict__, module._parameters, module._buffers]  # type: ignore[list-item]
+    own: list[dict[str, Any]] = [module.__dict__, module._parameters, module._buffers]
     return own if configuration is None else [*own, configuration]

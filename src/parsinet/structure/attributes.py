@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils.parametrize import is_parametrized
 
+from parsinet.structure import configs
 from parsinet.structure.attention import SlimMultiheadAttention, become_slim
 
 Attributes = dict[str, Any]
@@ -88,6 +89,11 @@ def _prelu(module: Any) -> Attributes:
     return {"num_parameters": module.weight.shape[0]}
 
 
+def _transposed_linear(module: Any) -> Attributes:
+    inputs, outputs = _weight_shape(module)
+    return {"nx": inputs, "nf": outputs}
+
+
 RULES: tuple[tuple[type[nn.Module], Callable[[Any], Attributes]], ...] = (
     (nn.Linear, _linear),
     (nn.Bilinear, _bilinear),
@@ -104,13 +110,19 @@ RULES: tuple[tuple[type[nn.Module], Callable[[Any], Attributes]], ...] = (
     (nn.MultiheadAttention, _attention),
 )
 
+NAMED_RULES: dict[str, Callable[[Any], Attributes]] = {"transformers.pytorch_utils.Conv1D": _transposed_linear}
+"""Rules for classes of packages that are not imported here, by qualified name."""
+
 
 STAND_INS: dict[str, type[nn.Module]] = {SlimMultiheadAttention.__name__: SlimMultiheadAttention}
 """Classes a module may have been turned into, by the name the record keeps."""
 
 
-def refresh(model: nn.Module, counts: Mapping[tuple[str, str], int]) -> dict[str, Attributes]:
-    """Set the counted attributes, then those that repeat a shape; returns what changed, by module path."""
+def refresh(model: nn.Module, counts: Mapping[tuple[str, str], int], before: Mapping[tuple[str, str], int]) -> dict[str, Attributes]:
+    """Set the counted attributes, those that repeat a shape, and the configurations' entries; returns what changed, by module path.
+
+    before: what the configurations said of the model (`configs.described`) while its tensors still had their old shapes.
+    """
     changed: dict[str, Attributes] = {}
     for (path, attribute), value in counts.items():
         module = model.get_submodule(path)
@@ -123,9 +135,11 @@ def refresh(model: nn.Module, counts: Mapping[tuple[str, str], int]) -> dict[str
     for path, module in model.named_modules():
         if isinstance(module, nn.MultiheadAttention) and become_slim(module):
             changed.setdefault(path, {})["__class__"] = SlimMultiheadAttention.__name__
-        rule = next((rule for kind, rule in RULES if isinstance(module, kind)), None)
+        rule = _rule(module)
         for name, value in (rule(module) if rule is not None and _has_weights(module) else {}).items():
             _assign(module, path, name, value, changed)
+    for path, entries in configs.follow(model, before).items():
+        changed.setdefault(path, {}).update(entries)
     return changed
 
 
@@ -136,8 +150,20 @@ def assign(model: nn.Module, values: Mapping[str, Attributes]) -> None:
         for name, value in attributes.items():
             if name == "__class__":
                 module.__class__ = STAND_INS[value]
+            elif name.startswith("config."):
+                configs.set_entry(model, path, name.removeprefix("config."), value)
             else:
                 setattr(module, name, tuple(value) if isinstance(value, list) else value)
+
+
+def is_kind(module: nn.Module, kind: str) -> bool:
+    """Whether the module's class, or one it derives from, has this qualified name."""
+    return any(f"{parent.__module__}.{parent.__qualname__}" == kind for parent in type(module).__mro__)
+
+
+def _rule(module: nn.Module) -> Callable[[Any], Attributes] | None:
+    by_class = next((rule for kind, rule in RULES if isinstance(module, kind)), None)
+    return by_class or next((rule for kind, rule in NAMED_RULES.items() if is_kind(module, kind)), None)
 
 
 def _assign(module: nn.Module, path: str, name: str, value: Any, changed: dict[str, Attributes]) -> None:

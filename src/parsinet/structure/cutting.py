@@ -44,4 +44,9 @@ def rescaled(norm: Norm, tensors: Mapping[str, Tensor], kept: Mapping[int, tuple
 
 
 def _channels_last(tensor: Tensor) -> bool:
-    return not tensor.is_sparse and tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
+    return (
+        not tensor.is_sparse
+        and tensor.dim() == 4
+        and tensor.is_contiguous(memory_format=torch.channels_last)
+        and not tensor.is_contiguous()
+    )

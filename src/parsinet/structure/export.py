@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import linecache
 import re
 import warnings
@@ -20,8 +19,17 @@ from parsinet.errors import ArgumentTypeError, StructureError
 ExampleInputs = Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
 
 
+CACHE = "transformers.cache_utils.Cache"
+"""Base class of what holds keys and values of earlier positions."""
+
+WRAPPERS = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
+"""Operators that run a graph of their own (`with torch.no_grad():` in the user's forward); taking apart puts it in line."""
+
 DEPTH = 3
 """How often composites are taken apart into composites."""
+
+NEAR = 3
+"""Lines before and after an operator's in which its arguments are written."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +54,6 @@ def as_call(example_inputs: ExampleInputs) -> tuple[tuple[Any, ...], dict[str, A
     )
 
 
-def copy_for_tracing(model: nn.Module) -> nn.Module:
-    """A deep copy in evaluation mode: tracing and proving touch nothing of the user's."""
-    try:
-        return copy.deepcopy(model).eval()
-    except (RuntimeError, TypeError) as error:
-        raise StructureError(
-            f"{type(model).__name__} cannot be deep-copied for tracing ({_first_line(error)}). "
-            "Detach tensors kept as attributes (`.detach()`), or trace the model before its first training step."
-        ) from error
-
-
 def export(model: nn.Module, example_inputs: ExampleInputs, understood: Callable[[Any], bool] = lambda _: True) -> Exported:
     """Export `model` (already a copy, in eval mode) to ATen operators; composite ones that are not `understood` are taken apart.
 
@@ -64,12 +61,12 @@ def export(model: nn.Module, example_inputs: ExampleInputs, understood: Callable
     """
     args, kwargs = as_call(example_inputs)
     try:
-        with warnings.catch_warnings(), torch.enable_grad(), _no_fused_attention():
+        with warnings.catch_warnings(), torch.enable_grad(), _no_fused_attention(), _results_only(model):
             warnings.simplefilter("ignore")
             program = _plain(torch.export.export(model, args, kwargs, strict=False), understood)
     except Exception as error:
         raise StructureError(
-            f"torch.export cannot capture {type(model).__name__}: {_first_line(error)}. Check that model(example_inputs) runs."
+            f"torch.export cannot capture {type(model).__name__}: {first_line(error)}. Check that model(example_inputs) runs."
         ) from error
     signature = program.graph_signature
     tensors = {**signature.inputs_to_parameters, **signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants}
@@ -83,7 +80,7 @@ def _plain(program: torch.export.ExportedProgram, understood: Callable[[Any], bo
         strange = [target for target in operators if not understood(target)]
         table = torch.export.default_decompositions() if strange else {}
         apart = {target: table[target] for target in strange if target in table}
-        if not apart and not any(_writes_into_a_view(node) for node in program.graph.nodes):
+        if not apart and not any(_writes_into_a_view(node) or str(node.target) in WRAPPERS for node in program.graph.nodes):
             break
         smaller: torch.export.ExportedProgram = program.run_decompositions(apart)
         program = smaller
@@ -100,6 +97,25 @@ def _writes_into_a_view(node: torch.fx.Node) -> bool:
     if origin is None or not any(len(base.users) > 1 for base in view.all_input_nodes):
         return False
     return any(value.alias_info is not None and not value.alias_info.is_write for value in origin.returns)
+
+
+def results(output: Any) -> Any:
+    """What the model returns, in plain containers, without the caches of keys and values of transformers: they are no result."""
+    if any(f"{kind.__module__}.{kind.__qualname__}" == CACHE for kind in type(output).__mro__):
+        return None
+    if isinstance(output, Mapping):
+        return {key: results(value) for key, value in output.items()}
+    return type(output)(map(results, output)) if type(output) in (tuple, list) else output
+
+
+@contextlib.contextmanager
+def _results_only(model: nn.Module) -> Iterator[None]:
+    """Caches are not exported: their classes are unknown to torch.export, and their shapes bind nothing."""
+    handle = model.register_forward_hook(lambda _module, _args, output: results(output))
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 @contextlib.contextmanager
@@ -122,9 +138,9 @@ def module_path(node: torch.fx.Node) -> str:
 
 def location(node: torch.fx.Node) -> str:
     """Where the operator stands in the user's source: `relu at net.py:12`, without torch's own frames."""
-    operator = str(node.target).removeprefix("aten.").split(".")[0]
-    frames = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
-    own = [(file, line) for file, line in frames if f"{Path(torch.__file__).parent}" not in file]
+    operator = str(node.target).removeprefix("aten.")
+    operator = operator.rpartition(".")[0] or operator
+    own = _frames(node)
     if not own:
         return f"`{operator}`"
     file, line = own[-1]
@@ -132,6 +148,21 @@ def location(node: torch.fx.Node) -> str:
     return f"`{operator}` at {Path(file).name}:{line}" + (f" ({source})" if source and len(source) <= 60 else "")
 
 
-def _first_line(error: BaseException) -> str:
+def named_in_source(node: torch.fx.Node | None, attribute: str) -> bool:
+    """Whether the lines around the operator in the user's source name the attribute `self.…`."""
+    if node is None or not (own := _frames(node)):
+        return False
+    file, line = own[-1]
+    return any(re.search(rf"self\.{attribute}\b", linecache.getline(file, int(line) + k)) for k in range(-NEAR, NEAR + 1))
+
+
+def _frames(node: torch.fx.Node) -> list[tuple[str, str]]:
+    """(file, line) of the calls that led to the operator, without torch's own and those of generated code."""
+    frames = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
+    return [(file, line) for file, line in frames if f"{Path(torch.__file__).parent}" not in file and not file.startswith("<")]
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first, without its full stop."""
     text = str(error).strip()
     return text.splitlines()[0].rstrip(".") if text else type(error).__name__

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parsinet.structure.axes import NONE, Axis, Rows
+from parsinet.structure.classes import distinct_roots, gather
 from parsinet.structure.tracing import Norm, Tracing
 
 Owners = NDArray[np.int64]
@@ -77,35 +77,21 @@ class Layout:
     norms: tuple[Norm, ...]
     gated: frozenset[str]
     """Groups every reader of which is a module whose input can be multiplied by a gate."""
-
-
-@dataclass
-class _Class:
-    places: set[tuple[str, int]]
-    order: int
-    name: str
-    roles: set[str]
-
-    @property
-    def role(self) -> str:
-        """What the units are within their module: '' for its plain outputs."""
-        if {"qk_dim", "v_dim"} <= self.roles:
-            return "head_dim"
-        return min(self.roles, default="")
+    produced: frozenset[tuple[str, int]] = frozenset()
+    """(tensor, dim): weights whose slices, zeroed, leave of a unit only what biases and norms make it emit."""
 
 
 def build_layout(tracing: Tracing, axes: dict[str, tuple[Axis, ...]]) -> Layout:
     """Turn labels into groups of units."""
     resolved = {(name, d): tracing.labels.resolve(axis) for name, tensor in axes.items() for d, axis in enumerate(tensor)}
-    classes = _classes(tracing, axes, resolved)
-    units = _gather(tracing, classes)
+    units = gather(tracing, axes, resolved)
     slot = _slots(tracing, units)
     tensors = {place: slot(rows, rows.shape[1]) for place, rows in resolved.items()}
     tensors = {place: found for place, found in tensors.items() if found.owners}
     resolve = tracing.labels.resolve
     folded = [(axis, "the value of a weight depends on it") for axis in _both(tracing, tracing.folded, tracing.used)]
     tracing.inexact.extend(folded)
-    inexact = _roots(tracing, [axis for axis, _ in tracing.inexact])
+    inexact = distinct_roots(tracing, [axis for axis, _ in tracing.inexact])
     why = {int(root): reason for axis, reason in reversed(tracing.inexact) for root in np.unique(resolve(axis)) if root != NONE}
     groups = {}
     for group, roots in units.items():
@@ -115,9 +101,9 @@ def build_layout(tracing: Tracing, axes: dict[str, tuple[Axis, ...]]) -> Layout:
         parameters = tuple(dict.fromkeys(name for (name, _), found in tensors.items() if group in found.owners))
         reason = frozen or single or ("" if exact else why[roots[0]])
         groups[group] = UnitGroup(group, len(roots), not (frozen or single), exact, reason, parameters)
-    blind = _roots(tracing, tracing.blind)
-    read = _roots(tracing, [entry.labels for entry in tracing.reads])
-    met = _roots(tracing, tracing.met)
+    blind = distinct_roots(tracing, tracing.blind)
+    read = distinct_roots(tracing, [entry.labels for entry in tracing.reads])
+    met = distinct_roots(tracing, tracing.met)
     return Layout(
         groups=groups,
         tensors=tensors,
@@ -127,6 +113,7 @@ def build_layout(tracing: Tracing, axes: dict[str, tuple[Axis, ...]]) -> Layout:
         silent_producers=frozenset(group for group, roots in units.items() if met & set(roots)),
         norms=tuple(dict.fromkeys(tracing.norms)),
         gated=frozenset(group for group, roots in units.items() if read >= set(roots) and not blind & set(roots)),
+        produced=frozenset((name, d) for name, d in tensors if not tracing.produced.keys().isdisjoint(axes[name][d].rows.flat)),
     )
 
 
@@ -150,86 +137,15 @@ def _slots(tracing: Tracing, units: dict[str, list[int]]) -> Callable[[Rows, int
     return slot
 
 
-def _roots(tracing: Tracing, axes: list[Axis]) -> set[int]:
-    return {int(root) for axis in axes for root in np.unique(tracing.labels.resolve(axis)) if root != NONE}
-
-
 def _both(tracing: Tracing, folded: list[Axis], used: list[Axis]) -> list[Axis]:
     """Axes that a weight's computation sums over (spectral norm) and an activation meets as well, unlike the rank of a low-rank weight."""
-    roots: set[int] = _roots(tracing, used) if folded else set()
-    return [axis for axis in folded if _roots(tracing, [axis]) & roots]
-
-
-def _classes(tracing: Tracing, axes: dict[str, tuple[Axis, ...]], resolved: dict[tuple[str, int], Rows]) -> dict[int, _Class]:
-    """Every class with the places it occurs in, the order of its appearance and the name of its producer."""
-    classes: dict[int, _Class] = {}
-    producers = _producers(tracing, axes)
-    for place, rows in resolved.items():
-        for row in rows:
-            for root in np.unique(row[row != NONE]):
-                entry = classes.setdefault(int(root), _Class(set(), len(classes), "", set()))
-                entry.places.add(place)
-    produced = tracing.labels.resolve(Axis(len(producers), np.array([[raw for raw, _ in producers]])))
-    for row in produced:
-        for root, (_, name) in zip(row.tolist(), producers, strict=True):
-            if root in classes and not classes[root].name:
-                classes[root].name = name
-    for axis, role in tracing.roles:
-        for root in _roots(tracing, [axis]) & classes.keys():
-            classes[root].roles.add(role)
-    return classes
-
-
-def _producers(tracing: Tracing, axes: dict[str, tuple[Axis, ...]]) -> list[tuple[int, str]]:
-    """Raw labels in the order in which their units are produced, each with a name: the module's, or the tensor's own."""
-    tensor_of = {int(label): name for name, tensor in axes.items() for axis in tensor for label in axis.rows.reshape(-1)}
-    return [(label, name or tensor_of.get(label, "")) for label, name in tracing.produced.items()]
-
-
-def _gather(tracing: Tracing, classes: dict[int, _Class]) -> dict[str, list[int]]:
-    """Classes that occur in the same places form a group; a group that holds both frozen and free units is cut in two.
-
-    What nothing produces and nothing may change (positions, rows of an embedding, the model's input) is no group, nor is
-    the fixed or single half of a product (query, key, value as thirds of one projection).
-    """
-    gathered: dict[tuple[object, ...], list[int]] = defaultdict(list)
-    for root, entry in classes.items():
-        frozen = tracing.labels.reason(root) is not None
-        if frozen and not entry.role and root >= tracing.seeded:
-            continue
-        gathered[(frozenset(entry.places), entry.role, frozen)].append(root)
-    named: dict[str, list[int]] = {}
-    for roots in sorted(gathered.values(), key=lambda roots: min(classes[root].order for root in roots)):
-        first = classes[min(roots, key=lambda root: classes[root].order)]
-        if len(roots) == 1 and roots[0] >= tracing.seeded and not first.role:
-            continue
-        if not first.name and (len(roots) == 1 or tracing.labels.reason(roots[0])):
-            continue
-        name = _name(first)
-        while name in named:
-            stem, _, number = name.partition("#")
-            name = f"{stem}#{int(number or 1) + 1}"
-        named[name] = sorted(roots, key=lambda root: classes[root].order)
-    return named
-
-
-def _name(entry: _Class) -> str:
-    if not entry.name:
-        tensor, d = min(entry.places)
-        return f"{tensor}[{d}]"
-    if entry.role == "groups":
-        return f"{entry.name}.groups"
-    if entry.role:
-        return f"{entry.name.rpartition('.')[0] or entry.name}.{entry.role}"
-    return entry.name
+    roots: set[int] = distinct_roots(tracing, used) if folded else set()
+    return [axis for axis in folded if distinct_roots(tracing, [axis]) & roots]
 
 
 def _read_dims(
     tracing: Tracing, axes: dict[str, tuple[Axis, ...]], tensors: dict[tuple[str, int], Slot]
 ) -> frozenset[tuple[str, int, str]]:
-    found: set[tuple[str, int, str]] = set()
-    for (name, d), slot in tensors.items():
-        raw = axes[name][d].rows.reshape(-1)
-        if any(int(label) in tracing.read for label in raw):
-            found.update((name, d, group) for group in slot.owners)
-    return frozenset(found)
+    read = np.zeros(tracing.labels.count, dtype=bool)
+    read[list(tracing.read)] = True
+    return frozenset((name, d, group) for (name, d), slot in tensors.items() if read[axes[name][d].rows].any() for group in slot.owners)

@@ -137,17 +137,24 @@ class Labels:
         """Why a class is frozen; None if it is not."""
         return self._reason.get(root)
 
+    def frozen(self) -> NDArray[np.bool_]:
+        """Per class whether it is frozen."""
+        found = np.zeros(self._count, dtype=bool)
+        found[list(self._reason)] = True
+        return found
+
     def resolve(self, axis: Axis) -> Rows:
         """The axis' rows as classes, products replaced by their factors."""
         rows = [self.find(row) for row in axis.rows]
         done: list[Rows] = []
         while rows:
             row = rows.pop(0)
-            bound = {int(label) for label in np.unique(row) if int(label) in self._product}
+            special = np.unique(row[(row != NONE) & self._special[row]]).tolist()
+            bound = [label for label in special if label in self._product]
             if not bound:
                 done.append(row)
                 continue
-            rows = [self.find(part) for part in self._expand(row, np.array(sorted(bound)))] + rows
+            rows = [self.find(part) for part in self._expand(row, np.array(bound))] + rows
         return np.stack(done) if done else np.empty((0, axis.size), np.int64)
 
     def _expand(self, row: Rows, bound: Rows) -> Rows:

@@ -17,21 +17,21 @@ Rule = Callable[[Tensor, State, Tensor, Kept], Tensor]
 """(value, the parameter's whole state, the parameter before the cut, kept indices by dimension) → value after it."""
 
 
-class _Misfit(Exception):
+class _MisfitError(Exception):
     """The value is not what its rule speaks of."""
 
 
 def whole(value: Tensor, state: State, parameter: Tensor, kept: Kept) -> Tensor:
     """Counts steps or averages a schedule: one number per parameter."""
     if value.numel() != 1:
-        raise _Misfit
+        raise _MisfitError
     return value
 
 
 def entries(value: Tensor, state: State, parameter: Tensor, kept: Kept) -> Tensor:
     """One number per entry of the parameter, which knows of no other entry."""
     if value.shape != parameter.shape:
-        raise _Misfit
+        raise _MisfitError
     return cut(value, kept)
 
 
@@ -54,7 +54,7 @@ def _means(value: Tensor, other: object, parameter: Tensor, kept: Kept, over: in
     d = parameter.dim() + over
     means = [1 if i == d else size for i, size in enumerate(parameter.shape)]
     if list(value.shape) != means or not isinstance(other, Tensor):
-        raise _Misfit
+        raise _MisfitError
     if d in kept:
         before = other.mean(over, keepdim=True)
         after = cut(other, {d: kept[d]}).mean(over, keepdim=True)
@@ -120,7 +120,7 @@ def carry(optimizer: optim.Optimizer, parameter: Tensor, kept: Kept) -> Carried:
             rule = rules.get(key) or USUAL.get(key) or _by_shape(optimizer, key, value)
             try:
                 content[key] = rule(value, state, parameter, kept)
-            except _Misfit:
+            except _MisfitError:
                 return Carried(optimizer, parameter, None, f"{key!r} of shape {tuple(value.shape)}")
         elif not isinstance(value, bool | int | float | str | None):
             return Carried(optimizer, parameter, None, f"{key!r}, a {type(value).__name__}")
@@ -138,7 +138,7 @@ def _by_shape(optimizer: optim.Optimizer, key: str, value: Tensor) -> Rule:
 
 
 def _nothing(value: Tensor, state: State, parameter: Tensor, kept: Kept) -> Tensor:
-    raise _Misfit
+    raise _MisfitError
 
 
 def check_optimizers(model: nn.Module, optimizers: Iterable[optim.Optimizer]) -> None:

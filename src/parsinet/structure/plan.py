@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -15,6 +15,15 @@ from parsinet.structure.groups import Layout, UnitGroup
 from parsinet.structure.tracing import Norm
 
 Mask = Tensor | NDArray[np.bool_] | Sequence[bool]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A module reads leaving units: at `indices` along `axis` of its input (counted from the end)."""
+
+    module: str
+    axis: int
+    indices: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,14 @@ class Plan:
     silent: Mapping[tuple[str, int], tuple[int, ...]]
     norms: tuple[Norm, ...] = ()
     """Weight norms over entries that leave: their scales follow, so that the rest of the weight stays what it is."""
+    incoming: Mapping[tuple[str, int], tuple[int, ...]] = field(default_factory=dict)
+    """Per (tensor, dim) the indices that are the leaving units' incoming weights, without biases."""
+    reads: tuple[Reading, ...] = ()
+    """Where modules read the leaving units."""
+    unseen: tuple[str, ...] = ()
+    """Groups read elsewhere than in modules' inputs: products of attention, recurrent layers, raw parameters."""
+    inexact: tuple[str, ...] = ()
+    """Groups whose removal changes more than silence does."""
 
     @property
     def empty(self) -> bool:
@@ -47,6 +64,20 @@ class Plan:
             return "Plan: nothing leaves"
         lines = [f"  {name}: {before} → {after}" for name, (before, after) in self.widths().items()]
         return "\n".join(["Plan:", *lines])
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What is added to the readers' biases (or to running means of batch norms behind them) to make up for units that leave.
+
+    changes: tensor name → what is added to it, at the tensor's size before the removal.
+    """
+
+    changes: Mapping[str, Tensor]
+
+    def __str__(self) -> str:
+        lines = [f"  {name}: changes by at most {float(change.abs().max()):.3g}" for name, change in self.changes.items()]
+        return "\n".join(["Fold:", *lines]) if lines else "Fold: nothing to make up for"
 
 
 @dataclass(frozen=True)
@@ -99,7 +130,7 @@ class Structure:
         """
         masks = {name: self._checked(name, mask) for name, mask in alive.items()}
         masks = {name: mask for name, mask in masks.items() if not mask.all()}
-        tensors, sizes, silent = {}, {}, {}
+        tensors, sizes, silent, incoming = {}, {}, {}, {}
         for place, slot in self.layout.tensors.items():
             if masks.keys().isdisjoint(slot.owners):
                 continue
@@ -110,14 +141,29 @@ class Structure:
                 )
             tensors[place] = tuple(np.flatnonzero(stay).tolist())
             sizes[place] = slot.size
-            zeroed = slot.keep({group: mask for group, mask in masks.items() if self._silences(place, group)})
+            zeroed = slot.keep({group: masks[group] for group in slot.owners if group in masks and self._silences(place, group)})
             if not zeroed.all():
                 silent[place] = tuple(np.flatnonzero(~zeroed).tolist())
+            made = slot.keep({group: masks[group] for group in slot.owners if group in masks and self._produces(place, group)})
+            if not made.all():
+                incoming[self._scale(place)] = tuple(np.flatnonzero(~made).tolist())
         counts = {
             place: int(slot.keep(masks).sum()) for place, slot in self.layout.counts.items() if not masks.keys().isdisjoint(slot.owners)
         }
         norms = tuple(norm for norm in self.layout.norms if any(name == norm.v and d != norm.dim for name, d in tensors))
-        return Plan({name: tuple(mask.tolist()) for name, mask in masks.items()}, tensors, sizes, counts, silent, norms)
+        gone = {place: np.flatnonzero(~slot.keep(masks)) for place, slot in self.layout.reads.items()}
+        return Plan(
+            {name: tuple(mask.tolist()) for name, mask in masks.items()},
+            tensors,
+            sizes,
+            counts,
+            silent,
+            norms,
+            incoming,
+            reads=tuple(Reading(*place, tuple(indices.tolist())) for place, indices in gone.items() if len(indices)),
+            unseen=tuple(name for name in masks if name not in self.layout.gated),
+            inexact=tuple(name for name in masks if not self.group(name).exact),
+        )
 
     def after(self, plan: Plan) -> Structure:
         """The structure of the network once `plan` has been carried out; nothing is traced again."""
@@ -138,6 +184,14 @@ class Structure:
         """Zeroing this tensor's slices silences the group: it reads the group, or produces one whose units meet each other."""
         scaled = any(place == (norm.v, norm.dim) for norm in self.layout.norms)
         return (*place, group) in self.layout.read_dims or (group in self.layout.silent_producers and not scaled)
+
+    def _produces(self, place: tuple[str, int], group: str) -> bool:
+        """This tensor's slices are incoming weights of the group's units."""
+        return place in self.layout.produced and (*place, group) not in self.layout.read_dims
+
+    def _scale(self, place: tuple[str, int]) -> tuple[str, int]:
+        """Where zero makes these slices of a weight zero: g of g · v/‖v‖, as v = 0 has no direction."""
+        return next(((norm.g, norm.dim) for norm in self.layout.norms if place == (norm.v, norm.dim)), place)
 
     def _checked(self, name: str, mask: Mask) -> NDArray[np.bool_]:
         group = self.group(name)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 import traceback
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch import nn
 
-from parsinet.structure.export import ExampleInputs, as_call
+from parsinet.structure.copies import duplicate
+from parsinet.structure.core import Core, core_of
+from parsinet.structure.dryrun import Call, close
+from parsinet.structure.export import ExampleInputs
 from parsinet.structure.groups import UnitGroup
 from parsinet.structure.plan import Structure
 from parsinet.structure.removal import shrink
@@ -25,25 +26,38 @@ LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
 
 TOLERANCE = 1e-9
 """Largest difference, relative to the outputs' size: float64 rounding of a deep network stays orders below."""
+COARSE = 1e-3
+"""The same where a network insists on a lower precision."""
 
 
 def prove(model: nn.Module, structure: Structure, example_inputs: ExampleInputs) -> Structure:
     """Try every removable group on a float64 copy of `model`: what fails is frozen, what runs but differs becomes inexact.
 
-    All groups are tried at once; only if that fails are they tried in halves, down to the culprits.
+    All groups are tried at once; only if that fails are they tried in halves, down to the culprits. Of large groups most units
+    are left out beforehand (`core_of`), which is itself held to account at full size.
     """
-    double, inputs = _in_double(model, example_inputs)
+    call = Call.of(example_inputs)
     names = [group.name for group in structure.removable()]
     verdicts: dict[str, str] = {}
-    _search(double, structure, inputs, names, verdicts)
+    _search(_subject(core_of(model, structure, call), call), names, verdicts)
     groups = {name: _judged(group, verdicts.get(name)) for name, group in structure.layout.groups.items()}
     return Structure(replace(structure.layout, groups=groups))
 
 
-def _search(model: nn.Module, structure: Structure, inputs: Any, names: Sequence[str], verdicts: dict[str, str]) -> None:
+@dataclass(frozen=True)
+class _Subject:
+    """What is tried on: a network, its structure, a call, and the shapes the call returns."""
+
+    model: nn.Module
+    structure: Structure
+    call: Call
+    shapes: list[torch.Size]
+
+
+def _search(subject: _Subject, names: Sequence[str], verdicts: dict[str, str]) -> None:
     if not names:
         return
-    verdicts_now = (_try(model, structure, inputs, names, uneven) for uneven in (False, True))
+    verdicts_now = (_try(subject, names, uneven) for uneven in (False, True))
     verdict = next((found for found in verdicts_now if found is not None), None)
     if verdict is None:
         return
@@ -51,34 +65,30 @@ def _search(model: nn.Module, structure: Structure, inputs: Any, names: Sequence
         verdicts[names[0]] = verdict
         return
     half = len(names) // 2
-    _search(model, structure, inputs, names[:half], verdicts)
-    _search(model, structure, inputs, names[half:], verdicts)
+    _search(subject, names[:half], verdicts)
+    _search(subject, names[half:], verdicts)
 
 
-def _try(model: nn.Module, structure: Structure, inputs: Any, names: Sequence[str], uneven: bool) -> str | None:
+def _try(subject: _Subject, names: Sequence[str], uneven: bool) -> str | None:
     """None if removing units of these groups runs and (where exact is claimed) equals silence; else why not."""
-    order = list(structure.layout.groups)
-    args, kwargs = inputs
+    structure = subject.structure
+    numbers = {name: number if uneven else None for number, name in enumerate(structure.layout.groups)}
+    exact = [name for name in names if structure.group(name).exact]
     try:
-        plan = structure.plan({name: _mask(structure.group(name), order.index(name) if uneven else None) for name in names})
-        with silence(model, plan), torch.no_grad():
-            expected = _tensors(model(*args, **kwargs))
-        smaller = copy.deepcopy(model)
+        plan = structure.plan({name: _mask(structure.group(name), numbers[name]) for name in names})
+        smaller = duplicate(subject.model)
         shrink(smaller, plan)
-        with torch.no_grad():
-            actual = _tensors(smaller(*args, **kwargs))
+        actual = subject.call.on(smaller)
+        if [tensor.shape for tensor in actual] != subject.shapes:
+            return "the network's output changes its shape without some of its units"
+        if len(exact) < len(names):
+            return _try(subject, exact, uneven) if exact else None
+        with silence(subject.model, plan):
+            expected = subject.call.on(subject.model)
     except Exception as error:
         return f"the network does not run without some of its units: {_place(error)}{_message(error)}"
-    if [tensor.shape for tensor in actual] != [tensor.shape for tensor in expected]:
-        return "the network's output changes its shape without some of its units"
-    if not all(structure.group(name).exact for name in names):
-        return None if len(names) == 1 else _try_exact(model, structure, inputs, names, uneven)
-    return None if _equal(actual, expected) else "inexact"
-
-
-def _try_exact(model: nn.Module, structure: Structure, inputs: Any, names: Sequence[str], uneven: bool) -> str | None:
-    exact = [name for name in names if structure.group(name).exact]
-    return _try(model, structure, inputs, exact, uneven) if exact else None
+    precise = all(tensor.dtype == torch.float64 for tensor in actual if tensor.is_floating_point())
+    return None if close(actual, expected, TOLERANCE if precise else COARSE) else "inexact"
 
 
 def _mask(group: UnitGroup, number: int | None) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -101,30 +111,14 @@ def _judged(group: UnitGroup, verdict: str | None) -> UnitGroup:
     return replace(group, removable=False, reason=verdict)
 
 
-def _in_double(model: nn.Module, example_inputs: ExampleInputs) -> tuple[nn.Module, Any]:
-    """The model and inputs in float64, or as they are where the model insists on its own precision."""
-    args, kwargs = as_call(example_inputs)
-    double = copy.deepcopy(model).double()
-    inputs = tree_map(lambda leaf: leaf.double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf, (args, kwargs))
+def _subject(core: Core, call: Call) -> _Subject:
+    """The core in float64, or as it is where the network insists on its own precision."""
+    double = duplicate(core.model, share=True).double()
     try:
-        with torch.no_grad():
-            double(*inputs[0], **inputs[1])
+        inputs = call.double()
+        return _Subject(double, core.structure, inputs, [tensor.shape for tensor in inputs.on(double)])
     except Exception:
-        return model, (args, kwargs)
-    return double, inputs
-
-
-def _tensors(output: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(dict(output) if hasattr(output, "to_tuple") else output) if isinstance(leaf, Tensor)]
-
-
-def _equal(actual: list[Tensor], expected: list[Tensor]) -> bool:
-    for a, b in zip(actual, expected, strict=True):
-        tolerance = TOLERANCE if a.dtype == torch.float64 else 1e-3
-        scale = float(b.abs().max()) if b.numel() and b.is_floating_point() else 0.0
-        if not torch.allclose(a, b, rtol=0, atol=tolerance * max(1.0, scale), equal_nan=True):
-            return False
-    return True
+        return _Subject(core.model, core.structure, call, [tensor.shape for tensor in call.on(core.model)])
 
 
 def _place(error: Exception) -> str:

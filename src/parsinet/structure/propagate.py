@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.fx import Node
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.fx.node import map_aggregate
 
 from parsinet.structure.axes import Axis
@@ -16,12 +18,15 @@ from parsinet.structure.rules import RULES, Rule
 from parsinet.structure.rules.elementwise import pointwise
 from parsinet.structure.tracing import Tracing, Value
 
+Rules = Mapping[str, Rule]
+"""Operator name ("library::operator") → rule."""
+
 
 def seed(tracing: Tracing, exported: Exported) -> tuple[dict[str, Any], dict[str, tuple[Axis, ...]]]:
     """Give every index of every dimension of every tensor of the model a label of its own.
 
     Returns the placeholders' values and, per tensor name, its labelled axes. Tensors shared under several names (tied
-    weights) are labelled once, under their first name.
+    weights) are labelled once, under their first name; tensors no operator reads have no units.
     """
     named = {**dict(tracing.model.named_parameters(remove_duplicate=False)), **dict(tracing.model.named_buffers(remove_duplicate=False))}
     axes: dict[str, tuple[Axis, ...]] = {}
@@ -34,6 +39,8 @@ def seed(tracing: Tracing, exported: Exported) -> tuple[dict[str, Any], dict[str
         if target in named:
             tensor = named[target]
             name = first.setdefault(id(tensor), target)
+            if not node.users:
+                continue
             if name not in axes:
                 axes[name] = tuple(Axis(size, tracing.labels.fresh(size)[None]) for size in tensor.shape)
             values[node.name] = Value(axes[name], constant=True, name=name)
@@ -43,13 +50,18 @@ def seed(tracing: Tracing, exported: Exported) -> tuple[dict[str, Any], dict[str
     return values, axes
 
 
-def propagate(tracing: Tracing, exported: Exported, values: dict[str, Any]) -> None:
-    """Run the rules over the graph; what reaches the output is frozen by the caller's choice in `finish`."""
+def propagate(tracing: Tracing, exported: Exported, values: dict[str, Any], own: Rules) -> None:
+    """Run the rules over the graph, the user's `own` before ours; what reaches the output is frozen by the caller's choice."""
     for node in exported.graph.nodes:
         tracing.node = node
-        if node.op == "call_function":
-            values[node.name] = _apply(tracing, node, values)
+        if node.op == "call_function" and not _idle(node):
+            values[node.name] = _apply(tracing, node, values, own)
     tracing.node = None
+
+
+def _idle(node: Node) -> bool:
+    """Whether nobody reads what the operator computes and it writes nowhere (`x[:, :, -1]` for the sake of its shape)."""
+    return not node.users and isinstance(node.target, torch._ops.OpOverload) and not node.target._schema.is_mutable
 
 
 def outputs(exported: Exported, values: dict[str, Any]) -> list[Value]:
@@ -57,12 +69,12 @@ def outputs(exported: Exported, values: dict[str, Any]) -> list[Value]:
     return [value for name, value in values.items() if name in exported.results and isinstance(value, Value)]
 
 
-def understands(target: Any) -> bool:
+def understands(target: Any, own: Rules) -> bool:
     """Whether a rule speaks of the operator; what is no tensor operator needs none."""
-    return not isinstance(target, torch._ops.OpOverload) or _rule(target) is not None
+    return not isinstance(target, torch._ops.OpOverload) or _rule(target, own) is not None
 
 
-def _apply(tracing: Tracing, node: Node, values: dict[str, Any]) -> Any:
+def _apply(tracing: Tracing, node: Node, values: dict[str, Any], own: Rules) -> Any:
     def resolve(arg: Any) -> Any:
         return values.get(arg.name) if isinstance(arg, Node) else arg
 
@@ -70,18 +82,20 @@ def _apply(tracing: Tracing, node: Node, values: dict[str, Any]) -> Any:
     kwargs: Any = map_aggregate(node.kwargs, resolve)
     if node.target is operator.getitem:
         return args[0][args[1]] if isinstance(args[0], list | tuple) else None
-    rule = _rule(node.target)
+    rule = _rule(node.target, own)
     if rule is None:
         return _refuse(tracing, node, args, kwargs, f"{tracing.where} is not understood")
     try:
         return rule(tracing, *args, **kwargs)
-    except (TypeError, IndexError, AttributeError, ValueError, KeyError) as error:
+    except (TypeError, IndexError, AttributeError, ValueError, KeyError, GuardOnDataDependentSymNode) as error:
         return _refuse(tracing, node, args, kwargs, f"{tracing.where} is used in a form that is not understood ({type(error).__name__})")
 
 
-def _rule(target: Any) -> Rule | None:
+def _rule(target: Any, own: Rules) -> Rule | None:
     if not isinstance(target, torch._ops.OpOverload):
         return None
+    if target._schema.name in own:
+        return own[target._schema.name]
     packet = target.overloadpacket.__name__
     names = [f"{packet}.{target._overloadname}", packet, packet.rstrip("_")]
     rule = next((RULES[name] for name in names if name in RULES), None)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from parsinet.errors import StructureError
+from parsinet.errors import ParsinetWarning, StructureError
+from parsinet.structure.atomic import all_or_nothing
 from parsinet.structure.attributes import refresh
+from parsinet.structure.configs import described
 from parsinet.structure.cutting import cut, rescaled, resize_
-from parsinet.structure.plan import Plan
+from parsinet.structure.optimizers import Carried, carry, check_optimizers, reset_message
+from parsinet.structure.plan import Fold, Plan
 from parsinet.structure.record import extend_record
 
 
@@ -22,55 +26,70 @@ class _Piece:
     tensor: Tensor
     data: Tensor
     gradient: Tensor | None
-    states: list[tuple[dict[str, object], str, Tensor]]
+    states: list[Carried]
 
 
-def shrink(model: nn.Module, plan: Plan, *, optimizers: Iterable[torch.optim.Optimizer] = ()) -> None:
+def shrink(model: nn.Module, plan: Plan, *, optimizers: Iterable[torch.optim.Optimizer] = (), fold: Fold | None = None) -> None:
     """Remove the units `plan` lets go, from the model and from every optimizer.
 
-    Parameters are cut in place (`p.data`), so parameter groups, schedulers and hooks stay valid. Of an optimizer's state every
-    tensor of the parameter's shape, or of its shape with some dimensions reduced to 1 (Adafactor), is cut the same way; step
-    counts stay. The removal is added to the model's structure record.
+    Parameters are cut in place (`p.data`), so parameter groups, schedulers and hooks stay valid; gradients and the optimizer's
+    state are cut with them (`optimizers.py` says how). fold: changes of biases that make up for the units (`fold_units` plans
+    them). The removal is added to the model's structure record. ParsinetWarning if optimizer state has to start afresh.
 
-    Raises StructureError, with nothing changed, if the plan does not fit the model's present shapes or an optimizer is not the
-    model's.
+    Raises StructureError if the plan does not fit the model's present shapes or an optimizer cannot go on. Whatever fails,
+    model and optimizers are left exactly as they were.
     """
     optimizers = list(dict.fromkeys(optimizers))
-    tensors = _tensors(model)
-    _check(plan, tensors)
-    _check_optimizers(model, optimizers)
+    tensors = tensors_of(model)
+    check_fit(plan, tensors)
+    check_optimizers(model, optimizers)
     if plan.empty:
         return
     keeps = _keeps(plan)
-    scales = {norm.g: rescaled(norm, tensors, keeps[norm.v]) for norm in plan.norms}
-    pieces = [_piece(tensors[name], by_dim, optimizers, scales.pop(name, None)) for name, by_dim in keeps.items()]
-    for name, scale in scales.items():
-        tensors[name].data.copy_(scale)
-    for piece in pieces:
-        for state, key, value in piece.states:
-            state[key] = value
-        resize_(piece.tensor, piece.data, piece.gradient)
-    changed = refresh(model, plan.counts)
-    extend_record(model, plan, changed)
+    data = {norm.g: rescaled(norm, tensors, keeps[norm.v]) for norm in plan.norms}
+    data |= _folded(fold, tensors, keeps) if fold is not None else {}
+    pieces = [_piece(tensors[name], keeps.get(name, {}), optimizers, data.get(name)) for name in {**keeps, **data}]
+    _warn(pieces, tensors)
+    before = described(model)
+    with all_or_nothing(model, [piece.tensor for piece in pieces], optimizers):
+        for piece in pieces:
+            for state in piece.states:
+                state.apply()
+            resize_(piece.tensor, piece.data, piece.gradient)
+        changed = refresh(model, plan.counts, before)
+        extend_record(model, plan, changed)
 
 
 def _piece(
     tensor: Tensor, by_dim: Mapping[int, tuple[int, ...]], optimizers: Iterable[torch.optim.Optimizer], data: Tensor | None
 ) -> _Piece:
     gradient = None if tensor.grad is None else cut(tensor.grad, by_dim)
-    states = [(state, key, value) for state in _states(tensor, optimizers) for key, value in _cut_state(state, tensor, by_dim)]
+    states = [carry(optimizer, tensor, by_dim) for optimizer in _states(tensor, optimizers)] if by_dim else []
     return _Piece(tensor, cut(tensor.data if data is None else data, by_dim), gradient, states)
 
 
-def _cut_state(state: dict[str, object], tensor: Tensor, by_dim: Mapping[int, tuple[int, ...]]) -> Iterator[tuple[str, Tensor]]:
-    for key, value in state.items():
-        if isinstance(value, Tensor) and value.dim() == tensor.dim() > 0:
-            sizes = list(zip(value.shape, tensor.shape, strict=True))
-            if all(own in (size, 1) for own, size in sizes):
-                yield key, cut(value, {d: kept for d, kept in by_dim.items() if sizes[d][0] == sizes[d][1]})
+def _folded(fold: Fold, tensors: Mapping[str, Tensor], keeps: Iterable[str]) -> dict[str, Tensor]:
+    """The biases with what is folded into them, at their present size; a shared one under the name by which it is cut."""
+    for name, change in fold.changes.items():
+        if name not in tensors or tensors[name].shape != change.shape:
+            raise StructureError(
+                f"The fold changes {name} by a tensor of shape {tuple(change.shape)}, which does not fit the model. "
+                "Plan it from this model at its present size."
+            )
+    names = {id(tensors[name]): name for name in keeps}
+    return {names.get(id(tensors[name]), name): tensors[name].data + change.to(tensors[name]) for name, change in fold.changes.items()}
 
 
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
+def _warn(pieces: Iterable[_Piece], tensors: Mapping[str, Tensor]) -> None:
+    """Before anything changes: where warnings are errors, the removal has not begun."""
+    names = {id(tensor): name for name, tensor in tensors.items()}
+    message = reset_message((state for piece in pieces for state in piece.states), names)
+    if message:
+        warnings.warn(message, ParsinetWarning, stacklevel=3)
+
+
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name; shared ones under every name they have."""
     return {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
 
 
@@ -82,7 +101,8 @@ def _keeps(plan: Plan) -> dict[str, dict[int, tuple[int, ...]]]:
     return keeps
 
 
-def _check(plan: Plan, tensors: Mapping[str, Tensor]) -> None:
+def check_fit(plan: Plan, tensors: Mapping[str, Tensor]) -> None:
+    """StructureError if the plan speaks of other shapes than the model has."""
     for (name, dim), size in plan.sizes.items():
         if name not in tensors or tensors[name].dim() <= dim or tensors[name].shape[dim] != size:
             have = tuple(tensors[name].shape) if name in tensors else "no such tensor"
@@ -92,15 +112,6 @@ def _check(plan: Plan, tensors: Mapping[str, Tensor]) -> None:
             )
 
 
-def _check_optimizers(model: nn.Module, optimizers: Iterable[torch.optim.Optimizer]) -> None:
-    own = {id(parameter) for parameter in model.parameters()}
-    for optimizer in optimizers:
-        kind = type(optimizer).__name__
-        if isinstance(optimizer, torch.optim.LBFGS):
-            raise StructureError("LBFGS keeps one flat history of all parameters, which cannot be cut; use another optimizer.")
-        if not any(id(parameter) in own for group in optimizer.param_groups for parameter in group["params"]):
-            raise StructureError(f"The {kind} optimizer holds no parameter of this {type(model).__name__}; pass the one that trains it.")
-
-
-def _states(tensor: Tensor, optimizers: Iterable[torch.optim.Optimizer]) -> list[dict[str, object]]:
-    return [optimizer.state[tensor] for optimizer in optimizers if tensor in optimizer.state]
+def _states(tensor: Tensor, optimizers: Iterable[torch.optim.Optimizer]) -> list[torch.optim.Optimizer]:
+    """The optimizers that keep something of this tensor."""
+    return [optimizer for optimizer in optimizers if tensor in optimizer.state]

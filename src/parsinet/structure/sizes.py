@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from torch import nn
 
-from parsinet.structure.attributes import RULES, kind_of
+from parsinet.structure.attributes import RULES, is_kind
 from parsinet.structure.axes import NONE, Axis, Rows, labelled
 from parsinet.structure.tracing import Tracing
 
@@ -16,7 +16,8 @@ QUERY_HEADS = ("num_heads", "n_head", "n_heads", "heads", "nhead", "num_attentio
 KEY_HEADS = ("num_kv_heads", "n_kv_heads", "n_kv_head", "kv_heads", "num_key_value_heads")
 HEADS = (*QUERY_HEADS, *KEY_HEADS)
 HEAD_SIZES = ("head_dim", "dim_head", "d_head", "head_size", "attention_head_size", "d_k", "d_kv", "key_value_proj_dim", "dim_per_head")
-PIECES = ("split_size", "time_step_rank", "ssm_state_size", *HEAD_SIZES)
+PIECES = ("split_size", "time_step_rank", "ssm_state_size", "rotary_ndims", *HEAD_SIZES)
+"""What a module cuts its tensors into."""
 INNER = ("all_head_size", "inner_dim", "intermediate_size", "ffn_dim", "d_ff", "hidden_dim", "d_inner")
 """Widths within a module: one of its layers produces the units, another reads them."""
 OUTER = ("hidden_size", "embed_dim", "d_model", "dim")
@@ -32,24 +33,18 @@ WEIGHTS: tuple[tuple[str, int, int | None], ...] = (
 """Layer kind, and which dimensions of its weight are outputs and inputs."""
 
 
-@dataclass
-class _Widths:
-    """Axes of a module's own layers: what they produce and what they read, as resolved labels."""
+@dataclass(frozen=True)
+class _Width:
+    """An axis of a layer's weight as resolved labels: the layer, and the modules that first produce its units."""
 
-    produced: list[Rows] = field(default_factory=list)
-    read: list[Rows] = field(default_factory=list)
+    layer: str
+    rows: Rows
+    roots: frozenset[int]
+    producers: frozenset[str]
 
-    def inner(self) -> Iterator[Rows]:
-        """Read axes of which every unit is produced within the module, and produced axes all read within it."""
-        made, used = _union(self.produced), _union(self.read)
-        yield from (rows for rows in self.read if _roots(rows) <= made)
-        yield from (rows for rows in self.produced if _roots(rows) <= used)
-
-    def outer(self) -> list[Rows]:
-        """Read axes produced elsewhere; without any, produced axes read elsewhere."""
-        made, used = _union(self.produced), _union(self.read)
-        outside = [rows for rows in self.read if not _roots(rows) & made]
-        return outside or [rows for rows in self.produced if not _roots(rows) & used]
+    def within(self, path: str) -> bool:
+        """Whether a layer of this module is the first to produce some of the units."""
+        return any(_beneath(producer, path) for producer in self.producers)
 
 
 def follow(tracing: Tracing, axes: Mapping[str, tuple[Axis, ...]]) -> None:
@@ -57,26 +52,35 @@ def follow(tracing: Tracing, axes: Mapping[str, tuple[Axis, ...]]) -> None:
 
     An attribute follows only where its name says what it counts and exactly one class of units in that place has its value.
     """
+    owners = {path: names for path, module in tracing.model.named_modules() if (names := _names(module))}
+    if not owners:
+        return
     known = {(count.module, count.attribute) for count in tracing.counts}
     dims, heads = _role(tracing, "qk_dim", "v_dim"), _role(tracing, "heads")
-    for path, module in tracing.model.named_modules():
-        if any(isinstance(module, kind) for kind, _ in RULES):
-            continue
-        names = [name for name in (*HEADS, *HEAD_SIZES, *INNER, *OUTER) if type(module.__dict__.get(name)) is int]
-        if not names:
-            continue
-        widths = _widths(tracing, axes, path, module)
-        for name in names:
-            found = [rows for rows in _candidates(name, widths, dims, heads) if rows.shape[1] == module.__dict__[name]]
-            if (path, name) not in known and len({frozenset(_roots(rows)) for rows in found}) == 1:
+    widths = _widths(tracing, axes)
+    for path, names in owners.items():
+        own = [width for width in widths if _beneath(width.layer, path)]
+        for name, value in names.items():
+            found = [rows for rows in _candidates(name, path, own, dims, heads) if rows.shape[1] == value]
+            if (path, name) not in known and len({_roots(rows) for rows in found}) == 1:
                 tracing.count_of(path, name, labelled(found[0]))
 
 
-def _candidates(name: str, widths: _Widths, dims: set[int], heads: set[int]) -> Iterator[Rows]:
+def _names(module: nn.Module) -> dict[str, int]:
+    """Attributes of the table that the module keeps, unless a rule of its own covers it."""
+    if any(isinstance(module, kind) for kind, _ in RULES):
+        return {}
+    return {name: module.__dict__[name] for name in (*HEADS, *HEAD_SIZES, *INNER, *OUTER) if type(module.__dict__.get(name)) is int}
+
+
+def _candidates(name: str, path: str, widths: list[_Width], dims: frozenset[int], heads: frozenset[int]) -> Iterator[Rows]:
     """The axes an attribute of this name may count."""
+    direct = [width for width in widths if width.layer.rpartition(".")[0] == path]
     if name in OUTER:
-        yield from widths.outer()
-    for rows in widths.inner() if name not in OUTER else ():
+        outside = [width.rows for width in widths if not width.within(path)]
+        yield from outside or [width.rows for width in direct]
+        return
+    for rows in (width.rows for width in direct if width.within(path)):
         own = np.array([bool(_roots(row) & dims) for row in rows], dtype=bool)
         if name in INNER:
             yield rows
@@ -86,27 +90,31 @@ def _candidates(name: str, widths: _Widths, dims: set[int], heads: set[int]) -> 
             yield np.unique(rows[~own], axis=1)
 
 
-def _widths(tracing: Tracing, axes: Mapping[str, tuple[Axis, ...]], path: str, module: nn.Module) -> _Widths:
-    widths = _Widths()
-    for name, child in module.named_children():
-        weight = axes.get(".".join(filter(None, (path, name, "weight"))))
-        dims = next(((out, into) for kind, out, into in WEIGHTS if kind_of(child) == kind), None)
-        if weight is None or dims is None:
-            continue
-        for d, place in zip(dims, (widths.produced, widths.read), strict=True):
-            rows = tracing.labels.resolve(weight[d]) if d is not None else np.empty((0, 0), np.int64)
-            if len(rows):
-                place.append(rows)
+def _widths(tracing: Tracing, axes: Mapping[str, tuple[Axis, ...]]) -> list[_Width]:
+    """The outputs and inputs of every layer whose kind is in the table."""
+    producers: dict[int, str] = {}
+    rows = tracing.labels.resolve(labelled(np.array([list(tracing.produced)])))
+    for roots, name in zip(rows.T.tolist(), tracing.produced.values(), strict=True):
+        for root in roots:
+            producers.setdefault(root, name)
+    widths = []
+    for path, layer in tracing.model.named_modules():
+        weight = axes.get(f"{path}.weight", ())
+        dims = next(((out, into) for kind, out, into in WEIGHTS if is_kind(layer, kind)), ())
+        for d in dims if weight else ():
+            if d is not None and len(rows := tracing.labels.resolve(weight[d])):
+                roots = _roots(rows)
+                widths.append(_Width(path, rows, roots, frozenset(producers.get(root, "") for root in roots)))
     return widths
 
 
-def _role(tracing: Tracing, *roles: str) -> set[int]:
-    return {root for axis, role in tracing.roles if role in roles for root in _roots(tracing.labels.resolve(axis))}
+def _role(tracing: Tracing, *roles: str) -> frozenset[int]:
+    return frozenset(root for axis, role in tracing.roles if role in roles for root in _roots(tracing.labels.resolve(axis)))
 
 
-def _roots(rows: Rows) -> set[int]:
-    return set(np.unique(rows).tolist()) - {NONE}
+def _roots(rows: Rows) -> frozenset[int]:
+    return frozenset(np.unique(rows).tolist()) - {NONE}
 
 
-def _union(axes: list[Rows]) -> set[int]:
-    return set().union(*(_roots(rows) for rows in axes))
+def _beneath(path: str, module: str) -> bool:
+    return bool(path) and (not module or path.startswith(f"{module}."))

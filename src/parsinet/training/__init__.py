@@ -2,7 +2,7 @@
 
 from parsinet.training.checkpoint import load_checkpoint, save_checkpoint
 from parsinet.training.evaluate import Evaluation, evaluate
-from parsinet.training.inspection import UnitRow, inspect
+from parsinet.training.inspection import Inspection, UnitRow, inspect
 from parsinet.training.loop import NotFiniteError, fit
 from parsinet.training.objective import cross_entropy
 from parsinet.training.recipe import Recipe
@@ -17,6 +17,7 @@ __all__ = [
     "Callback",
     "EpochResult",
     "Evaluation",
+    "Inspection",
     "LoopState",
     "NotFiniteError",
     "Recipe",

@@ -28,7 +28,28 @@ class UnitRow:
         return asdict(self)
 
 
-def inspect(recipe: Recipe, input_shape: Sequence[int] | None = None, classes: int = 10) -> tuple[UnitRow, ...]:
+@dataclass(frozen=True)
+class Inspection:
+    """A network's groups in the order in which it computes them. parameters: of the whole network; removable: those of them that
+    lose entries when units of removable groups leave, each counted once."""
+
+    model: str
+    parameters: int
+    removable: int
+    groups: tuple[UnitRow, ...]
+
+    @property
+    def share(self) -> float:
+        """Of all parameters, the fraction that sits in removable groups."""
+        return self.removable / self.parameters if self.parameters else 0.0
+
+    def plain(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        rows = [row.plain() for row in self.groups]
+        return {"model": self.model, "parameters": self.parameters, "removable_share": round(self.share, 4), "groups": rows}
+
+
+def inspect(recipe: Recipe, input_shape: Sequence[int] | None = None, classes: int = 10) -> Inspection:
     """The groups of the recipe's model on its data; with `input_shape` on random numbers of that shape and `classes` outputs instead.
 
     Errors: those of the parts; RunError if the model does not take the inputs.
@@ -38,10 +59,15 @@ def inspect(recipe: Recipe, input_shape: Sequence[int] | None = None, classes: i
     check_output(model, inputs, expected, recipe)
     traced = structure.trace(model, inputs, ignored_layers=recipe.ignored_layers)
     sizes = {name: tensor.numel() for name, tensor in (*model.named_parameters(remove_duplicate=False), *model.named_buffers())}
-    return tuple(
+    rows = tuple(
         UnitRow(group.name, group.size, sum(sizes[name] for name in group.parameters), group.exact, group.removable, group.reason)
         for group in traced.groups
     )
+    touched = {name for group in traced.removable() for name in group.parameters}
+    own = {id(parameter): parameter.numel() for parameter in model.parameters()}
+    named = dict(model.named_parameters(remove_duplicate=False))
+    removable = {id(named[name]): own[id(named[name])] for name in touched if name in named}
+    return Inspection(recipe.model.name, sum(own.values()), sum(removable.values()), rows)
 
 
 def _inputs(recipe: Recipe, input_shape: Sequence[int] | None, classes: int) -> tuple[Tensor, tuple[int, ...], int]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from parsinet.structure.attributes import NAMED_RULES, is_kind
 from parsinet.structure.axes import NONE, Axis, fixed
 from parsinet.structure.tracing import Tracing, Value
 
@@ -20,11 +21,11 @@ def linear(ctx: Tracing, x: Value, weight: Value, bias: Value | None = None) -> 
     return Value((*x.axes[:-1], out), x.constant and weight.constant)
 
 
-def matmul(ctx: Tracing, left: Value, right: Value) -> Value:
+def matmul(ctx: Tracing, left: Value, right: Value, *, gate: bool = False) -> Value:
     """Matrix product with broadcast batch axes; vectors as in torch.matmul."""
     a = left if len(left.axes) > 1 else left.with_axes((fixed(1), *left.axes))
     b = right if len(right.axes) > 1 else right.with_axes((*right.axes, fixed(1)))
-    ctx.contract(a, len(a.axes) - 1, b, len(b.axes) - 2)
+    ctx.contract(a, len(a.axes) - 1, b, len(b.axes) - 2, gate=gate)
     tracked = a.axes[-1].tracked and bool((a.axes[-1].rows != NONE).all())
     batch_shape = ctx.shape()[: max(len(a.axes), len(b.axes)) - 2]
     batch = ctx.unify_shapes([a.with_axes(a.axes[:-2]), b.with_axes(b.axes[:-2])], batch_shape)
@@ -39,7 +40,7 @@ def matmul(ctx: Tracing, left: Value, right: Value) -> Value:
 
 def addmm(ctx: Tracing, bias: Value, left: Value, right: Value, *, beta: float = 1, alpha: float = 1) -> Value:
     """bias + left · right."""
-    product = matmul(ctx, left, right)
+    product = matmul(ctx, left, right, gate=_in_layer(ctx))
     return ctx.unify_shapes([product, bias], ctx.shape())
 
 
@@ -213,15 +214,19 @@ def _add_bias(ctx: Tracing, out: Axis, bias: Value | None) -> Axis:
 
 
 def _produce(ctx: Tracing, axis: Axis) -> None:
-    ctx.produce(axis, ctx.module if isinstance(ctx.owner, LAYERS) else "")
+    ctx.produce(axis, ctx.module if _in_layer(ctx) else "")
+
+
+def _in_layer(ctx: Tracing) -> bool:
+    """Whether the running module is a layer: its input feeds one contraction with its weight."""
+    owner = ctx.owner
+    return isinstance(owner, LAYERS) or (owner is not None and any(is_kind(owner, kind) for kind in NAMED_RULES))
 
 
 def _couple_groups(ctx: Tracing, group_in: Axis, group_out: Axis, named: bool) -> None:
-    group = ctx.labels.unify(group_in, group_out, ctx.where)
+    ctx.labels.unify(group_in, group_out, ctx.where)
     if isinstance(ctx.owner, LAYERS):
         ctx.count("groups", group_out)
-    else:
-        ctx.labels.freeze(group, f"{ctx.where} has its number of groups written in the code")
     if named:
         ctx.roles.append((group_out, "groups"))
 

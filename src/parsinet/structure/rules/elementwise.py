@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from parsinet.structure.axes import Axis, fixed, part
+from parsinet.structure.sizes import HEADS
 from parsinet.structure.tracing import Tracing, Value
 
 
@@ -124,8 +125,9 @@ def along_axis(ctx: Tracing, x: Value, dim: int, *_: Any, **__: Any) -> Value:
 
 
 def free_constant(ctx: Tracing, *_: Any, **__: Any) -> Value:
-    """A constant with equal entries: it fits any size the module asks for."""
-    return Value(tuple(Axis(size, free=True) for size in ctx.shape()), constant=True)
+    """A constant with equal entries: it fits any size the module asks for, be it a literal or one of its own attributes."""
+    axes = [Axis(size, ctx.labels.fresh(size)[None]) for size in ctx.shape()]
+    return Value(tuple(axis if ctx.hint(HEADS, axis) else Axis(axis.size, free=True) for axis in axes), constant=True)
 
 
 def fixed_constant(ctx: Tracing, *_: Any, **__: Any) -> Value:

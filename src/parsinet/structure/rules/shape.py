@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 
 from parsinet.structure.axes import Axis, concatenate, fixed, labelled, part
-from parsinet.structure.tracing import Count, Tracing, Value
-
-HEAD_COUNTS = ("num_heads", "n_head", "n_heads", "heads", "nhead", "num_attention_heads")
-KEY_HEAD_COUNTS = ("num_kv_heads", "n_kv_heads", "n_kv_head", "kv_heads", "num_key_value_heads")
-HEAD_SIZES = ("head_dim", "dim_head", "d_head", "head_size", "attention_head_size", "d_k")
+from parsinet.structure.export import named_in_source
+from parsinet.structure.sizes import HEAD_SIZES, HEADS, INNER, OUTER, PIECES
+from parsinet.structure.tracing import Tracing, Value
 
 
 def reshape(ctx: Tracing, x: Value, *_: Any, **__: Any) -> Value:
@@ -56,15 +54,16 @@ def _segments(old: tuple[int, ...], new: tuple[int, ...]) -> list[tuple[list[int
 
 
 def _count_heads(ctx: Tracing, parts: list[Axis]) -> None:
-    """Where a view splits off heads, or heads × dimension, by sizes the module keeps in attributes, those follow a removal."""
+    """Where a view splits off heads or joins heads × dimension by sizes the module keeps in attributes, those follow a removal."""
     tracked = [axis for axis in parts if axis.tracked]
-    owner = ctx.owner
-    if not tracked or owner is None:
-        return
-    for axis, names in zip(tracked[-2:], ((*HEAD_COUNTS, *KEY_HEAD_COUNTS), HEAD_SIZES), strict=False):
-        for name in names:
-            if owner.__dict__.get(name) == axis.size:
-                ctx.hints.append(Count(ctx.module, name, axis))
+    if len(parts) == 1:
+        ctx.hint([*INNER, *(name for name in OUTER if named_in_source(ctx.node, name))], parts[0])
+    elif len(tracked) == 1:
+        _ = ctx.hint(HEADS, tracked[0]) or ctx.hint(HEAD_SIZES, tracked[0])
+    elif tracked:
+        for axis in tracked[:-1]:
+            ctx.hint(HEADS, axis)
+        ctx.hint(HEAD_SIZES, tracked[-1])
 
 
 def permute(ctx: Tracing, x: Value, dims: list[int]) -> Value:
@@ -117,10 +116,12 @@ def repeat_interleave(ctx: Tracing, x: Value, repeats: int, dim: int | None = No
 
 
 def slice_(ctx: Tracing, x: Value, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Value:
-    """A cut along one axis; labels go with their indices."""
+    """A cut along one axis; labels go with their indices. A first piece of a size that the module keeps may take it from there."""
     axis = x.axes[dim]
     cut = slice(start, end, step)
     new = part(axis, cut) if axis.tracked else Axis(len(range(axis.size)[cut]), free=axis.free)
+    if new.size < axis.size and not start:
+        ctx.hint(PIECES, new)
     return _replace(x, dim, new)
 
 
@@ -158,7 +159,10 @@ def chunk(ctx: Tracing, x: Value, chunks: int, dim: int = 0) -> list[Value]:
 
 def split_with_sizes(ctx: Tracing, x: Value, sizes: list[int], dim: int = 0) -> list[Value]:
     starts = np.cumsum([0, *sizes])
-    return [slice_(ctx, x, dim, int(start), int(start) + size) for start, size in zip(starts[:-1], sizes, strict=True)]
+    pieces = [slice_(ctx, x, dim, int(start), int(start) + size) for start, size in zip(starts[:-1], sizes, strict=True)]
+    for piece in pieces[1:]:
+        ctx.hint(PIECES, piece.axes[dim])
+    return pieces
 
 
 def cat(ctx: Tracing, tensors: list[Value], dim: int = 0) -> Value:

@@ -1,0 +1,36 @@
+"""The options of one LpSGD group, and what is refused."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from parsinet.errors import ArgumentTypeError, UsageError
+from parsinet.sphere.geometry import SMALLEST_P, check_p
+
+FORMS = ("auto", "dual", "frank-wolfe")
+
+
+def check(options: Mapping[str, Any], quiet: bool = False) -> None:
+    """Refuse options out of range; schedulers may change them, so every step looks again, and then quietly.
+
+    Raises ArgumentTypeError or UsageError. Warns for p < 1.02 and for weight decay on spheres.
+    """
+    p, lr, decay = check_p("LpSGD", options["p"]), float(options["lr"]), options["weight_decay"]
+    constrained = options["constrained"]
+    if not isinstance(constrained, bool):
+        raise ArgumentTypeError(f"LpSGD: constrained must be True or False, got {constrained!r}.")
+    if not (0 <= lr < 1 if constrained else 0 <= lr < float("inf")):
+        raise UsageError(f"LpSGD: lr must be in {'[0, 1) for a constrained group' if constrained else '[0, ∞)'}, got {lr}.")
+    for name, top in (("momentum", 1), ("dampening", 1), ("weight_decay", float("inf")), ("g_min", float("inf"))):
+        if not 0 <= options[name] <= top or (name == "momentum" and options[name] == 1):
+            raise UsageError(f"LpSGD: {name} must be in [0, {top}{')' if name == 'momentum' else ']'}, got {options[name]}.")
+    if options["nesterov"] and (options["momentum"] == 0 or options["dampening"] != 0):
+        raise UsageError("LpSGD: nesterov needs momentum > 0 and dampening = 0.")
+    if options["form"] not in FORMS:
+        raise UsageError(f"LpSGD: form must be one of {', '.join(FORMS)}, got {options['form']!r}.")
+    if quiet or not constrained:
+        return
+    if p < SMALLEST_P:
+        warnings.warn(f"LpSGD: p = {p} is below {SMALLEST_P}; float32 carries its powers badly. Use {SMALLEST_P} ≤ p ≤ 2.", stacklevel=4)
+    if decay:
+        warnings.warn(f"LpSGD: weight_decay={decay} on a constrained group pulls along the sphere unless p = 2. Use 0.", stacklevel=4)

@@ -1,0 +1,75 @@
+"""Copies of a network to try things on: quick ones, and ones whose tensors look at the original's memory."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+
+from parsinet.errors import StructureError
+from parsinet.structure.export import first_line
+from parsinet.structure.record import StructureRecord, record_of
+
+
+def copy_for_tracing(model: nn.Module, *, share: bool = False) -> nn.Module:
+    """A copy in evaluation mode, to export and to try things on; StructureError where there can be none.
+
+    share: its tensors look at the model's own memory, which is enough for torch.export: it reads shapes. Never run it then.
+    """
+    try:
+        return duplicate(model, share=share).eval()
+    except (RuntimeError, TypeError) as error:
+        raise StructureError(
+            f"{type(model).__name__} cannot be deep-copied for tracing ({first_line(error)}). "
+            "Detach tensors kept as attributes (`.detach()`), or trace the model before its first training step."
+        ) from error
+
+
+def duplicate(model: nn.Module, *, share: bool = False) -> nn.Module:
+    """A deep copy without the record of removals. share: plain parameters and buffers are new ones of the same memory.
+
+    Most of a deep copy's time goes to the empty tables of hooks that every module carries; they are made anew instead.
+    """
+    memo: dict[int, object] = _views(model) if share else {}
+    for module in model.modules():
+        memo.update((id(table), OrderedDict()) for table in module.__dict__.values() if type(table) is OrderedDict and not table)
+    record = record_of(model)
+    memo[id(record)] = StructureRecord()
+    return copy.deepcopy(model, memo)
+
+
+def _views(model: nn.Module) -> dict[int, object]:
+    """What takes the place of plain parameters and buffers; others are copied in their own way."""
+    views: dict[int, object] = {}
+    for tensor in (*model.parameters(), *model.buffers()):
+        if type(tensor) is nn.Parameter and not tensor.__dict__:
+            views[id(tensor)] = nn.Parameter(tensor.data, tensor.requires_grad)
+        elif type(tensor) is Tensor and tensor.grad_fn is None and not tensor.requires_grad:
+            views[id(tensor)] = tensor.data
+    return views
+
+
+def own_memory(model: nn.Module) -> None:
+    """Give every tensor memory of its own: what a forward pass writes must not reach the original."""
+    for tensor in unique_tensors(model):
+        tensor.data = tensor.data.clone()
+
+
+@contextmanager
+def unchanged(model: nn.Module) -> Iterator[None]:
+    """On exit every tensor is given back the data it had; meant for data that is replaced within, not written to."""
+    before = [(tensor, tensor.data) for tensor in unique_tensors(model)]
+    try:
+        yield
+    finally:
+        for tensor, data in before:
+            tensor.data = data
+
+
+def unique_tensors(model: nn.Module) -> list[Tensor]:
+    """Every parameter and buffer once, without those of lazy modules that never ran."""
+    tensors = (*model.parameters(), *model.buffers())
+    return [tensor for tensor in tensors if not isinstance(tensor, nn.UninitializedParameter | nn.UninitializedBuffer)]

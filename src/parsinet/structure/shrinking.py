@@ -1,0 +1,45 @@
+"""The public way to shrink a network: plan the fold, if one is asked for, then remove the units."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from parsinet.errors import UsageError
+from parsinet.structure import removal
+from parsinet.structure.folding import Kind, fold_units
+from parsinet.structure.plan import Fold, Plan
+from parsinet.structure.probing import Batches
+
+
+def shrink(
+    model: nn.Module,
+    plan: Plan,
+    *,
+    optimizers: Iterable[torch.optim.Optimizer] = (),
+    fold: Kind | Fold | None = None,
+    example_inputs: Batches | None = None,
+    approximate: bool = False,
+) -> None:
+    """Remove the units `plan` lets go, in place, from the model and from every optimizer that trains it.
+
+    Without `fold` whoever read a leaving unit now reads zero. fold "constant" or "mean": what the units still emit moves into the
+    biases of their readers, planned by `fold_units` on `example_inputs`; a Fold planned earlier is taken as it is. approximate:
+    accept a fold that is not exact.
+
+    Parameters keep their identity, so parameter groups, schedulers and hooks stay valid; gradients and the optimizer's state are cut
+    with them. ParsinetWarning if optimizer state has to start afresh.
+
+    Raises StructureError if the plan does not fit the model, an optimizer cannot go on, or the fold is not exact; UsageError for
+    arguments that contradict each other. Whatever fails, model and optimizers are left exactly as they were.
+    """
+    if isinstance(fold, Fold) or fold is None:
+        if example_inputs is not None or approximate:
+            raise UsageError("shrink: example_inputs and approximate belong to fold='constant' or fold='mean'; give fold too.")
+        removal.shrink(model, plan, optimizers=optimizers, fold=fold)
+        return
+    if example_inputs is None:
+        raise UsageError(f"shrink: fold={fold!r} needs example_inputs, what the model takes, to see what the units emit.")
+    removal.shrink(model, plan, optimizers=optimizers, fold=fold_units(model, plan, fold, example_inputs, approximate=approximate))
