@@ -36,6 +36,7 @@ RULES: dict[str, Rule] = _table(
     ("conv_transpose1d conv_transpose2d conv_transpose3d", c.conv_transpose),
     ("scaled_dot_product_attention", c.attention),
     ("embedding", c.embedding),
+    ("embedding_bag _embedding_bag _embedding_bag_forward_only", c.embedding_bag),
     ("batch_norm", n.batch_norm),
     ("_native_batch_norm_legit_no_training", n.batch_norm_evaluated),
     ("instance_norm", n.instance_norm),

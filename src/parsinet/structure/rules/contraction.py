@@ -11,7 +11,18 @@ from parsinet.structure.attributes import NAMED_RULES, is_kind
 from parsinet.structure.axes import NONE, Axis, fixed
 from parsinet.structure.tracing import Tracing, Value
 
-LAYERS = (nn.Linear, nn.Bilinear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Embedding)
+LAYERS = (
+    nn.Linear,
+    nn.Bilinear,
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+    nn.Embedding,
+    nn.EmbeddingBag,
+)
 
 
 def linear(ctx: Tracing, x: Value, weight: Value, bias: Value | None = None) -> Value:
@@ -195,6 +206,12 @@ def embedding(ctx: Tracing, weight: Value, indices: Value, *_: Any, **__: Any) -
     ctx.labels.freeze(weight.axes[0], "rows of an embedding are chosen by the input")
     _produce(ctx, weight.axes[1])
     return Value((*indices.axes, weight.axes[1]))
+
+
+def embedding_bag(ctx: Tracing, weight: Value, indices: Value, *_: Any, **__: Any) -> list[Value | None]:
+    """Sums or means of rows chosen by the input; the other results are bookkeeping."""
+    bag = embedding(ctx, weight, indices)
+    return [bag.with_axes((fixed(ctx.shape(0)[0]), bag.axes[-1])), None, None, None]
 
 
 def _batch(value: Value) -> tuple[int, ...]:

@@ -90,9 +90,10 @@ def unsqueeze(ctx: Tracing, x: Value, dim: int) -> Value:
 
 
 def expand(ctx: Tracing, x: Value, *_: Any, **__: Any) -> Value:
+    """Copies of one index fit any size: such an axis is free, and the dry run judges whether the code follows."""
     shape = ctx.shape()
     lead = len(shape) - len(x.axes)
-    axes = [axis if axis.size == size else fixed(size) for axis, size in zip(x.axes, shape[lead:], strict=True)]
+    axes = [axis if axis.size == size else Axis(size, free=not axis.tracked) for axis, size in zip(x.axes, shape[lead:], strict=True)]
     return x.with_axes([*(fixed(size) for size in shape[:lead]), *axes])
 
 
