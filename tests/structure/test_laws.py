@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -134,6 +136,17 @@ def test_saved_and_loaded_is_bitwise_the_same(traced: dict, name: str, tmp_path:
     assert str(loaded) == str(model)
 
 
+@CASES
+def test_a_shrunk_network_still_exports(traced: dict, name: str) -> None:
+    model, x, structure = get(traced, name)
+    pn.shrink(model, random_plan(structure, 10))
+    args, kwargs = ((), x) if isinstance(x, dict) else (x if isinstance(x, tuple) else (x,), {})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.export.export(model, args, kwargs, strict=False)
+    assert torch.allclose(flat(program.module()(*args, **kwargs)), flat(call(model, x)), atol=EXACT)
+
+
 OPTIMIZERS = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, foreach=False),
     "sgd-foreach": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=1e-2, foreach=True),
@@ -247,3 +260,26 @@ def test_cut_keeps_memory_format() -> None:
     smaller = cut(tensor, {0: (1, 3), 1: (0, 2, 5)})
     assert smaller.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(smaller, tensor[[1, 3]][:, [0, 2, 5]])
+
+
+def test_the_law_objects_to_a_forgotten_buffer(traced: dict) -> None:
+    model, x, structure = get(traced, "mlp-batch-norm")
+    plan = random_plan(structure, 0)
+    forgetful = replace(plan, tensors={place: kept for place, kept in plan.tensors.items() if "running" not in place[0]})
+    with pytest.raises(RuntimeError, match="running_mean"):
+        silence_gap(model, x, forgetful)
+
+
+def test_tied_and_frozen_weights_stay_so_and_the_check_would_see_it(traced: dict) -> None:
+    def kept(model: nn.Module) -> bool:
+        return model.tied.weight is model.lift.weight and not model.lift.weight.requires_grad
+
+    model, _, structure = get(traced, "twice")
+    pn.shrink(model, random_plan(structure, 0))
+    assert kept(model)
+    untied = copy.deepcopy(model)
+    untied.tied.weight = nn.Parameter(untied.lift.weight.detach().clone(), requires_grad=False)
+    assert not kept(untied)
+    melted = copy.deepcopy(model)
+    melted.lift.weight.requires_grad_(True)
+    assert not kept(melted)
