@@ -157,7 +157,7 @@ def test_inspect_as_table_and_as_json() -> None:
     assert shown.exit_code == 0, shown.output
     for words in ("conv1", "500", "425,050", "no: "):
         assert words in shown.stdout
-    assert "100.0 % of 431,080 parameters are in groups that can be removed." in shown.stdout
+    assert "100.0 % of 431,080 parameters lie in groups that can shrink." in shown.stdout
     found = json.loads(parsinet("inspect", "--model", "mlp", "--set", "model.widths=[16]", "--json").stdout)
     assert list(found) == ["model", "parameters", "removable_share", "groups"]
     assert [(row["name"], row["size"], row["removable"]) for row in found["groups"]] == [("fc1", 16, True), ("fc2", 10, False)]

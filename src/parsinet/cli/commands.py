@@ -51,7 +51,7 @@ def inspect(
     else:
         console = Console()
         console.print(_table(recipe.model.name, found.groups))
-        console.print(f"{100 * found.share:.1f} % of {found.parameters:,} parameters are in groups that can be removed.", highlight=False)
+        console.print(f"{100 * found.share:.1f} % of {found.parameters:,} parameters lie in groups that can shrink.", highlight=False)
     if png is not None:
         from parsinet.report import picture
 

@@ -37,9 +37,8 @@ def draw(model: str, share: float, parameters: int, groups: Sequence[Mapping[str
     _bars(panel, groups, names)
     top = tall + 1.65
     style.write(page, 0.15, top - 0.33, style.shortened(model, 60), size=style.TITLE, weight="bold")
-    style.write(
-        page, 0.15, top - 0.62, f"Groups of units, input to output; {100 * share:.1f} % of {parameters:,} parameters can be removed"
-    )
+    lying = f"{100 * share:.1f} % of {parameters:,} parameters lie in groups that can shrink"
+    style.write(page, 0.15, top - 0.62, f"Groups of units, input to output; {lying}")
     _legend(page, 0.15, top - 0.9)
     return page
 
