@@ -8,10 +8,10 @@ demo: .venv/ready
 	$(BIN)/parsinet demo --out runs/demo --overwrite
 
 test: .venv/ready-dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow"
 
 slow: .venv/ready-dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m slow
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow
 
 lint: .venv/ready-dev
 	$(BIN)/ruff check src tests benchmarks examples
