@@ -61,7 +61,7 @@ def export(model: nn.Module, example_inputs: ExampleInputs, understood: Callable
     """
     args, kwargs = as_call(example_inputs)
     try:
-        with warnings.catch_warnings(), torch.enable_grad(), _no_fused_attention(), _results_only(model):
+        with warnings.catch_warnings(), torch.enable_grad(), no_fused_attention(), _results_only(model):
             warnings.simplefilter("ignore")
             program = _plain(torch.export.export(model, args, kwargs, strict=False), understood)
     except Exception as error:
@@ -119,7 +119,7 @@ def _results_only(model: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _no_fused_attention() -> Iterator[None]:
+def no_fused_attention() -> Iterator[None]:
     """Torch's fused encoder kernel hides the layers within; the path of training shows them."""
     enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from parsinet.errors import UsageError
-from parsinet.structure.export import ExampleInputs, as_call
+from parsinet.structure.export import ExampleInputs, as_call, no_fused_attention, results
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 Batches = ExampleInputs | Iterable[ExampleInputs]
@@ -63,10 +62,9 @@ def run(model: nn.Module, calls: Iterable[Call]) -> Call:
 def outputs(model: nn.Module, call: Call) -> list[Tensor]:
     """Every tensor the model returns."""
     args, kwargs = call
-    with torch.no_grad(), _unfused_attention():
+    with torch.no_grad(), no_fused_attention():
         output = model(*args, **kwargs)
-    leaves = tree_leaves(dict(output) if hasattr(output, "to_tuple") else output)
-    return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+    return [leaf for leaf in tree_leaves(results(output)) if isinstance(leaf, Tensor)]
 
 
 def close(actual: list[Tensor], expected: list[Tensor]) -> bool:
@@ -82,14 +80,3 @@ def _close(actual: Tensor, expected: Tensor) -> bool:
 def tolerance(tensor: Tensor) -> float:
     """Rounding of a deep network stays orders below."""
     return 1e-9 if tensor.dtype == torch.float64 else 1e-3
-
-
-@contextlib.contextmanager
-def _unfused_attention() -> Iterator[None]:
-    """Torch's fused encoder kernel passes the layers within by."""
-    enabled = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(enabled)
