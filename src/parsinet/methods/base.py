@@ -1,13 +1,13 @@
 """What a training method is to the rest of parsinet: one small object behind one protocol."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from parsinet.structure import Structure
+from parsinet.structure import Plan, Structure
 
 Alive = Mapping[str, Tensor]
 """Group name → bool mask over the group's present units, True where the unit stays. Groups not named stay whole."""
@@ -45,8 +45,8 @@ class Method(Protocol):
     def param_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """Parameter groups for any torch optimizer."""
 
-    def attach(self, model: nn.Module, structure: Structure, budget: Budget) -> None:
-        """Meet the traced network: place gates, choose the groups to work on."""
+    def attach(self, model: nn.Module, structure: Structure, budget: Budget, optimizers: Sequence[torch.optim.Optimizer] = ()) -> None:
+        """Meet the traced network and the optimizers that train it: place gates or masks, choose the groups to work on."""
 
     def penalty(self) -> Tensor | float:
         """What the method adds to the loss; 0.0 if nothing."""
@@ -60,8 +60,11 @@ class Method(Protocol):
     def scores(self) -> Mapping[str, Tensor]:
         """Per group, how much each present unit deserves to stay: where widths are rounded up, the best of the leaving ones stay."""
 
-    def removed(self, structure: Structure, alive: Alive) -> None:
-        """Follow a removal that has happened: slice own state. `alive` speaks of the units before it, `structure` of those after."""
+    def removed(self, structure: Structure, plan: Plan) -> None:
+        """Follow a removal that has happened: slice own state.
+
+        `plan` speaks of the units before it (`plan.alive`; `plan.cut(name, value)` cuts what has a tensor's shape), `structure` of those after.
+        """
 
     def settle(self) -> Alive | None:
         """Decide what is still open and name the units that stay; afterwards `settled` holds."""

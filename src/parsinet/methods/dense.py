@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from parsinet.methods.base import Alive, Budget, decayed_groups
-from parsinet.structure import Structure
+from parsinet.methods.base import Budget, decayed_groups
+from parsinet.structure import Plan, Structure
 
 
 class Dense:
@@ -24,7 +25,7 @@ class Dense:
         """Weights with the optimizer's decay; biases and normalisation parameters without."""
         return decayed_groups(model)
 
-    def attach(self, model: nn.Module, structure: Structure, budget: Budget) -> None:
+    def attach(self, model: nn.Module, structure: Structure, budget: Budget, optimizers: Sequence[torch.optim.Optimizer] = ()) -> None:
         """Nothing to place."""
 
     def penalty(self) -> float:
@@ -38,7 +39,7 @@ class Dense:
         """No unit is judged."""
         return {}
 
-    def removed(self, structure: Structure, alive: Alive) -> None:
+    def removed(self, structure: Structure, plan: Plan) -> None:
         """No state to cut."""
 
     def settle(self) -> None:

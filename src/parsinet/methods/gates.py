@@ -12,7 +12,7 @@ from parsinet import gates
 from parsinet.errors import StructureError, UsageError, suggest
 from parsinet.methods.base import Alive, Budget, decayed_groups, generator
 from parsinet.methods.gating import GateBank
-from parsinet.structure import Structure
+from parsinet.structure import Plan, Structure
 
 DEFAULT_PRICE = 1e-3
 DEFAULT_FALL_STEPS = 1000
@@ -95,7 +95,7 @@ class Gates:
         """Weights with the optimizer's decay (the method wants some: it draws closed units to zero); biases and norms without."""
         return decayed_groups(model)
 
-    def attach(self, model: nn.Module, structure: Structure, budget: Budget) -> None:
+    def attach(self, model: nn.Module, structure: Structure, budget: Budget, optimizers: Sequence[torch.optim.Optimizer] = ()) -> None:
         """Place a gate on every chosen group and fix the schedule."""
         self._schedule(budget)
         sizes = {name: structure.group(name).size for name in self._chosen(structure)}
@@ -126,9 +126,9 @@ class Gates:
         """θ, and among equal θ the usefulness."""
         return {name: theta + 1e-3 * torch.sigmoid(usefulness / self._rho()) for name, theta, usefulness in self._bank.rows()}
 
-    def removed(self, structure: Structure, alive: Alive) -> None:
+    def removed(self, structure: Structure, plan: Plan) -> None:
         """Cut θ and its averages; gates move to the new indices."""
-        self._bank.keep(alive)
+        self._bank.keep(plan.masks())
         if not self.settled and self._model is not None:
             self._bank.place(self._model, structure)
 

@@ -72,7 +72,7 @@ class Pruner:
         self._kept = {group.name: list(range(group.size)) for group in self.structure.removable()}
         self._original = {name: len(units) for name, units in self._kept.items()}
         self._step = 0
-        method.attach(model, self.structure, Budget(steps, examples))
+        method.attach(model, self.structure, Budget(steps, examples), self._optimizers)
 
     @property
     def settled(self) -> bool:
@@ -141,10 +141,9 @@ class Pruner:
             return {}
         shrink(self.model, plan, optimizers=self._optimizers)
         self.structure = self.structure.after(plan)
-        masks = {name: torch.tensor(mask) for name, mask in plan.alive.items()}
-        for name, mask in masks.items():
-            self._kept[name] = [unit for unit, stays in zip(self._kept[name], mask.tolist(), strict=True) if stays]
-        self.method.removed(self.structure, masks)
+        for name, mask in plan.alive.items():
+            self._kept[name] = [unit for unit, stays in zip(self._kept[name], mask, strict=True) if stays]
+        self.method.removed(self.structure, plan)
         return plan.widths()
 
     def _check_state(self, state: Mapping[str, Any]) -> None:

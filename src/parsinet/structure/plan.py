@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from parsinet.errors import StructureError, suggest
+from parsinet.structure.cutting import cut
 from parsinet.structure.groups import Layout, UnitGroup
 from parsinet.structure.tracing import Norm
 
@@ -58,6 +59,15 @@ class Plan:
     def widths(self) -> dict[str, tuple[int, int]]:
         """Per group that loses units: how many it has before and after."""
         return {name: (len(mask), sum(mask)) for name, mask in self.alive.items()}
+
+    def masks(self) -> dict[str, Tensor]:
+        """`alive` as bool tensors."""
+        return {name: torch.tensor(mask) for name, mask in self.alive.items()}
+
+    def cut(self, name: str, value: Tensor) -> Tensor:
+        """`value`, state of one's own of the shape of the tensor `name`, with the indices that stay; itself if the tensor stays whole."""
+        kept = {dim: stay for (tensor, dim), stay in self.tensors.items() if tensor == name and len(stay) < self.sizes[tensor, dim]}
+        return cut(value, kept) if kept else value
 
     def __str__(self) -> str:
         if self.empty:
