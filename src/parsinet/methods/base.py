@@ -63,7 +63,8 @@ class Method(Protocol):
     def removed(self, structure: Structure, plan: Plan) -> None:
         """Follow a removal that has happened: slice own state.
 
-        `plan` speaks of the units before it (`plan.alive`; `plan.cut(name, value)` cuts what has a tensor's shape), `structure` of those after.
+        `plan` speaks of the units before it: `plan.masks()` per group; `plan.cut(name, value)` cuts what has a tensor's shape. `structure`
+        speaks of those after.
         """
 
     def settle(self) -> Alive | None:
