@@ -10,10 +10,11 @@ from parsinet.methods.base import Alive, Budget, Method
 from parsinet.methods.dense import Dense
 from parsinet.methods.gates import Gates
 from parsinet.methods.pruner import Pruner, Removal
+from parsinet.methods.spectral import Spectral
 
-METHODS: Mapping[str, Callable[..., Method]] = MappingProxyType({"dense": Dense, "gates": Gates})
+METHODS: Mapping[str, Callable[..., Method]] = MappingProxyType({"dense": Dense, "gates": Gates, "spectral": Spectral})
 
-__all__ = ["METHODS", "Alive", "Budget", "Dense", "Gates", "Method", "Pruner", "Removal", "build", "names"]
+__all__ = ["METHODS", "Alive", "Budget", "Dense", "Gates", "Method", "Pruner", "Removal", "Spectral", "build", "names"]
 
 
 def names() -> tuple[str, ...]:

@@ -132,6 +132,11 @@ class Structure:
             if self.group(name).name in slot.owners
         ]
 
+    def owners(self, tensor: str, dim: int) -> dict[str, Tensor]:
+        """Per group that has units along `dim` of the tensor: the unit of each index, -1 for none. Empty where nothing may leave."""
+        slot = self.layout.tensors.get((tensor, dim))
+        return {} if slot is None else {name: torch.from_numpy(owner) for name, owner in slot.owners.items()}
+
     def plan(self, alive: Mapping[str, Mask]) -> Plan:
         """Plan to keep the units that are True in `alive` (group name → mask over its present units); other groups stay whole.
 

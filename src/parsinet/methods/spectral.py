@@ -1,0 +1,297 @@
+"""Spectral training: eigenvalues instead of weights, alone at first or throughout; nodes of small relevance leave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from parsinet import spectral
+from parsinet.errors import StructureError, UsageError, suggest
+from parsinet.methods.base import Alive, Budget, generator
+from parsinet.methods.guided import largest_share
+from parsinet.methods.nodes import SCORES, node_scores
+from parsinet.methods.ranking import SCOPES, keep_best
+from parsinet.structure import Plan, Structure
+
+
+@dataclass(frozen=True)
+class Phases:
+    """Shares of the run: until `eigenvalues` they train alone; units leave between `begin` and `end`."""
+
+    eigenvalues: float
+    begin: float
+    end: float
+
+
+SCHEDULES: Mapping[str, Phases] = {
+    "post": Phases(0.0, 1.0, 1.0),
+    "pre": Phases(0.5, 0.5, 0.5),
+    "distilled": Phases(0.2, 0.2, 0.2),
+    "continuous": Phases(0.0, 0.1, 0.6),
+}
+"""post: remove after training. pre: eigenvalues first, remove, then train all. distilled: the same after a short warm-up.
+continuous: remove on a cubic schedule while everything trains."""
+
+
+class Spectral:
+    """Trains w_ij = (λ_in,j − λ_out,i)·φ_ij and removes the nodes of least relevance, physically.
+
+    share: of the units that may leave, how many do (0 removes none). variant, initialiser, layers: of `spectral.spectralize`; every other
+    layer trains as it is. schedule: "post", "pre", "distilled" or "continuous"; eigenvalues, begin, end (shares of the run) override its
+    phases: before `eigenvalues` φ stands still. With continuous removal share·(1 − (1 − u)³) of the units are gone at part u of the way
+    from begin to end.
+    score: "relevance" (norm of the composed incoming weights, independent of the gauge), "outgoing", "both" (their product) or
+    "eigenvalue" (|λ|, as published; variants with one set). scope: "layer" or "global", one threshold for all groups. min_units: stay in
+    every group. interval: steps between removals (default a hundredth of the run).
+    eigenvalue_decay, basis_decay: weight decay of λ and of φ, instead of the optimizer's own; both together are a group lasso on nodes:
+    min over the split of a·λ² + b·‖φ_i‖² is 2√(ab)·‖w_i‖. eigenvalue_lasso: adds its value times Σ|λ| to the loss. eigenvalue_lr: learning
+    rate of λ. metric: larger is better; with it `share` is the largest to try, and at the last removal the share is raised by 0.05 until
+    the metric of the network without them falls by more than max_fall of itself. groups: names of the groups to shrink. seed: of a
+    drawn basis.
+
+    Raises UsageError for values out of range, StructureError for groups that cannot shrink.
+    Sources: arXiv 2108.00940 (pruning before and after training), 2106.09021 (two sets); continuous removal, the scores "outgoing" and
+    "both" and convolutions are ours. See docs/spectral.md.
+    """
+
+    name = "spectral"
+
+    def __init__(
+        self,
+        share: float = 0.5,
+        *,
+        variant: str = "full-one-set",
+        initialiser: str | None = None,
+        layers: Sequence[str] | None = None,
+        schedule: str = "continuous",
+        eigenvalues: float | None = None,
+        begin: float | None = None,
+        end: float | None = None,
+        score: str = "relevance",
+        scope: str = "layer",
+        min_units: int = 1,
+        interval: int | None = None,
+        eigenvalue_decay: float = 0.0,
+        basis_decay: float | None = None,
+        eigenvalue_lasso: float = 0.0,
+        eigenvalue_lr: float | None = None,
+        metric: Callable[[], float] | None = None,
+        max_fall: float | None = None,
+        groups: Sequence[str] | None = None,
+        seed: int = 0,
+    ) -> None:
+        _known(
+            ("schedule", schedule, SCHEDULES), ("score", score, SCORES), ("scope", scope, SCOPES), ("variant", variant, spectral.VARIANTS)
+        )
+        phases = _phases(SCHEDULES[schedule], eigenvalues, begin, end)
+        _not_negative(
+            share=share,
+            eigenvalue_decay=eigenvalue_decay,
+            basis_decay=basis_decay,
+            eigenvalue_lasso=eigenvalue_lasso,
+            eigenvalue_lr=eigenvalue_lr,
+            max_fall=max_fall,
+        )
+        if share > 1:
+            raise UsageError(f"Spectral: share is a part of the units, in [0, 1]; got {share}.")
+        for name, count in (("min_units", min_units), ("interval", interval)):
+            if count is not None and count < 1:
+                raise UsageError(f"Spectral: {name} must be ≥ 1, got {count}.")
+        if max_fall is not None and metric is None:
+            raise UsageError("Spectral: max_fall needs a metric; in a recipe give data.validation, its accuracy is the metric then.")
+        self.share, self.phases = share, phases
+        self.variant, self.initialiser, self.layers = variant, initialiser or _usual_initialiser(variant), layers
+        self.score, self.scope, self.min_units, self.interval = score, scope, min_units, interval
+        self.eigenvalue_decay, self.basis_decay, self.eigenvalue_lasso = eigenvalue_decay, basis_decay, eigenvalue_lasso
+        self.eigenvalue_lr, self.seed = eigenvalue_lr, seed
+        self.metric, self.max_fall = metric, max_fall
+        self.settled = share == 0
+        self._wanted = groups
+        self._steps = 0
+        self._budget = Budget()
+        self._original: dict[str, int] = {}
+        self._eigenvalues: list[nn.Parameter] = []
+        self._model: nn.Module | None = None
+        self._structure: Structure | None = None
+
+    def prepare(self, model: nn.Module) -> None:
+        """Turn the layers into spectral ones."""
+        draws = self.initialiser not in ("keep", "gate")
+        source = generator(self.seed) if draws else None
+        spectral.spectralize(model, self.variant, initialiser=self.initialiser, layers=self.layers, generator=source)
+        if self.phases.eigenvalues and not _bases(model):
+            raise UsageError(
+                f"Spectral: variant {self.variant!r} trains eigenvalues only, so there is nothing left to train after the first phase. "
+                "Use variant='full-one-set', or eigenvalues=0."
+            )
+
+    def param_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """Eigenvalues and eigenvectors with their own decay; other matrices with the optimizer's; biases and norms without."""
+        eigenvalues = [p for layer in spectral.spectral_layers(model).values() for p in layer.spectrum.parameters(recurse=False)]
+        bases = _bases(model)
+        special = {id(p) for p in (*eigenvalues, *bases)}
+        rest = [p for p in model.parameters() if p.requires_grad and id(p) not in special]
+        rate = {} if self.eigenvalue_lr is None else {"lr": self.eigenvalue_lr}
+        decay = {} if self.basis_decay is None else {"weight_decay": self.basis_decay}
+        groups: list[dict[str, Any]] = [
+            {"params": eigenvalues, "weight_decay": self.eigenvalue_decay, **rate},
+            {"params": bases, **decay},
+            {"params": [p for p in rest if p.dim() > 1]},
+            {"params": [p for p in rest if p.dim() <= 1], "weight_decay": 0.0},
+        ]
+        return [group for group in groups if group["params"]]
+
+    def attach(self, model: nn.Module, structure: Structure, budget: Budget, optimizers: Sequence[torch.optim.Optimizer] = ()) -> None:
+        """Choose the groups and fix the schedule."""
+        if not spectral.spectral_layers(model):
+            raise UsageError("Spectral: the model has no spectral layer; call method.prepare(model) before the optimizer is built.")
+        if budget.steps is None and (self.phases.eigenvalues or (self.share and self.phases.begin < 1)):
+            raise UsageError("Spectral: the phases are shares of the run; give Pruner(..., steps=N), or schedule='post'.")
+        self._model, self._structure, self._budget = model, structure, budget
+        self.interval = self.interval or max(1, (budget.steps or 100) // 100)
+        self._original = {name: structure.group(name).size for name in self._chosen(structure)}
+        self._eigenvalues = [p for layer in spectral.spectral_layers(model).values() for p in layer.spectrum.parameters(recurse=False)]
+        self._enter_phase()
+
+    def penalty(self) -> Tensor | float:
+        """eigenvalue_lasso · Σ|λ|."""
+        if not self.eigenvalue_lasso:
+            return 0.0
+        return self.eigenvalue_lasso * torch.stack([values.abs().sum() for values in self._eigenvalues]).sum()
+
+    def step(self) -> Alive | None:
+        """Begin to train φ when its time has come; name the units that stay when some are due to leave."""
+        self._steps += 1
+        if self._steps == self._first_of_all():
+            self._enter_phase()
+        if self.settled:
+            return None
+        steps = self._budget.steps
+        if steps is None or self._steps < round(self.phases.begin * steps) or self.phases.begin == 1:
+            return None
+        if self._steps >= round(self.phases.end * steps):
+            return self.settle()
+        assert self.interval is not None
+        return None if self._steps % self.interval else self._best(self._due())
+
+    def scores(self) -> Mapping[str, Tensor]:
+        """The chosen score of every unit."""
+        assert self._model is not None
+        assert self._structure is not None
+        found = node_scores(self._model, self._structure, self.score)
+        return {name: row for name, row in found.items() if name in self._original}
+
+    def removed(self, structure: Structure, plan: Plan) -> None:
+        """Follow the structure; eigenvalues and eigenvectors are the model's and were cut with it."""
+        self._structure = structure
+
+    def settle(self) -> Alive | None:
+        """The last removal: `share`, or as much of it as the metric allows."""
+        if self.settled:
+            return None
+        self.settled = True
+        if self.metric is None or self.max_fall is None:
+            return self._best(self.share)
+        assert self._model is not None
+        assert self._structure is not None
+        return self._best(largest_share(self._model, self._structure, self._best, self.metric, self.max_fall, self.share))
+
+    def detach(self) -> None:
+        """Fold every spectral layer back into the plain one."""
+        if self._model is not None:
+            _train_bases(self._model, True)
+            spectral.fold(self._model)
+
+    def describe(self) -> dict[str, Any]:
+        """Per group the score of every unit; which phase runs; the share that should be gone."""
+        scores = {} if self.settled or self._model is None else self.scores()
+        groups = {name: {"score": [round(value, 4) for value in row.tolist()]} for name, row in scores.items()}
+        phase = "eigenvalues" if self._alone() else "all"
+        return {"settled": self.settled, "phase": phase, "share": self.share if self.settled else self._due(), "groups": groups}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position in the schedule; everything else is the model's."""
+        return {"steps": self._steps, "settled": self.settled}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue bitwise where the state was taken."""
+        self._steps, self.settled = int(state["steps"]), bool(state["settled"])
+        self._enter_phase()
+
+    def _chosen(self, structure: Structure) -> list[str]:
+        assert self._model is not None
+        scored = node_scores(self._model, structure, self.score) if self.share or self._wanted else {}
+        for name in self._wanted or ():
+            if name not in scored:
+                reason = structure.group(name).reason or "no spectral layer makes its units"
+                raise StructureError(f"Spectral: group {name!r} cannot shrink: {reason}.")
+        if self.share and not scored:
+            raise UsageError("Spectral: no group of this network can lose units; `parsinet inspect` says why. Give share=0 to train only.")
+        return list(scored if self._wanted is None else self._wanted)
+
+    def _best(self, share: float) -> dict[str, Tensor]:
+        return keep_best(self.scores(), self._original, share, scope=self.scope, min_units=self.min_units)
+
+    def _due(self) -> float:
+        """The share that should be gone by now."""
+        steps = self._budget.steps or 1
+        first, last = self.phases.begin * steps, self.phases.end * steps
+        done = min(1.0, max(0.0, (self._steps - first) / (last - first))) if last > first else float(self._steps >= last)
+        return self.share * (1 - (1 - done) ** 3)
+
+    def _first_of_all(self) -> int:
+        """The step after which φ trains too."""
+        return round(self.phases.eigenvalues * self._budget.steps) if self._budget.steps else 0
+
+    def _alone(self) -> bool:
+        return self._steps < self._first_of_all()
+
+    def _enter_phase(self) -> None:
+        if self._model is not None and self.phases.eigenvalues:
+            _train_bases(self._model, not self._alone())
+
+
+def _phases(usual: Phases, eigenvalues: float | None, begin: float | None, end: float | None) -> Phases:
+    """The schedule's phases with the caller's changes; begin and end move together where they were one and only one is given."""
+    given = {"eigenvalues": eigenvalues, "begin": begin, "end": end}
+    if usual.begin == usual.end:
+        given["begin"] = begin if begin is not None else end
+        given["end"] = end if end is not None else begin
+    phases = replace(usual, **{name: value for name, value in given.items() if value is not None})
+    for name, value in asdict(phases).items():
+        if not 0 <= value <= 1:
+            raise UsageError(f"Spectral: {name} is a share of the run, in [0, 1]; got {value}.")
+    if phases.end < phases.begin:
+        raise UsageError(f"Spectral: end must not be below begin, got {phases.begin} and {phases.end}.")
+    return phases
+
+
+def _known(*choices: tuple[str, str, Collection[str]]) -> None:
+    for name, value, known in choices:
+        if value not in known:
+            raise UsageError(f"Spectral: there is no {name} {value!r}.{suggest(str(value), known)}")
+
+
+def _not_negative(**rates: float | None) -> None:
+    for name, rate in rates.items():
+        if rate is not None and not 0 <= rate < float("inf"):
+            raise UsageError(f"Spectral: {name} must be ≥ 0 and finite, got {rate}.")
+
+
+def _bases(model: nn.Module) -> list[nn.Parameter]:
+    """What trains of the eigenvectors."""
+    return [p for layer in spectral.spectral_layers(model).values() for p in layer.spectrum.basis.parameters()]
+
+
+def _train_bases(model: nn.Module, wanted: bool) -> None:
+    for parameter in _bases(model):
+        parameter.requires_grad_(wanted)
+
+
+def _usual_initialiser(variant: str) -> str:
+    """Where λ_in is held it is held at 0, as published; all keep the network's function."""
+    return "gate" if variant in ("one-set", "full-one-set") else "keep"
