@@ -45,7 +45,7 @@ class Gated(nn.Module):
 
 
 class Capsules(nn.Module):
-    """Lengths of capsules: the view takes their number from an attribute that only this module knows of."""
+    """Lengths of capsules: their number goes through arithmetic of its own, in which nobody can follow it."""
 
     def __init__(self, inputs: int, capsules: int, size: int) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class Capsules(nn.Module):
         self.lift = nn.Linear(inputs, capsules * size)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.lift(x).view(len(x), self.capsules, -1).square().sum(-1)
+        return self.lift(x).view(len(x), int(self.capsules), -1).square().sum(-1)
 
 
 def main() -> None:

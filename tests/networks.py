@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves
 
-from architectures import attention, convolutional, mixed
+from architectures import attention, convolutional, mixed, strangers
 from parsinet import models
 
 Inputs = Tensor | tuple[Any, ...] | dict[str, Any]
@@ -180,6 +180,19 @@ NETWORKS: dict[str, Callable[[], tuple[nn.Module, Inputs]]] = {
     "autoencoder": _own(mixed.Autoencoder, 10),
     "state-space": _own(mixed.Mamba, 7, 5),
     "sets": _with(mixed.DeepSets, _set),
+    "cross-stage": _own(strangers.CrossStage, 3, 5, 6),
+    "res2net": _own(strangers.Res2Net, 3, 5, 6),
+    "configured": _own(strangers.Configured, 5, 6),
+    "directions": _own(strangers.Directions, 4, 3),
+    "conv-lstm": _own(strangers.ConvLSTM, 3, 2, 4, 5),
+    "spatial-gating": _own(strangers.SpatialGating, 9, 5),
+    "perceiver": _own(strangers.Perceiver, 7, 5),
+    "wavenet": _own(strangers.WaveNet, 1, 12),
+    "messages": _with(strangers.Messages, lambda: (torch.randn(5, 4), torch.randint(5, (2, 8)))),
+    "relative-bias": _with(strangers.RelativeBias, lambda: torch.randint(11, (2, 7))),
+    "selective": _own(strangers.Selective, 3, 6, 7),
+    "generator": _with(strangers.Generator, lambda: (torch.randn(2, 7), torch.randn(2, 4))),
+    "routed": _own(strangers.Routed, 5, 4),
 }
 
 

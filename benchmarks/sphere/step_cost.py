@@ -21,7 +21,7 @@ from torch import nn
 from parsinet import models, sphere
 
 WARM_UP = 10
-PS = (1.07, 1.2, 1.3, 1.5, 3.0)
+PS = (1.07, 16 / 15, 1.2, 1.3, 4 / 3, 1.5, 3.0)
 
 
 def main() -> None:
@@ -56,7 +56,7 @@ def measured(model: nn.Module, last: tuple[str, ...] | None, rounds: int) -> dic
         "adamw foreach": step_of(model, lambda m: torch.optim.AdamW(m.parameters(), lr=1e-4, foreach=True)),
     }
     for p in PS:
-        steps[f"lpsgd p={p}"] = step_of(model, lambda m, p=p: sphere.LpSGD(sphere.param_groups(m, p, last=last), lr=1e-4))
+        steps[f"lpsgd p={p:.4g}"] = step_of(model, lambda m, p=p: sphere.LpSGD(sphere.param_groups(m, p, last=last), lr=1e-4))
     plain = {"foreach": False}
     steps["lpsgd p=1.2 plain"] = step_of(model, lambda m: sphere.LpSGD(sphere.param_groups(m, 1.2, last=last, **plain), lr=1e-4))
     times: dict[str, list[float]] = {name: [] for name in steps}

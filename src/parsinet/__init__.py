@@ -4,7 +4,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from parsinet import data, errors, gates, measure, methods, models, report, spectral, sphere, structure, training
+    from parsinet import (
+        baselines,
+        data,
+        errors,
+        export,
+        gates,
+        measure,
+        methods,
+        models,
+        report,
+        spectral,
+        sphere,
+        structure,
+        topology,
+        training,
+    )
     from parsinet.methods import Pruner
     from parsinet.structure import Plan, Structure, UnitGroup, load, save, shrink, silence, trace
 
@@ -15,8 +30,10 @@ __all__ = [
     "Pruner",
     "Structure",
     "UnitGroup",
+    "baselines",
     "data",
     "errors",
+    "export",
     "gates",
     "load",
     "measure",
@@ -29,6 +46,7 @@ __all__ = [
     "spectral",
     "sphere",
     "structure",
+    "topology",
     "trace",
     "training",
 ]

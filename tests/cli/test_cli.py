@@ -12,7 +12,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from parsinet import data, methods, models
+from parsinet import baselines, data, methods, models
 from parsinet.cli import app, names
 from parsinet.training import read_record, run
 
@@ -200,6 +200,7 @@ def test_version_and_help_read_well() -> None:
 def test_completion_knows_what_the_library_knows() -> None:
     assert data.names() == names.DATA
     assert methods.names() == names.METHODS
+    assert baselines.names() == names.BASELINES
     assert models.names() == names.MODELS
     assert names.beginning(names.MODELS, "len") == ["lenet-300-100", "lenet-5-caffe"]
 

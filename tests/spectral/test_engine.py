@@ -19,12 +19,15 @@ from parsinet.structure import Plan, Structure
 EXACT = 1e-10
 """float64: sums over fewer terms differ in the last digits only."""
 NETS = ["mlp", "lenet-5-caffe", "resnet-20", "tiny-vit", "densenet", "twice", "autoencoder", "volumes", "branches", "depthwise"]
-VARIANTS = ["one-set", "one-set-in", "two-set", "svd", "qr", "full"]
+VARIANTS = ["one-set", "one-set-in", "two-set", "svd", "qr", "full", "full-one-set", "unit"]
+MASKED = ["two-set masked", "svd masked", "qr masked", "full masked", "unit masked"]
 CASES = (
     [(name, variant) for name in ("mlp", "lenet-5-caffe") for variant in VARIANTS]
     + [(name, "two-set") for name in NETS[2:]]
     + [("resnext", "one-set-in")]
-    + [("tiny-vit", "qr")]
+    + [("tiny-vit", "qr"), ("tiny-vit", "unit")]
+    + [("mlp", variant) for variant in MASKED]
+    + [("lenet-5-caffe", "qr masked"), ("branches", "unit masked"), ("depthwise", "full masked"), ("autoencoder", "full-one-set")]
 )
 TRACED: dict[tuple[str, str], tuple[nn.Module, Inputs, Structure]] = {}
 
@@ -36,13 +39,16 @@ def spectral_case(name: str, variant: str) -> tuple[nn.Module, Inputs, Structure
         model = model.double().eval()
         x = tree_map(lambda leaf: leaf.double() if leaf.is_floating_point() else leaf, x)
         tied = {"twice": ["shared", "back", "out"]}.get(name)
-        spectral.spectralize(model, variant, layers=tied)
+        kind, _, masked = variant.partition(" ")
+        spectral.spectralize(model, kind, layers=tied)
         generator = torch.Generator().manual_seed(1)
         with torch.no_grad():
             for layer in spectral.spectral_layers(model).values():
                 for parameter in layer.spectrum.parameters():
                     parameter *= 1 + 0.2 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
                     parameter += 0.01 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+        if masked:
+            spectral.sparsify(model, 0.6, every=10, scope="layer" if "qr" in variant else "global")
         TRACED[name, variant] = (model, x, pn.trace(model, x))
     model, x, structure = TRACED[name, variant]
     return copy.deepcopy(model), x, structure
@@ -94,7 +100,7 @@ def test_the_same_units_are_found_as_in_the_plain_network(name: str, variant: st
     assert found == {group.name: (group.size, group.exact) for group in plain.removable()}
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", VARIANTS + MASKED)
 def test_training_goes_on_after_a_removal(variant: str) -> None:
     model, x, structure = spectral_case("mlp", variant)
     optimizer = torch.optim.Adam(model.train().parameters(), lr=1e-3)
@@ -146,3 +152,39 @@ def test_silencing_the_eigenvalue_alone_would_not_do() -> None:
                 mask[list(kept)] = False
                 model.get_parameter(name)[mask] = 0.0
         assert not torch.allclose(flat(call(model, x)), flat(call(reference, x)), rtol=1e-6)
+
+
+def test_masks_leave_with_their_units() -> None:
+    model, _, structure = spectral_case("mlp", "unit masked")
+    plan = plan_of(structure, 0)
+    before = {name: buffer.clone() for name, buffer in model.named_buffers() if "mask" in name}
+    assert len(before) == 2 * len(spectral.spectral_layers(model))
+    pn.shrink(model, plan)
+    for name, old in before.items():
+        assert torch.equal(model.get_buffer(name), plan.cut(name, old))
+        assert model.get_buffer(name).shape == model.get_submodule(name.partition(".spectrum")[0]).weight.shape
+
+
+@pytest.mark.parametrize("scope", ["layer", "global"])
+def test_masks_decided_before_every_pass_hold_still_while_removals_are_tried(scope: str) -> None:
+    """On the model itself they are decided anew over the entries that remain."""
+    model, x = make("mlp")
+    model = spectral.sparsify(spectral.spectralize(model.eval(), "full"), 0.8, scope=scope)
+    structure = pn.trace(model, x)
+    plain = pn.trace(make("mlp")[0], x)
+    assert [(g.name, g.size, g.exact) for g in structure.removable()] == [(g.name, g.size, g.exact) for g in plain.removable()]
+    pn.shrink(model, plan_of(structure, 0))
+    call(model, x)
+    found = spectral.topology(model).values()
+    entries = sum(layer.entries for layer in found)
+    assert entries == sum(layer.weight.numel() for layer in spectral.spectral_layers(model).values())
+    assert sum(layer.kept for layer in found) == pytest.approx(0.2 * entries, abs=len(found))
+
+
+def test_a_masked_shrunk_network_on_disk(tmp_path: Path) -> None:
+    model, x, structure = spectral_case("mlp", "qr masked")
+    pn.shrink(model, plan_of(structure, 0))
+    pn.save(model, tmp_path)
+    fresh = pn.load(tmp_path, lambda: spectral.sparsify(spectral.spectralize(make("mlp")[0].double(), "qr"), 0.1, every=10)).eval()
+    assert torch.equal(flat(call(fresh, x)), flat(call(model, x)))
+    assert spectral.topology(fresh) == spectral.topology(model)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from parsinet import spectral
 from parsinet.spectral import functions
 
-VARIANTS = ["one-set", "one-set-in", "two-set", "svd", "qr", "full"]
+PLAIN = ["one-set", "one-set-in", "two-set", "svd", "qr", "full", "full-one-set", "unit"]
+VARIANTS = [*PLAIN, "two-set masked", "qr masked"]
 
 
 def network(variant: str) -> tuple[nn.Module, Tensor]:
@@ -20,7 +21,9 @@ def network(variant: str) -> tuple[nn.Module, Tensor]:
         torch.manual_seed(0)
         model = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.Tanh(), nn.Flatten(), nn.Linear(4 * 3 * 5, 6), nn.Tanh(), nn.Linear(6, 3))
         x = torch.randn(4, 2, 3, 5)
-    return spectral.spectralize(model, variant), x
+    kind, _, masked = variant.partition(" ")
+    spectral.spectralize(model, kind)
+    return spectral.sparsify(model, 0.3, every=2) if masked else model, x
 
 
 def offset(model: nn.Module, amount: float) -> nn.Module:
@@ -32,7 +35,7 @@ def offset(model: nn.Module, amount: float) -> nn.Module:
 
 
 @pytest.mark.parametrize("grad", [True, False])
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", PLAIN)
 def test_a_common_offset_cancels_under_autocast(variant: str, grad: bool) -> None:
     """λ in bfloat16 would differ by up to 4 at 1000; formed in float32 the difference keeps its third digit."""
     model, x = network(variant)
@@ -70,7 +73,7 @@ def test_training_under_autocast(variant: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", PLAIN)
 def test_eigenvalues_of_16_bit_weights_are_float32(variant: str, dtype: torch.dtype) -> None:
     layer = spectral.spectralize(nn.Linear(6, 4, dtype=dtype), variant)
     trained = [values for values in (layer.spectrum.lambda_in, layer.spectrum.lambda_out) if values.dim()]
@@ -91,7 +94,7 @@ def test_export_gives_the_same_function(variant: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", ["two-set", "one-set"])
+@pytest.mark.parametrize("variant", ["two-set", "one-set", "unit", "two-set masked"])
 def test_compiled_equals_eager(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spectral.layers, "BLOCK", 30)
     monkeypatch.setattr(functions, "BLOCK", 60)

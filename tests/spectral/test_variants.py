@@ -60,6 +60,8 @@ FORMULAS: dict[str, Callable[[int, int, int], int]] = {
     "qr": lambda n_in, n_out, k: n_in + n_out + k * (k + 1) // 2 + max(n_out - k, 0) * k,
     "qr-full": lambda n_in, n_out, k: n_in + n_out + n_out * k,
     "full": lambda n_in, n_out, k: n_in * n_out + n_in + n_out,
+    "full-one-set": lambda n_in, n_out, k: n_in * n_out + n_out,
+    "unit": lambda n_in, n_out, k: n_in * n_out + n_out,
 }
 
 

@@ -74,7 +74,7 @@ def test_foreach_equals_plain(layout, p, eta):
 def test_foreach_cuts_large_tensors_into_blocks(monkeypatch):
     w, gradients = normal((11, 9)), [normal((11, 9), 1)]
     whole, _ = train(w, gradients, p=1.3)
-    monkeypatch.setattr("parsinet.sphere.foreach.BLOCK", 20)
+    monkeypatch.setattr("parsinet.sphere.blocks.BLOCK", 20)
     assert torch.allclose(train(w, gradients, p=1.3)[0], whole, atol=1e-14)
 
 
@@ -255,3 +255,17 @@ def test_weights_too_small_for_a_float_return():
     assert optimizer.state[away]["dual"][0, 0] > 0
     grown, _ = train(w, [steady] * 300, p=1.07, momentum=0.0, lr=0.01)
     assert grown[0, 0] > 0.1
+
+
+@pytest.mark.parametrize("p", [1.2, 1.3, 3.0])
+def test_small_tensors_share_blocks_and_move_as_they_would_alone(p):
+    shapes = ((6, 20), (4, 5, 2, 2), (3, 7), (9, 20), (2, 4, 5))
+    alone = [train(normal(shape, k), [normal(shape, 10 + k + 5 * step) for step in range(3)], p=p)[0] for k, shape in enumerate(shapes)]
+    together = [torch.nn.Parameter(normal(shape, k)) for k, shape in enumerate(shapes)]
+    optimizer = LpSGD(together, p=p, lr=0.05, g_min=0.0)
+    for step in range(3):
+        for k, w in enumerate(together):
+            w.grad = normal(shapes[k], 10 + k + 5 * step)
+        optimizer.step()
+    for one, other in zip(together, alone, strict=True):
+        assert torch.allclose(one, other, atol=1e-14)

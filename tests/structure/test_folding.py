@@ -13,6 +13,7 @@ import parsinet as pn
 from networks import flat, make
 from parsinet.errors import StructureError, UsageError
 from parsinet.structure import Fold, Plan, Structure, fold_units
+from parsinet.structure.linearity import added
 from parsinet.structure.reading import response
 
 EXACT = 1e-10
@@ -45,6 +46,35 @@ class Concatenated(nn.Module):
         return self.mix(x), self.fc(x.amax((2, 3)))
 
 
+class Scaled(nn.Module):
+    """A linear map of its own making: transposed weight, a factor, a bias of another name."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight, self.shift = nn.Parameter(torch.randn(inputs, outputs)), nn.Parameter(torch.randn(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (3 * x) @ self.weight + self.shift
+
+
+class Filter(nn.Module):
+    """A convolution called by hand, its output channels last."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.randn(outputs, inputs, 3)), nn.Parameter(torch.randn(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.conv1d(x, self.weight, self.bias).transpose(1, 2)
+
+
+class Squashed(Scaled):
+    """Its bias is added before a function that is not linear."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(super().forward(x))
+
+
 def _sequence(*layers: nn.Module) -> Callable[[], nn.Module]:
     return lambda: nn.Sequential(*copy.deepcopy(layers))
 
@@ -70,6 +100,8 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], tuple[str, ...]
         (2, 6, 8),
         ("0",),
     ),
+    "own linear map": (_sequence(nn.Linear(6, 9), nn.Sigmoid(), Scaled(9, 4), nn.Sigmoid(), nn.Linear(4, 2)), (3, 6), ("0",)),
+    "own convolution": (_sequence(nn.Conv1d(2, 6, 2), nn.Sigmoid(), Filter(6, 4), nn.Sigmoid(), nn.Linear(4, 2)), (2, 9), ("0",)),
     "residual": (Block, (5,), ("inner",)),
     "concatenated": (Concatenated, (3, 5, 6), ("left", "right")),
     "transposed": (_sequence(nn.Conv2d(2, 6, 3), nn.Sigmoid(), nn.ConvTranspose2d(6, 4, 1)), (2, 5, 6), ("0",)),
@@ -152,6 +184,89 @@ def test_heads_of_an_attention_leave_their_value_bias_behind() -> None:
     assert gap(model, expected, x) < EXACT
 
 
+@pytest.mark.parametrize("kind", ["constant", "mean"])
+@pytest.mark.parametrize("options", [{"batch_first": True}, {}, {"bias": True, "kdim": 8, "batch_first": True}])
+def test_heads_of_torch_attention_fold_into_its_output_projection(options: dict, kind: str) -> None:
+    """Its input is no module's: the law by hand, head 1 of 3 leaves."""
+
+    class Attending(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lift = nn.Linear(5, 6)
+            self.side = nn.Linear(5, options.get("kdim", 6))
+            self.attention, self.out = nn.MultiheadAttention(6, 3, **options), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y, key = torch.sigmoid(self.lift(x)), self.side(x)
+            return self.out(torch.sigmoid(self.attention(y, key, y)[0]))
+
+    model, x = Attending().double().eval(), torch.randn(4, 3, 5, dtype=torch.float64)
+    nn.init.normal_(model.attention.in_proj_bias)
+    plan = pn.trace(model, x).plan({"attention.heads": [True, False, True]})
+    expected, projection = copy.deepcopy(model), model.attention.out_proj
+    if kind == "constant":
+        parts = [expected.attention.in_proj_weight] if expected.attention.in_proj_weight is not None else []
+        for weight in parts:
+            for start in (2, 8, 14):
+                weight.data[start : start + 2] = 0
+        if not parts:
+            for name in ("q_proj_weight", "k_proj_weight", "v_proj_weight"):
+                getattr(expected.attention, name).data[2:4] = 0
+        want = expected(x)
+    else:
+        plain = copy.deepcopy(model.attention)
+        plain.out_proj.weight.data, plain.out_proj.bias.data = torch.eye(6, dtype=torch.float64), torch.zeros(6, dtype=torch.float64)
+        y, key = torch.sigmoid(model.lift(x)), model.side(x)
+        heads = plain(y, key, y)[0].detach().clone()
+        heads[..., 2:4] = heads[..., 2:4].mean((0, 1))
+        want = model.out(torch.sigmoid(projection(heads)))
+    pn.shrink(model, plan, fold=kind, example_inputs=x)
+    assert (model(x) - want).abs().max() < EXACT
+
+
+@pytest.mark.parametrize("kind", ["constant", "mean"])
+def test_hugging_face_linear_maps_fold(kind: str) -> None:
+    """Conv1D of transformers: weight transposed, no torch layer."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=11, n_positions=7, n_inner=9)
+    model = transformers.GPT2LMHeadModel(config).double().eval()
+    for parameter in model.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64) / 2
+    inputs = {"input_ids": torch.randint(11, (3, 5), generator=torch.Generator().manual_seed(1))}
+    plan = pn.trace(model, inputs).plan({"transformer.h.0.mlp.c_fc": torch.arange(9) % 3 != 1})
+    expected, units = copy.deepcopy(model), torch.arange(9) % 3 == 1
+    mlp = expected.transformer.h[0].mlp
+    if kind == "constant":
+        mlp.c_fc.weight.data[:, units] = 0
+    else:
+
+        def replace(_: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
+            return (torch.where(units, args[0].mean((0, 1)), args[0]),)
+
+        mlp.c_proj.register_forward_pre_hook(replace)
+    pn.shrink(model, plan, fold=kind, example_inputs=inputs)
+    assert (model(**inputs).logits - expected(**inputs).logits).abs().max() < EXACT
+
+
+def test_a_guess_that_is_none_is_found_out() -> None:
+    """The module's input is as wide as the units, but they live within it."""
+
+    class Inner(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.weight, self.bias = nn.Linear(6, 6), nn.Parameter(torch.randn(4, 6)), nn.Parameter(torch.randn(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.linear(torch.sigmoid(self.first(x)), self.weight, self.bias)
+
+    model, x = nn.Sequential(Inner(), nn.Sigmoid(), nn.Linear(4, 2)).double(), torch.randn(3, 6, dtype=torch.float64)
+    plan = pn.trace(model, x).plan({"0.first": torch.arange(6) != 1})
+    for kind in ("constant", "mean"):
+        with pytest.raises(StructureError, match="no module's input can be seen"):
+            pn.shrink(model, plan, fold=kind, example_inputs=x)
+        assert not fold_units(model, plan, kind, x, approximate=True).changes
+
+
 def test_the_mean_equals_hand_computation() -> None:
     model, x, _, plan, gone = build("conv")
     batches = [x, 2 * x[:1] + 1]
@@ -228,6 +343,12 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, str]] = 
     "tied bias": (Tied, (4,), "fc1", "side uses it too"),
     "transposed": (_sequence(nn.Conv1d(2, 6, 3), nn.Sigmoid(), nn.ConvTranspose1d(6, 4, 2, stride=2)), (2, 9), "0", "different taps"),
     "recurrent": (_sequence(nn.Linear(3, 6), nn.Sigmoid(), nn.RNN(6, 4, batch_first=True)), (5, 3), "0", "no module's input can be seen"),
+    "not linear": (
+        _sequence(nn.Linear(3, 6), nn.Sigmoid(), Squashed(6, 4)),
+        (3,),
+        "0",
+        "2: what it makes .* not added to a bias",
+    ),
     "layer norm": (_sequence(nn.Linear(3, 6), nn.LayerNorm(6), nn.Linear(6, 2)), (3,), "0", "2: what it reads .* not constant"),
 }
 
@@ -254,6 +375,35 @@ def test_padding_can_be_accepted() -> None:
     pn.shrink(model, pn.trace(model, x).plan({"0": ~units}), fold="constant", example_inputs=x, approximate=True)
     assert torch.allclose(model(x)[..., 1:-1], expected[..., 1:-1], rtol=0, atol=EXACT)
     assert not torch.allclose(model(x), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("layer", "depth"),
+    [
+        (nn.Conv1d(6, 4, 3, padding=1), 1),
+        (nn.Conv1d(6, 4, 5, padding=4, dilation=2, stride=2), 2),
+        (nn.Conv2d(6, 4, (3, 4), padding="same"), 2),
+        (nn.Conv2d(6, 4, 3, padding=(0, 1), groups=2), 1),
+    ],
+)
+def test_the_refusal_of_padding_says_how_far_off_and_how_deep(layer: nn.Module, depth: int) -> None:
+    """By hand: the network folded all the same, on an image of a constant, against the one without the units' weights."""
+    dims = layer.weight.dim() - 2
+    lift = nn.Conv1d(2, 6, 1) if dims == 1 else nn.Conv2d(2, 6, 1)
+    model = nn.Sequential(lift, nn.Sigmoid(), layer).double().eval()
+    x = torch.randn(1, 2, *(19, 23)[:dims], dtype=torch.float64)
+    alive = torch.tensor([True, False, True] * 2)
+    plan = pn.trace(model, x).plan({pn.trace(model, x).removable()[0].name: alive if layer.groups == 1 else alive[:3]})
+    with pytest.raises(StructureError, match=rf"outer {depth} of its output, off by up to ") as caught:
+        fold_units(model, plan, "constant", x)
+    said = float(str(caught.value).partition("up to ")[2].split()[0])
+    expected = without_inputs(model, {"0": ~alive})(x)
+    pn.shrink(model, plan, fold="constant", example_inputs=x, approximate=True)
+    error = (model(x) - expected).abs().detach()
+    assert float(error.max()) == pytest.approx(said, rel=0.06)
+    inside = error[(..., *(slice(depth, -depth) for _ in range(dims)))]
+    assert inside.max() < EXACT
+    assert error.max() > 1e-3
 
 
 def test_a_bias_that_is_missing_cannot_be_accepted() -> None:
@@ -329,6 +479,23 @@ def test_the_proof_objects_to_a_wrong_response(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("parsinet.structure.folding.response", lambda *args: -response(*args))
     with pytest.raises(StructureError, match="does not compute what it computes"):
         fold_units(model, plan, "constant", x)
+
+
+def test_the_proof_objects_to_a_wrong_gain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted fault: half of what a module of unknown kind makes of the units."""
+    model, x, _, plan, _ = build("own linear map")
+    for kind in ("constant", "mean"):
+        fold_units(model, plan, kind, x)
+    monkeypatch.setattr("parsinet.structure.folding.added", lambda *args: ("shift", added(*args)[1] / 2))
+    for kind in ("constant", "mean"):
+        with pytest.raises(StructureError, match="cannot make up exactly"):
+            fold_units(model, plan, kind, x)
+
+
+def test_the_law_of_guesses_objects_to_unchecked_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("parsinet.structure.folding.reads_as_guessed", lambda *_: True)
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        test_a_guess_that_is_none_is_found_out()
 
 
 def test_the_law_objects_to_a_wrong_response(monkeypatch: pytest.MonkeyPatch) -> None:

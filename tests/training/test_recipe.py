@@ -29,6 +29,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"epochs": True}, "epochs must be a valid integer, got True."),
     ({"epochs": 2.5}, "epochs must be a valid integer, got 2.5."),
     ({"round_to": -4}, "round_to must be ≥ 1, got -4."),
+    ({"fold": "zero"}, "fold must be 'none', 'constant' or 'mean', got 'zero'."),
+    ({"fold_approximate": True}, "fold_approximate needs fold: constant or fold: mean."),
     ({"seed": -1}, "seed must be ≥ 0, got -1."),
     ({"dtype": "float16"}, "dtype must be 'float32' or 'float64', got 'float16'."),
     ({"ignored_layers": "fc1"}, "ignored_layers must be a list, got 'fc1'."),

@@ -385,6 +385,15 @@ def test_every_setting_acts(quick: Quick, base: dict[str, Any], change: dict[str
     assert weights(quick(small(**base), "base")) != weights(quick(small(**change), "changed"))
 
 
+def test_folding_acts_and_repeats_bitwise(quick: Quick, small: Recipes) -> None:
+    """One removal in the middle; the biases of what reads the units differ from there on."""
+    spectral = {"method__name": "spectral", "method__schedule": "pre"}
+    runs = {name: quick(small(**spectral, fold=name.split()[0]), name) for name in ("none", "constant", "mean", "mean again")}
+    assert len({weights(runs[name]) for name in ("none", "constant", "mean")}) == 3
+    assert weights(runs["mean"]) == weights(runs["mean again"])
+    assert {result.after.parameters for result in runs.values()} == {runs["none"].after.parameters}
+
+
 def test_the_same_recipe_repeats_bitwise(quick: Quick, pruning: Recipes) -> None:
     assert weights(quick(pruning(), "one")) == weights(quick(pruning(), "two"))
 

@@ -1,7 +1,8 @@
 """What shell completion offers, listed here so that pressing TAB does not import torch; a test compares with the library."""
 
 DATA = ("digits", "mnist", "fashion-mnist", "cifar10")
-METHODS = ("dense", "gates")
+METHODS = ("dense", "gates", "spectral", "sphere")
+BASELINES = ("gmp", "random-mask", "rigl", "set", "snip")
 MODELS = (
     "char-gpt",
     "lenet-300-100",
@@ -16,7 +17,7 @@ MODELS = (
     "wrn-18",
     "wrn-22",
 )
-OPTIMIZERS = ("sgd", "adam", "adamw")
+OPTIMIZERS = ("sgd", "adam", "adamw", "lpsgd")
 
 
 def beginning(known: tuple[str, ...], typed: str) -> list[str]:

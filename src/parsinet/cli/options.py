@@ -39,8 +39,8 @@ Method = Annotated[
     typer.Option(
         "--method",
         metavar="NAME",
-        help="dense (default) or gates.",
-        autocompletion=lambda incomplete: names.beginning(names.METHODS, incomplete),
+        help="dense (default), gates, spectral or sphere; or gmp, rigl, set, snip, random-mask.",
+        autocompletion=lambda incomplete: names.beginning(names.METHODS + names.BASELINES, incomplete),
         show_default=False,
     ),
 ]
@@ -49,14 +49,14 @@ Optimizer = Annotated[
     typer.Option(
         "--optimizer",
         metavar="NAME",
-        help="sgd, adam (default) or adamw.",
+        help="sgd, adam (default), adamw, or lpsgd (default of method sphere).",
         autocompletion=lambda incomplete: names.beginning(names.OPTIMIZERS, incomplete),
         show_default=False,
     ),
 ]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training data. [default: 20]", show_default=False)]
 BatchSize = Annotated[int | None, typer.Option(help="Examples per step. [default: 128]", show_default=False)]
-LearningRate = Annotated[float | None, typer.Option("--lr", help="Learning rate. [default: 0.001; sgd 0.05]", show_default=False)]
+LearningRate = Annotated[float | None, typer.Option("--lr", help="Learning rate. [default: 0.001; sgd .05, lpsgd .01]", show_default=False)]
 Validation = Annotated[float | None, typer.Option(help="Share of the training data held out. [default: 0]", show_default=False)]
 RoundTo = Annotated[
     int | None, typer.Option(help="Removals leave a multiple of so many units, which is faster. [default: 4]", show_default=False)
@@ -80,4 +80,4 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 Png = Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Draw the groups and their sizes as PNG.", show_default=False)]
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN…", help="Folders of runs.")]
 Plots = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where the plots go. [default: beside the runs]", show_default=False)]
-DemoOut = Annotated[Path, typer.Option(metavar="FOLDER", help="Where the two runs and the plots go.")]
+DemoOut = Annotated[Path, typer.Option(metavar="FOLDER", help="Where the runs and the plots go.")]

@@ -1,6 +1,5 @@
 """Multiply-adds of one forward pass, counted at the operators that are really executed."""
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from typing import Any
@@ -10,6 +9,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from parsinet.measure.examples import ExampleInputs, batch_size, call, evaluating
+from parsinet.switches import no_fused_attention
 
 Shape = Sequence[int]
 
@@ -30,7 +30,7 @@ def macs(model: nn.Module, example_inputs: ExampleInputs) -> int:
     """
     batch = batch_size(example_inputs)
     counter = FlopCounterMode(display=False, custom_mapping=dict(_formulas()))
-    with evaluating(model), _attention_by_operators(), counter:
+    with evaluating(model), no_fused_attention(), counter:
         call("macs", model, example_inputs)
     return round(counter.get_total_flops() / (2 * batch))
 
@@ -69,14 +69,3 @@ def _formulas() -> Iterator[tuple[Any, Callable[..., int]]]:
     yield aten.mv, vector_flops
     yield aten.dot, vector_flops
     yield aten.addmv, added_vector_flops
-
-
-@contextlib.contextmanager
-def _attention_by_operators() -> Iterator[None]:
-    """Turn the one-kernel path of nn.MultiheadAttention and nn.TransformerEncoderLayer off: inside it nothing can be counted."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)

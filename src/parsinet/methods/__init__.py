@@ -9,12 +9,29 @@ from parsinet.errors import UsageError, suggest
 from parsinet.methods.base import Alive, Budget, Method
 from parsinet.methods.dense import Dense
 from parsinet.methods.gates import Gates
+from parsinet.methods.masking import MaskedTraining
 from parsinet.methods.pruner import Pruner, Removal
 from parsinet.methods.spectral import Spectral
+from parsinet.methods.sphere import Sphere
 
-METHODS: Mapping[str, Callable[..., Method]] = MappingProxyType({"dense": Dense, "gates": Gates, "spectral": Spectral})
+METHODS: Mapping[str, Callable[..., Method]] = MappingProxyType({"dense": Dense, "gates": Gates, "spectral": Spectral, "sphere": Sphere})
 
-__all__ = ["METHODS", "Alive", "Budget", "Dense", "Gates", "Method", "Pruner", "Removal", "Spectral", "build", "names"]
+__all__ = [
+    "METHODS",
+    "Alive",
+    "Budget",
+    "Dense",
+    "Gates",
+    "MaskedTraining",
+    "Method",
+    "Pruner",
+    "Removal",
+    "Spectral",
+    "Sphere",
+    "build",
+    "build_from",
+    "names",
+]
 
 
 def names() -> tuple[str, ...]:
@@ -24,9 +41,14 @@ def names() -> tuple[str, ...]:
 
 def build(name: str, **options: Any) -> Method:
     """A method by name; UsageError names the nearest method or option if there is none of that name."""
-    if name not in METHODS:
-        raise UsageError(f"There is no method {name!r}.{suggest(name, METHODS)}")
-    kind = METHODS[name]
+    return build_from(METHODS, name, options)
+
+
+def build_from(table: Mapping[str, Callable[..., Method]], name: str, options: Mapping[str, Any]) -> Method:
+    """A method from a table of names, such as `METHODS` together with those of other packages; UsageError as `build`."""
+    if name not in table:
+        raise UsageError(f"There is no method {name!r}.{suggest(name, table)}")
+    kind = table[name]
     known = inspect.signature(kind).parameters
     for option in options:
         if option not in known:

@@ -34,6 +34,8 @@ class Method(Protocol):
     """
 
     name: str
+    silences: bool
+    """Whether the readers of a unit read zero already when the method lets it go, so that there is nothing to fold."""
 
     @property
     def settled(self) -> bool:

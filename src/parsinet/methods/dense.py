@@ -16,6 +16,7 @@ class Dense:
     """Train the network as it is."""
 
     name = "dense"
+    silences = False
     settled = True
 
     def prepare(self, model: nn.Module) -> None:

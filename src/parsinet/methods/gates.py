@@ -43,6 +43,7 @@ class Gates:
     """
 
     name = "gates"
+    silences = True
 
     def __init__(
         self,

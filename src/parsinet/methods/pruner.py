@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from parsinet.errors import StructureError, UsageError
 from parsinet.methods.base import Alive, Budget, Method
+from parsinet.methods.folds import Folding, FoldInputs, folding_of
 from parsinet.structure import Structure, shrink, trace
 from parsinet.structure.export import ExampleInputs
+from parsinet.structure.folding import Kind
 from parsinet.structure.own import Hints
 from parsinet.structure.propagate import Rules
 from parsinet.structure.record import from_ranges, record_of, to_ranges
@@ -43,7 +45,13 @@ class Pruner:
     round_to: widths are kept at multiples of it (never above the present width); multiples of 4 or 8 run faster.
     rules, hints: for operators and size attributes of your own, as in `trace`.
 
-    Raises UsageError for bad arguments, StructureError if the model cannot be traced.
+    fold: None, units leave as if their readers had read zero; "constant" or "mean", what they emit moves into their readers' biases
+    first, as in `shrink`, in evaluation mode. "constant" is seen on example_inputs; "mean" needs fold_inputs: a batch, an iterable of
+    batches or a function that returns either, without targets, gone through at every removal (its first batch also now; for an exact
+    resume it must give the same batches each time). approximate: accept folds that are not exact. Whether folding is possible is
+    tried now, on a copy. Of a method that silences units before they leave (`Gates`), nothing is folded: their readers read zero.
+
+    Raises UsageError for bad arguments, StructureError if the model cannot be traced or, with fold, cannot be made up for.
     """
 
     def __init__(
@@ -59,10 +67,14 @@ class Pruner:
         round_to: int = 1,
         rules: Rules | None = None,
         hints: Hints | None = None,
+        fold: Kind | None = None,
+        fold_inputs: FoldInputs | None = None,
+        approximate: bool = False,
     ) -> None:
         for name, value in (("steps", steps), ("examples", examples), ("round_to", round_to)):
             if value is not None and value < 1:
                 raise UsageError(f"Pruner: {name} must be ≥ 1, got {value}.")
+        folding = folding_of(fold, fold_inputs, example_inputs, approximate)
         self.model = model
         self.method = method
         self.round_to = round_to
@@ -72,6 +84,9 @@ class Pruner:
         self._kept = {group.name: list(range(group.size)) for group in self.structure.removable()}
         self._original = {name: len(units) for name, units in self._kept.items()}
         self._step = 0
+        self._folding = folding if folding is not None and not method.silences else None
+        if self._folding is not None:
+            self._folding.check(model, self.structure)
         method.attach(model, self.structure, Budget(steps, examples), self._optimizers)
 
     @property
@@ -84,7 +99,10 @@ class Pruner:
         return self.method.penalty()
 
     def step(self) -> Removal | None:
-        """Call after every optimizer step. Returns what left, None if nothing did."""
+        """Call after every optimizer step. Returns what left, None if nothing did.
+
+        Raises StructureError, with the model and its optimizers unchanged, if a fold turns out not to be exact.
+        """
         self._step += 1
         alive = self.method.step()
         return None if alive is None else self._remove(alive)
@@ -132,14 +150,16 @@ class Pruner:
     def _remove(self, alive: Alive) -> Removal | None:
         scores = self.method.scores()
         rounded = {name: round_up(mask.cpu(), scores.get(name), self.round_to) for name, mask in alive.items()}
-        widths = self._apply(rounded)
+        widths = self._apply(rounded, self._folding)
         return Removal(self._step, widths) if widths else None
 
-    def _apply(self, alive: Alive) -> dict[str, tuple[int, int]]:
+    def _apply(self, alive: Alive, folding: Folding | None = None) -> dict[str, tuple[int, int]]:
+        """Remove units; the replay of a saved run folds nothing, since the weights to come have it in them."""
         plan = self.structure.plan(alive)
         if plan.empty:
             return {}
-        shrink(self.model, plan, optimizers=self._optimizers)
+        fold = None if folding is None else folding.plan(self.model, plan)
+        shrink(self.model, plan, optimizers=self._optimizers, fold=fold)
         self.structure = self.structure.after(plan)
         for name, mask in plan.alive.items():
             self._kept[name] = [unit for unit, stays in zip(self._kept[name], mask, strict=True) if stays]

@@ -59,6 +59,7 @@ class Spectral:
     """
 
     name = "spectral"
+    silences = False
 
     def __init__(
         self,
@@ -101,8 +102,6 @@ class Spectral:
         for name, count in (("min_units", min_units), ("interval", interval)):
             if count is not None and count < 1:
                 raise UsageError(f"Spectral: {name} must be ≥ 1, got {count}.")
-        if max_fall is not None and metric is None:
-            raise UsageError("Spectral: max_fall needs a metric; in a recipe give data.validation, its accuracy is the metric then.")
         self.share, self.phases = share, phases
         self.variant, self.initialiser, self.layers = variant, initialiser or _usual_initialiser(variant), layers
         self.score, self.scope, self.min_units, self.interval = score, scope, min_units, interval
@@ -151,6 +150,8 @@ class Spectral:
             raise UsageError("Spectral: the model has no spectral layer; call method.prepare(model) before the optimizer is built.")
         if budget.steps is None and (self.phases.eigenvalues or (self.share and self.phases.begin < 1)):
             raise UsageError("Spectral: the phases are shares of the run; give Pruner(..., steps=N), or schedule='post'.")
+        if self.max_fall is not None and self.metric is None:
+            raise UsageError("Spectral: max_fall needs a metric; in a recipe give data.validation, its accuracy is the metric then.")
         self._model, self._structure, self._budget = model, structure, budget
         self.interval = self.interval or max(1, (budget.steps or 100) // 100)
         self._original = {name: structure.group(name).size for name in self._chosen(structure)}

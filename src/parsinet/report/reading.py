@@ -125,8 +125,8 @@ def _number(event: Event, key: str) -> float | None:
 
 
 def _size(event: Event) -> Size:
-    stored = event.get("bytes")
-    return Size(int(event["parameters"]), int(event["macs"]), None if stored is None else int(stored))
+    stored, nonzeros = (None if event.get(key) is None else int(event[key]) for key in ("bytes", "nonzeros"))
+    return Size(int(event["parameters"]), int(event["macs"]), stored, nonzeros)
 
 
 def _epoch(event: Event) -> Epoch:

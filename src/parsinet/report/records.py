@@ -10,11 +10,13 @@ Status = Literal["finished", "unfinished", "interrupted", "failed"]
 
 @dataclass(frozen=True)
 class Size:
-    """How large a network is: parameters, multiply-accumulates per example, bytes as stored (None where not recorded)."""
+    """How large a network is: parameters, multiply-accumulates per example; bytes as stored and parameters that are not zero, None where
+    not recorded."""
 
     parameters: int
     macs: int
     bytes: int | None = None
+    nonzeros: int | None = None
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,11 @@ def columns(table: Sequence[Row]) -> tuple[tuple[Column, ...], tuple[Column, ...
         Column("Test error", "change" if any(row.error_change is not None for row in table) else "", _error, _change),
         Column("Parameters", of, lambda row: numbers.count(row.run.size.parameters), lambda row: _share(row, row.parameters)),
         Column("MACs", of, lambda row: numbers.count(row.run.size.macs), lambda row: _share(row, row.macs)),
+        *(
+            [Column("Not zero", of, lambda row: _text(row.run.size.nonzeros, numbers.count), _nonzero_share)]
+            if any(_has_zeros(row.run.size) for row in table)
+            else []
+        ),
         Column("Bytes", of, _stored, lambda row: _share(row, row.bytes)),
     )
     batches = sorted({timing.batch for row in table if row.run.end for timing in row.run.end.latency})
@@ -138,6 +143,16 @@ def _text(number: float | None, form: Callable[[float], str]) -> str:
 
 def _share(row: Row, fraction: float | None) -> str:
     return "" if fraction is None or row.against is row.run else numbers.share(fraction)
+
+
+def _has_zeros(size: Size) -> bool:
+    """More zeros than chance leaves: the network is sparse inside its tensors."""
+    return size.nonzeros is not None and size.nonzeros < 0.99 * size.parameters
+
+
+def _nonzero_share(row: Row) -> str:
+    base = _before(row.run) if row.against is None else row.against.size
+    return _share(row, _ratio(row.run.size.nonzeros, base.parameters))
 
 
 def _error(row: Row) -> str:

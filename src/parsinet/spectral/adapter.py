@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from parsinet.errors import StorageError, UsageError
 from parsinet.files import make_folder, write_bytes
-from parsinet.spectral.bases import FrozenBlock, SVDBlock
+from parsinet.spectral.bases import FrozenBlock, NarrowBlock, SVDBlock
 from parsinet.spectral.layers import SpectralLayer, spectral_layers
+from parsinet.spectral.seeds import SeededBlock
 
 FORMAT = "parsinet eigenvalues 1"
 
@@ -66,9 +67,11 @@ def _adapted(model: nn.Module, caller: str) -> dict[str, SpectralLayer]:
     if not layers:
         raise UsageError(f"{caller}: {type(model).__name__} has no spectral layer; call spectralize first.")
     for name, layer in layers.items():
-        if not isinstance(layer.spectrum.basis, (FrozenBlock, SVDBlock)):
+        if not isinstance(layer.spectrum.basis, (FrozenBlock, NarrowBlock, SeededBlock, SVDBlock)):
             kind = type(layer.spectrum.basis).__name__
             raise UsageError(f"{caller}: the eigenvectors of {name} train as well ({kind}); store the whole state_dict instead.")
+        if layer.spectrum.mask is not None:
+            raise UsageError(f"{caller}: {name} is masked, and the mask would not be in the file; store the whole state_dict instead.")
     return layers
 
 

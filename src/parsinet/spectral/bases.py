@@ -20,6 +20,22 @@ class FrozenBlock(nn.Module):
         return self.phi
 
 
+class NarrowBlock(nn.Module):
+    """φ frozen in 16 bits; whoever composes with it sees the precision of `like`, which follows the model's."""
+
+    phi: Tensor
+    like: Tensor
+
+    def __init__(self, phi: Tensor, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.register_buffer("phi", phi.to(dtype))
+        self.register_buffer("like", phi.new_empty(0), persistent=False)
+
+    def forward(self) -> Tensor:
+        """φ [d0, d1, *taps], widened."""
+        return self.phi.to(self.like.dtype)
+
+
 class TrainedBlock(nn.Module):
     """φ as it is, trained."""
 
@@ -87,6 +103,12 @@ class TriangularBlock(QRBlock):
     def forward(self) -> Tensor:
         """φ [d0, d1, *taps]."""
         return _times(self.R * self.free, self.Q)
+
+
+def as_kept(basis: nn.Module) -> Tensor:
+    """φ in the precision it is kept in, for those who widen it piece by piece."""
+    phi: Tensor = basis.phi if isinstance(basis, NarrowBlock) else basis()
+    return phi
 
 
 def true_factors(base: Tensor) -> SVDBlock:

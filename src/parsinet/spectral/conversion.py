@@ -9,13 +9,19 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from parsinet.errors import ArgumentTypeError, UsageError, suggest
+from parsinet.spectral.directions import check_order
 from parsinet.spectral.initialisers import INITIALISERS, Drawn, Place
 from parsinet.spectral.layers import LAYERS, PLAIN, SpectralLayer, Spectrum, spectral_layers
-from parsinet.spectral.pairs import nodes_of
-from parsinet.spectral.variants import VARIANTS, assemble
+from parsinet.spectral.pairs import nodes_of, pairs_of
+from parsinet.spectral.record import fold_record
+from parsinet.spectral.sparsifier import forget_masks, sparsifiers
+from parsinet.spectral.variants import VARIANTS, Map, assemble
 
 KEEP, GATE = "keep", "gate"
 """Initialisers that keep the layer's own weight: W = (1 − 0)·φ with φ = W, and W = (0 − 1)·φ with φ = −W."""
+
+OWN_WEIGHT = ("full", "full-one-set")
+"""Variants whose φ is the layer's own Parameter under "keep"."""
 
 
 def spectralize(
@@ -25,14 +31,16 @@ def spectralize(
     initialiser: str = KEEP,
     layers: Iterable[str | nn.Module] | None = None,
     generator: torch.Generator | None = None,
+    p: float | None = None,
 ) -> nn.Module:
     """Turn layers of `model` into spectral ones, w_ij = (λ_in,j − λ_out,i)·φ_ij, in place; returns the model.
 
-    variant: what trains: "one-set", "one-set-in", "two-set", "svd", "svd-gaussian", "qr", "qr-full" or "full".
-    initialiser: "keep" keeps the function: φ = W, λ_in = 1, λ_out = 0, and the composed weight is bitwise W (svd and qr reproduce it to
-    rounding); "gate" likewise with φ = −W, λ_in = 0, λ_out = 1; every other name draws a new basis with `generator`, the bias becomes zero.
-    layers: modules of the model or their names; None for every Linear, Conv and ConvTranspose. Build the optimizer afterwards: weights
-    leave the model's parameters, eigenvalues enter.
+    variant: what trains: "one-set", "one-set-in", "two-set", "svd", "svd-gaussian", "qr", "qr-full", "full", "full-one-set" or "unit".
+    initialiser: "keep" keeps the function: φ = W, λ_in = 1, λ_out = 0, and the composed weight is bitwise W (svd, qr and unit reproduce it
+    to rounding); "gate" likewise with φ = −W, λ_in = 0, λ_out = 1; every other name draws a new basis with `generator`, the bias becomes
+    zero. layers: modules of the model or their names; None for every Linear, Conv and ConvTranspose. p: of variant "unit" alone, the order
+    of the norm in which the rows of φ have unit length, 1 < p < ∞ (2 unless given). Build the optimizer afterwards: weights leave the
+    model's parameters, eigenvalues enter.
 
     Raises UsageError, with nothing changed, for unknown names, tied weights, layers already spectral or parametrized, a missing or a
     superfluous generator; ArgumentTypeError for what is no module.
@@ -41,9 +49,10 @@ def spectralize(
     if not isinstance(model, nn.Module):
         raise ArgumentTypeError(f"spectralize: expected an nn.Module, got {type(model).__name__}.")
     _check_names(variant, initialiser, generator)
+    order = _check_order(variant, p)
     chosen = _chosen(model, layers)
     _check_layers(model, chosen)
-    spectra = [(layer, *_spectrum(layer, variant, initialiser, generator)) for layer in chosen.values()]
+    spectra = [(layer, *_spectrum(name, layer, variant, initialiser, generator, order)) for name, layer in chosen.items()]
     for layer, spectrum, bias in spectra:
         _convert(layer, spectrum, bias)
     return model
@@ -52,13 +61,17 @@ def spectralize(
 def fold(model: nn.Module) -> nn.Module:
     """Turn every spectral layer of `model` into the plain layer it came from, in place; returns the model.
 
-    The weight is bitwise the composed one. Build a new optimizer if training goes on: eigenvalues leave the model's parameters.
-    Raises UsageError, with nothing changed, if something else was parametrized on top of a spectral layer.
+    The weight is bitwise the composed one, with exact zeros where it was masked. What the removal engine has noted on `model` follows,
+    so that `pn.load` rebuilds a small network from the plain architecture. Build a new optimizer if training goes on: eigenvalues leave the
+    model's parameters. Raises UsageError, with nothing changed, if something else was parametrized on top of a spectral layer.
     """
     layers = spectral_layers(model)
     for name, layer in layers.items():
         if type(layer) not in PLAIN:
             raise UsageError(f"fold: {name or 'the model'} has become a {type(layer).__name__}; remove_parametrizations from it first.")
+    for sparsifier in sparsifiers(model):
+        sparsifier.refresh_if_stale()
+    fold_record(model, layers)
     with torch.no_grad():
         for layer in layers.values():
             spectrum = layer.spectrum
@@ -66,7 +79,14 @@ def fold(model: nn.Module) -> nn.Module:
             del layer.spectrum
             layer.__class__ = PLAIN[type(layer)]  # type: ignore[assignment]
             layer._parameters = {"weight": weight, **{name: value for name, value in layer._parameters.items() if name != "weight"}}
+    forget_masks(model)
     return model
+
+
+def _check_order(variant: str, p: float | None) -> float:
+    if p is not None and not VARIANTS[variant].unit:
+        raise UsageError(f"spectralize: p is the norm of the rows of φ in variant 'unit'; variant {variant!r} has none, leave p out.")
+    return check_order(p)
 
 
 def _check_names(variant: str, initialiser: str, generator: torch.Generator | None) -> None:
@@ -132,7 +152,9 @@ def _holders(model: nn.Module) -> dict[int, list[str]]:
     return holders
 
 
-def _spectrum(layer: nn.Module, variant: str, initialiser: str, generator: torch.Generator | None) -> tuple[Spectrum, Tensor | None]:
+def _spectrum(
+    name: str, layer: nn.Module, variant: str, initialiser: str, generator: torch.Generator | None, p: float
+) -> tuple[Spectrum, Tensor | None]:
     """The layer's spectrum, and its new bias: None where it keeps the one it has."""
     weight = layer._parameters["weight"]
     assert weight is not None
@@ -148,14 +170,15 @@ def _spectrum(layer: nn.Module, variant: str, initialiser: str, generator: torch
         drawn = Drawn(_narrow(drawn.phi, weight.dtype), drawn.lambda_in, drawn.lambda_out, drawn.bias)
         if bias is not None:
             new_bias = torch.zeros_like(bias) if drawn.bias is None else drawn.bias.to(bias)
-    return assemble(variant, initialiser, drawn, nodes, frozen_weight=not weight.requires_grad), new_bias
+    of = Map(*nodes, pairs_of(layer), p, name or "the model")
+    return assemble(variant, initialiser, drawn, of, frozen_weight=not weight.requires_grad), new_bias
 
 
 def _kept(weight: nn.Parameter, variant: str, place: Place, *, negated: bool) -> Drawn:
     """φ = ±W and the constants that undo the sign. A φ that trains is the layer's own Parameter."""
     if negated:
         return Drawn(-weight.detach(), place.constant(0.0), place.constant(1.0))
-    phi = weight if variant == "full" and weight.requires_grad else weight.detach().clone()
+    phi = weight if variant in OWN_WEIGHT and weight.requires_grad else weight.detach().clone()
     return Drawn(phi, place.constant(1.0), place.constant(0.0))
 
 

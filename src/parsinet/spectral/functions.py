@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,11 @@ from torch.autograd.function import once_differentiable
 from parsinet.spectral.pairs import Pairs
 
 BLOCK = 1 << 19
-"""Entries of the weight worked on at a time: 2 MB in float32, so that a block and its gradient stay in the processor's cache."""
+"""Fewest entries of the weight multiplied at a time: 2 MB in float32."""
+PER_EXAMPLE, MOST = 1 << 12, 1 << 21
+"""A block grows with the batch, by so many entries per example, up to `MOST`: each product reads the whole batch anew."""
+TILE = 1 << 18
+"""Entries composed or reduced at a time by one thread: 1 MB in float32, so that the passes after the first find them in its cache."""
 
 _LINEAR = Pairs()
 
@@ -44,10 +49,11 @@ def blocked_linear(x: Tensor, lambda_in: Tensor, lambda_out: Tensor, phi: Tensor
     Rows of W are composed a block at a time, multiplied and forgotten; the backward pass composes them again, and forms G = gᵀx a block
     at a time for the reductions of `compose`. Three products of the dense size, as a dense layer has.
 
-    x: [..., n_in]; lambda_in: [n_in]; lambda_out: [n_out]; phi: [n_out, n_in]; bias: [n_out] or None; one dtype.
+    x: [..., n_in]; lambda_in: [n_in]; lambda_out: [n_out]; phi: [n_out, n_in]; bias: [n_out] or None; one dtype, but a frozen φ may be
+    kept in 16 bits.
     Returns [..., n_out].
     """
-    y: Tensor = _BlockedLinear.apply(x.reshape(-1, x.shape[-1]), lambda_in, lambda_out, phi, bias)  # type: ignore[no-untyped-call]
+    y: Tensor = _BlockedLinear.apply(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), lambda_in, lambda_out, phi, bias)  # type: ignore[no-untyped-call]
     return y.reshape(*x.shape[:-1], len(phi))
 
 
@@ -78,8 +84,8 @@ class _BlockedLinear(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, lambda_in: Tensor, lambda_out: Tensor, phi: Tensor, bias: Tensor | None) -> Tensor:
         y = x.new_empty(len(x), len(phi))
-        for rows, factor in _blocks(lambda_in, lambda_out, phi):
-            torch.mm(x, factor.mul_(phi[rows]).t(), out=y[:, rows])
+        for rows, room in _blocks(x, phi):
+            torch.mm(x, _compose_rows(lambda_in, lambda_out[rows], phi[rows], room).t(), out=y[:, rows])
         return y if bias is None else y.add_(bias)
 
     @staticmethod
@@ -94,32 +100,54 @@ class _BlockedLinear(torch.autograd.Function):
         d_x = torch.zeros_like(x) if needs_x else None
         d_phi = torch.empty_like(phi) if needs_phi else None
         d_in, d_out = torch.zeros_like(lambda_in), torch.empty_like(lambda_out)
-        room = torch.empty_like(phi[: _height(phi)])
-        for rows, factor in _blocks(lambda_in, lambda_out, phi):
+        for rows, room in _blocks(x, phi):
             own = g[:, rows]
             if needs_in or needs_out or needs_phi:
-                G = torch.mm(own.t(), x, out=room[: len(factor)] if d_phi is None else d_phi[rows])
+                G = torch.mm(own.t(), x, out=room if d_phi is None else d_phi[rows])
+                _reduce_rows(G, phi[rows], d_in, d_out[rows], keep=needs_phi)
                 if d_phi is not None:
-                    product = G * phi[rows]
-                    d_phi[rows] *= factor
-                else:
-                    product = G.mul_(phi[rows])
-                torch.sum(product, 1, out=d_out[rows])
-                d_in += product.sum(0)
+                    _scale_rows(G, lambda_in, lambda_out[rows])
             if d_x is not None:
-                d_x.addmm_(own, factor.mul_(phi[rows]))
+                d_x.addmm_(own, _compose_rows(lambda_in, lambda_out[rows], phi[rows], room))
         return d_x, d_in if needs_in else None, d_out.neg_() if needs_out else None, d_phi, g.sum(0) if needs_bias else None
 
 
-def _height(phi: Tensor) -> int:
-    """Rows of a block."""
-    return min(len(phi), max(16, BLOCK // max(phi.shape[1], 1)))
-
-
-def _blocks(lambda_in: Tensor, lambda_out: Tensor, phi: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Rows of a block and its factors λ_in,j − λ_out,i, in memory the next block takes over: multiply by φ in place."""
-    height = _height(phi)
-    room = phi.new_empty(height, phi.shape[1])
+def _blocks(x: Tensor, phi: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Rows of φ to multiply at a time, and memory for as many rows in x's precision, which the next block takes over."""
+    entries = max(BLOCK, min(PER_EXAMPLE * len(x), MOST))
+    height = _height(phi, entries)
+    room = x.new_empty(height, phi.shape[1])
     for start in range(0, len(phi), height):
         rows = slice(start, min(start + height, len(phi)))
-        yield rows, torch.sub(lambda_in, lambda_out[rows, None], out=room[: rows.stop - start])
+        yield rows, room[: rows.stop - start]
+
+
+def _height(phi: Tensor, entries: int) -> int:
+    """Rows that hold about `entries` entries per thread, at least 16."""
+    return min(max(len(phi), 1), max(16, torch.get_num_threads() * entries // max(phi.shape[1], 1)))
+
+
+def _tiles(phi: Tensor) -> Iterator[slice]:
+    height = _height(phi, TILE)
+    return (slice(start, min(start + height, len(phi))) for start in range(0, len(phi), height))
+
+
+def _compose_rows(lambda_in: Tensor, lambda_out: Tensor, phi: Tensor, out: Tensor) -> Tensor:
+    """(λ_in,j − λ_out,i)·φ_ij into `out`, tile by tile."""
+    for tile in _tiles(phi):
+        torch.sub(lambda_in, lambda_out[tile, None], out=out[tile]).mul_(phi[tile])
+    return out
+
+
+def _reduce_rows(G: Tensor, phi: Tensor, d_in: Tensor, d_out: Tensor, *, keep: bool) -> None:
+    """Adds Σ_i φ_ij G_ij to d_in and sets d_out to Σ_j φ_ij G_ij, tile by tile; G is lost unless it is kept."""
+    for tile in _tiles(phi):
+        product = G[tile] * phi[tile] if keep else G[tile].mul_(phi[tile])
+        torch.sum(product, 1, out=d_out[tile])
+        d_in += product.sum(0)
+
+
+def _scale_rows(G: Tensor, lambda_in: Tensor, lambda_out: Tensor) -> None:
+    """G ∘ (λ_in,j − λ_out,i) in place."""
+    for tile in _tiles(G):
+        G[tile] *= lambda_in - lambda_out[tile, None]

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from parsinet.spectral.bases import FrozenBlock
+from parsinet.spectral.bases import as_kept
 from parsinet.spectral.functions import BLOCK, blocked_linear, compose
+from parsinet.spectral.masks import Mask
 from parsinet.spectral.pairs import pairs_of
 
 
@@ -15,11 +16,13 @@ class Spectrum(nn.Module):
     """Eigenvalues and eigenvectors of a map: λ_in of its senders, λ_out of its receivers, φ between them.
 
     A set that trains is a Parameter [n]; a set held at one value is a buffer with no dimension. `basis()` returns φ in the layout of the
-    layer's weight. frozen_weight: the weight was not trained before, and will not be once the layer is plain again.
+    layer's weight. mask: which entries of the composed weight are kept, in sparse training. frozen_weight: the weight was not trained
+    before, and will not be once the layer is plain again.
     """
 
     lambda_in: Tensor
     lambda_out: Tensor
+    mask: Mask | None
     frozen_weight: bool
 
     def __init__(self, lambda_in: Tensor, lambda_out: Tensor, basis: nn.Module, *, frozen_weight: bool) -> None:
@@ -30,6 +33,7 @@ class Spectrum(nn.Module):
             else:
                 self.register_buffer(name, values)
         self.basis = basis
+        self.register_module("mask", None)
         self.frozen_weight = frozen_weight
 
     def extra_repr(self) -> str:
@@ -44,23 +48,33 @@ class SpectralLayer(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The composed weight, a result and no Parameter: what is written into it is lost."""
+        """The composed weight, masked in sparse training; a result and no Parameter: what is written into it is lost."""
+        mask = self.spectrum.mask
+        whole = self.unmasked_weight()
+        if mask is None:
+            return whole
+        masked: Tensor = mask(whole)
+        return masked
+
+    def unmasked_weight(self) -> Tensor:
+        """The composed weight with all its entries."""
         own = self.spectrum
         return compose(own.lambda_in, own.lambda_out, own.basis(), pairs_of(self))
 
     def _gates(self, x: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None] | None:
-        """(φ, scale of the input, scale of the output) where one set trains over a frozen φ: no gradient of the weight is needed.
+        """(φ, scale of the input, scale of the output) where one set trains and φ does not: no gradient of the weight is needed.
 
-        None where the weight must be composed: both sets train, φ trains, the graph is exported, nothing is differentiated (then the plain
-        product gives bitwise what the folded layer gives).
+        None where the weight must be composed: both sets train, φ trains, the weight is masked, the graph is exported, nothing is
+        differentiated (then the plain product gives bitwise what the folded layer gives).
         """
         own = self.spectrum
-        if not torch.is_grad_enabled() or torch.compiler.is_exporting() or not isinstance(own.basis, FrozenBlock):
+        if not torch.is_grad_enabled() or torch.compiler.is_exporting() or own.mask is not None:
             return None
-        if own.lambda_in.dim() == own.lambda_out.dim():
+        if own.lambda_in.dim() == own.lambda_out.dim() or any(parameter.requires_grad for parameter in own.basis.parameters()):
             return None
+        phi: Tensor = own.basis()
         gate = own.lambda_in - own.lambda_out
-        return (own.basis.phi, gate.to(x.dtype), None) if own.lambda_in.dim() else (own.basis.phi, None, gate)
+        return (phi, gate.to(x.dtype), None) if own.lambda_in.dim() else (phi, None, gate)
 
 
 class SpectralLinear(SpectralLayer, nn.Linear):  # type: ignore[override]
@@ -77,13 +91,14 @@ class SpectralLinear(SpectralLayer, nn.Linear):  # type: ignore[override]
             return _shifted(_scaled(functional.linear(input, phi), out), self.bias)
         if self._by_blocks(input):
             own = self.spectrum
-            return blocked_linear(input, own.lambda_in, own.lambda_out, own.basis(), self.bias)
+            return blocked_linear(input, own.lambda_in, own.lambda_out, as_kept(own.basis), self.bias)
         return functional.linear(input, self.weight, self.bias)
 
     def _by_blocks(self, x: Tensor) -> bool:
         own = self.spectrum
         if (
             not torch.is_grad_enabled()
+            or own.mask is not None
             or torch.compiler.is_compiling()
             or torch.is_autocast_enabled(x.device.type)
             or x.device.type != "cpu"

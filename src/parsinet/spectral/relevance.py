@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from parsinet.errors import ArgumentTypeError, UsageError
+from parsinet.spectral.directions import UnitBlock
 from parsinet.spectral.layers import SpectralLayer
 from parsinet.spectral.pairs import pairs_of
 
@@ -28,13 +29,15 @@ def relevance(layer: nn.Module, nodes: str = "receivers") -> Tensor:
 def eigenvalue_relevance(layer: nn.Module) -> Tensor:
     """|c − λ_i| of a map that trains one set, the other held at c: the published rank, meaningful where the φ_i have equal norms.
 
-    Returns [n_out] for "one-set", [n_in] for "one-set-in". Raises UsageError where both sets train: adding one number to both leaves the
-    function as it is and changes every |λ_i|. Source: Buffoni et al., arXiv 2108.00940.
+    In variant "unit" they do, and |λ_i| (times what is left of a row whose senders have left) is ‖w_i‖_p.
+    Returns [n_out] for "one-set", "full-one-set" and "unit", [n_in] for "one-set-in". Raises UsageError where both sets train: adding one
+    number to both leaves the function as it is and changes every |λ_i|. Source: Buffoni et al., arXiv 2108.00940.
     """
     spectrum = _spectral("eigenvalue_relevance", layer).spectrum
     if spectrum.lambda_in.dim() == spectrum.lambda_out.dim():
         raise UsageError("eigenvalue_relevance: both sets of eigenvalues train, so |λ| alone ranks nothing; use relevance(layer).")
-    return (spectrum.lambda_in - spectrum.lambda_out).detach().abs()
+    values = (spectrum.lambda_in - spectrum.lambda_out).detach().abs()
+    return values * spectrum.basis.scale.flatten() if isinstance(spectrum.basis, UnitBlock) else values
 
 
 def _spectral(caller: str, layer: nn.Module) -> SpectralLayer:

@@ -18,17 +18,23 @@ from parsinet.spectral.bases import (
     triangular_factors,
     true_factors,
 )
+from parsinet.spectral.directions import UnitBlock, directions
 from parsinet.spectral.initialisers import Drawn
 from parsinet.spectral.layers import Spectrum
+from parsinet.spectral.pairs import Pairs
 
 
 @dataclass(frozen=True)
 class Variant:
-    """Which sets train, and how a base [d0, d1, *taps] is kept as φ; `keep` is None where only drawn factors will do."""
+    """Which sets train, and how a base [d0, d1, *taps] is kept as φ; `keep` is None where only drawn factors will do.
+
+    unit: the receivers' parts of φ have unit length.
+    """
 
     trains_in: bool
     trains_out: bool
     keep: Callable[[Tensor], nn.Module] | None
+    unit: bool = False
 
 
 VARIANTS: Mapping[str, Variant] = MappingProxyType(
@@ -41,16 +47,30 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType(
         "qr": Variant(True, True, triangular_factors),
         "qr-full": Variant(True, True, full_factors),
         "full": Variant(True, True, TrainedBlock),
+        "full-one-set": Variant(False, True, TrainedBlock),
+        "unit": Variant(False, True, TrainedBlock, unit=True),
     }
 )
-"""The variants by name. one-set-in is the mirror form of one-set: the senders' eigenvalues train."""
+"""The variants by name. one-set-in is the mirror form of one-set: the senders' eigenvalues train. full-one-set is one-set with φ trained
+as well, unit the same with the scale between λ_i and φ_i fixed."""
 
 
-def assemble(name: str, initialiser: str, drawn: Drawn, nodes: tuple[int, int], *, frozen_weight: bool) -> Spectrum:
+@dataclass(frozen=True)
+class Map:
+    """What a variant must know of a layer: senders, receivers, how its weight names their pairs, the order of the norm, and its name."""
+
+    senders: int
+    receivers: int
+    pairs: Pairs
+    p: float
+    name: str
+
+
+def assemble(name: str, initialiser: str, drawn: Drawn, of: Map, *, frozen_weight: bool) -> Spectrum:
     """The spectrum of one map: eigenvalues laid out as the variant trains them, φ kept as the variant keeps it.
 
-    nodes: senders and receivers. Raises UsageError where the initialiser draws what the variant holds constant, or no factors where the
-    variant needs them.
+    Raises UsageError where the initialiser draws what the variant holds constant, or no factors where the variant needs them, and for
+    directions of grouped transposed convolutions, whose receivers share rows.
     """
     variant = VARIANTS[name]
     if variant.keep is None and isinstance(drawn.phi, Tensor):
@@ -58,9 +78,23 @@ def assemble(name: str, initialiser: str, drawn: Drawn, nodes: tuple[int, int], 
             f"spectralize: variant {name!r} trains the factors of a random decomposition, which initialiser {initialiser!r} does not draw. "
             "Use initialiser='p2-svd' or 'p2-spectral', or variant='svd' for the factors of the layer's own weight."
         )
-    lambda_in = _laid_out(drawn.lambda_in, nodes[0], variant.trains_in, "λ_in", name, initialiser)
-    lambda_out = _laid_out(drawn.lambda_out, nodes[1], variant.trains_out, "λ_out", name, initialiser)
-    return Spectrum(lambda_in, lambda_out, _basis(variant, drawn.phi), frozen_weight=frozen_weight)
+    lambda_in = _laid_out(drawn.lambda_in, of.senders, variant.trains_in, "λ_in", name, initialiser)
+    lambda_out = _laid_out(drawn.lambda_out, of.receivers, variant.trains_out, "λ_out", name, initialiser)
+    basis = _basis(variant, drawn.phi)
+    if variant.unit:
+        lambda_in, lambda_out, basis = _in_units(lambda_in, lambda_out, basis().detach(), of)
+    return Spectrum(lambda_in, lambda_out, basis, frozen_weight=frozen_weight)
+
+
+def _in_units(lambda_in: Tensor, lambda_out: Tensor, phi: Tensor, of: Map) -> tuple[Tensor, Tensor, nn.Module]:
+    """The same map with λ_in = 0, directions for φ, and their lengths in λ_out."""
+    if of.pairs.sending_rows and of.pairs.groups > 1:
+        raise UsageError(
+            f"spectralize: {of.name} is a grouped transposed convolution, which has no form 'unit'; use 'full-one-set' for it."
+        )
+    dim = 1 if of.pairs.sending_rows else 0
+    theta, values = directions(phi, lambda_in - lambda_out, of.p, dim)
+    return torch.zeros_like(lambda_in), values.to(lambda_out.dtype), UnitBlock(theta, of.p, dim)
 
 
 def _laid_out(values: Tensor, nodes: int, trains: bool, which: str, name: str, initialiser: str) -> Tensor:

@@ -1,125 +1,123 @@
-"""The steps of `update.py` for many tensors, in place and in blocks of rows that stay in the processor's cache: the fast path.
+"""The steps of `update.py` for many tensors, in place and in blocks of rows: the fast path."""
 
-Nothing is allocated per tensor: three scratch blocks serve all of them, since new memory costs a processor more than the arithmetic on it.
-"""
-
+import itertools
 import math
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from parsinet.sphere.blocks import SMALL, Scratch, Tensors, blocks
 from parsinet.sphere.geometry import halves
-
-Tensors = Sequence[Tensor]
-BLOCK = 1 << 17
-"""Entries per block: large enough to hide the cost of calls, small enough for a second-level cache of a megabyte."""
-
-
-class _Block(NamedTuple):
-    """Rows of some tensors and three scratch tensors of their shape."""
-
-    rows: tuple[Tensor, ...]
-    scratch: tuple[Tensor, Tensor, Tensor]
 
 
 def momentum_(buffers: list[Tensor], gradients: list[Tensor], momentum: float, dampening: float) -> None:
-    """buffer ← μ·buffer + (1 − dampening)·gradient, in place."""
-    torch._foreach_mul_(buffers, momentum)
-    torch._foreach_add_(buffers, gradients, alpha=1 - dampening)
+    """buffer ← μ·buffer + (1 − dampening)·gradient, in place; for large ones in one pass over memory, where nothing is damped."""
+    pairs = list(zip(buffers, gradients, strict=True))
+    large = [dampening == 0 and buffer.is_cpu and buffer.numel() >= SMALL for buffer in buffers]
+    for buffer, gradient in itertools.compress(pairs, large):
+        torch.add(gradient, buffer, alpha=momentum, out=buffer)
+    rest = [pair for pair, chosen in zip(pairs, large, strict=True) if not chosen]
+    if rest:
+        torch._foreach_mul_([buffer for buffer, _ in rest], momentum)
+        torch._foreach_add_([buffer for buffer, _ in rest], [gradient for _, gradient in rest], alpha=1 - dampening)
 
 
-def as_rows(x: Tensor, unit_dim: int) -> Tensor | None:
-    """x as [units, entries] without a copy, entries in the order of memory; None if its layout does not allow that."""
-    if unit_dim % x.dim() != 0:
-        return None
-    if x.is_contiguous():
-        return x.view(len(x), -1)
-    if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
-        return x.permute(0, 2, 3, 1).view(len(x), -1)
-    return None
-
-
-def dual_steps_(ws: Tensors, vs: Tensors, gs: Tensors, eta: float, p: float, g_min: float) -> None:
+def dual_steps_(
+    scratch: Scratch,
+    ws: Tensors,
+    vs: Tensors,
+    gs: Tensors,
+    eta: float,
+    p: float,
+    g_min: float,
+    masks: Tensors | None = None,
+    counted: bool = False,
+) -> None:
     """`update.dual_step` on every (w, v, g) of the lists, each [units, entries], in place; p ≤ 2.
 
-    With x = g_r/max|g_r| and y = v_r − c·x/‖x‖_q, c = η/(1−η), scaled to max|y| = 1, and h = |y|^(q/2−1), t = y·h, S = Σt² = Σ|y|^q:
-    w_r = t·h/S^(1/p) and v_r = y/S^(1/q): one power for both, and no sign to put back.
+    With a = |g_r|/max|g_r|, c = η/(1−η) and y = v_r − c·g_r/(max|g_r|·‖a‖_q), scaled to max|y| = 1, and h = |y|^(q/2−1), t = y·h,
+    S = Σt² = Σ|y|^q: w_r = t·h/S^(1/p) and v_r = y/S^(1/q). One power for both, and no sign to put back.
     |1−c| ≤ ‖y‖_q ≤ 1+c, so the scaling of y is left out where S can neither under- nor overflow: for every usual η.
+    masks: uint8, 0 where w is to be 0 whatever v; `counted`: S is taken over the others alone, and a row with none stays.
     """
     q, share = p / (p - 1), eta / (1 - eta)
     near_one = share != 1 and q * math.log2((1 + share) / abs(1 - share)) < 60
-    for (w, v, g), (x, out, spare) in _blocks(ws, vs, gs):
-        still = _scale(g, x, out, g_min)
-        y = torch.addcmul(v, x, _sum_of_powers(out, spare, x, q).pow_(-1 / q), value=-share, out=x)
+    for (w, v, g, *mask), (x, out, spare) in blocks(scratch, 2, ws, vs, gs, *([] if masks is None else [masks])):
+        still, a, factor = _sizes(g, x, g_min)
+        y = torch.addcmul(v, g, _sum_of_powers(out, spare, a, q, positive=True).pow_(-1 / q).mul_(factor), value=-share, out=x)
         if not near_one:
-            still |= _scale(y, y, out, 0)
+            still |= _scale_(y, out, *(mask if counted else ()))
         h = _power_(out, spare, y, q / 2 - 1)
+        if mask and counted:
+            h.mul_(mask[0])
         t = torch.mul(y, h, out=spare)
-        mass = torch.linalg.vector_norm(t, 2, 1, True).clamp_min_(_tiny(t))
+        mass = torch.linalg.vector_norm(t, 2, 1, True)
+        if mask:
+            h.mul_(mask[0])
+            still |= mass == 0
+        mass.clamp_min_(_tiny(t))
         staying = _any(still)
         _put_(w, h.mul_(t), mass.pow(-2 / p), still, staying)
         _put_(v, y, mass.pow_(-2 / q), still, staying)
 
 
-def frank_wolfe_steps_(ws: Tensors, gs: Tensors, eta: float, p: float, g_min: float) -> None:
+def frank_wolfe_steps_(
+    scratch: Scratch, ws: Tensors, gs: Tensors, eta: float, p: float, g_min: float, masks: Tensors | None = None
+) -> None:
     """`update.frank_wolfe_step` on every (w, g) of the lists, each [units, entries], in place.
 
-    With x = g_r/max|g_r|, u = sp(x, q−1) and S = Σ|x|^q: y = (1−η)w_r − η·u/S^(1/p) and w_r = y/‖y‖_p.
+    With a = |g_r|/max|g_r|, u = sign(g_r)·a^(q−1) and S = Σa^q: y = (1−η)w_r − η·u/S^(1/p) and w_r = y/‖y‖_p.
+    masks: uint8, ‖y‖_p is taken where they are 1; a row with none stays.
     """
     q = p / (p - 1)
-    for (w, g), (x, out, spare) in _blocks(ws, gs):
-        still = _scale(g, x, out, g_min)
-        u = torch.copysign(_power_(out, spare, x, q - 1), x, out=out)
-        total = x.mul_(u).sum(1, keepdim=True)
+    for (w, g, *mask), (x, out, spare) in blocks(scratch, 1, ws, gs, *([] if masks is None else [masks])):
+        still, a, _ = _sizes(g, x, g_min)
+        u = torch.copysign(_power_(out, spare, a, q - 1), g, out=out)
+        total = a.mul_(u).abs_().sum(1, keepdim=True)
         y = torch.mul(w, 1 - eta, out=x).addcmul_(u, total.clamp_min_(_tiny(x)).pow_(-1 / p), value=-eta)
-        still |= _scale(y, y, out, 0)
-        _put_(w, y, _sum_of_powers(out, spare, y, p).pow_(-1 / p), still, _any(still))
+        still |= _scale_(y, out, *mask)
+        counted = torch.mul(y, mask[0], out=spare) if mask else y
+        _put_(w, y, _sum_of_powers(out, spare, counted, p).pow_(-1 / p), still, _any(still))
 
 
-def _blocks(*lists: Tensors) -> Iterator[_Block]:
-    """Corresponding tensors of the lists, some rows at a time, with scratch that is used again and again. Accelerators take
-    whole tensors."""
-    flat: tuple[Tensor, Tensor, Tensor] | None = None
-    for tensors in zip(*lists, strict=True):
-        (units, entries), dtype = tensors[0].shape, tensors[0].dtype
-        count = units if not tensors[0].is_cpu else min(units, max(1, BLOCK // entries))
-        if flat is None or flat[0].numel() < count * entries or flat[0].dtype != dtype or flat[0].device != tensors[0].device:
-            first, second, third = (tensors[0].new_empty(max(count * entries, BLOCK)) for _ in range(3))
-            flat = first, second, third
-        for start in range(0, units, count):
-            rows = tuple(tensor[start : start + count] for tensor in tensors) if count < units else tensors
-            shape = rows[0].shape
-            size = shape[0] * entries
-            yield _Block(rows, (flat[0][:size].view(shape), flat[1][:size].view(shape), flat[2][:size].view(shape)))
-
-
-def _scale(x: Tensor, out: Tensor, scratch: Tensor, least: float) -> Tensor:
-    """Write x over its largest entry per row to `out`; True for rows where that entry is `least` or less."""
-    largest = torch.abs(x, out=scratch).amax(1, keepdim=True)
+def _sizes(g: Tensor, out: Tensor, least: float) -> tuple[Tensor, Tensor, Tensor]:
+    """(rows whose largest |g| is `least` or less, |g_r|/max|g_r| written to `out`, 1/max|g_r|)."""
+    sizes = torch.abs(g, out=out)
+    largest = sizes.amax(1, keepdim=True)
     still = largest <= least
-    torch.mul(x, largest.clamp_min_(_tiny(x)).reciprocal_(), out=out)
+    factor = largest.clamp_min_(_tiny(g)).reciprocal_()
+    return still, sizes.mul_(factor), factor
+
+
+def _scale_(x: Tensor, scratch: Tensor, *mask: Tensor) -> Tensor:
+    """Divide x by its largest entry per row (where the mask is 1); True for rows where that is 0."""
+    sizes = torch.abs(x, out=scratch)
+    largest = (sizes.mul_(mask[0]) if mask else sizes).amax(1, keepdim=True)
+    still = largest == 0
+    x.mul_(largest.clamp_min_(_tiny(x)).reciprocal_())
     return still
 
 
-def _sum_of_powers(out: Tensor, spare: Tensor, x: Tensor, k: float) -> Tensor:
-    """Σ|x|^k per row, at least the smallest normal number; as Σ(|x|^(k/2))² where that is no dearer, for torch has it in one pass."""
+def _sum_of_powers(out: Tensor, spare: Tensor, x: Tensor, k: float, positive: bool = False) -> Tensor:
+    """Σ|x|^k of rows whose largest |x| is 1; as Σ(|x|^(k/2))² where that is no dearer, for torch has it in one pass.
+
+    At least ½ for rows of zeros or of numbers so small that they could not be scaled. positive: x is |x| already.
+    """
     if halves(k) is None or halves(k / 2) is not None:
-        total: Tensor = torch.linalg.vector_norm(_power_(out, spare, x, k / 2), 2, 1, True).square_()
+        total: Tensor = torch.linalg.vector_norm(_power_(out, spare, x, k / 2, positive), 2, 1, True).square_()
     else:
-        total = _power_(out, spare, x, k).sum(1, keepdim=True)
-    return total.clamp_min_(_tiny(x))
+        total = _power_(out, spare, x, k, positive).sum(1, keepdim=True)
+    return total.clamp_min_(0.5)
 
 
-def _power_(out: Tensor, spare: Tensor, x: Tensor, k: float) -> Tensor:
-    """`geometry.power` of |x| written to `out`, which is returned; `spare` is overwritten."""
+def _power_(out: Tensor, spare: Tensor, x: Tensor, k: float, positive: bool = False) -> Tensor:
+    """`geometry.power` of |x| written to `out`, which is returned; `spare` is overwritten. positive: x is |x| already."""
     count = halves(k)
     if count is None:
-        return torch.abs(x, out=out).log2_().mul_(k).exp2_()
+        return (torch.log2(x, out=out) if positive else torch.abs(x, out=out).log2_()).mul_(k).exp2_()
     if count < 2:
         return torch.abs(x, out=out).sqrt_() if count else out.fill_(1)
-    base = x if count % 4 == 0 else torch.abs(x, out=spare)
+    base = x if positive or count % 4 == 0 else torch.abs(x, out=spare)
     if count == 3:
         return torch.sqrt(base, out=out).mul_(base)
     power = base

@@ -1,21 +1,19 @@
-"""LpSGD: gradient descent that keeps the incoming weights of every unit on the unit Lp sphere; free tensors get SGD beside it."""
+"""LpSGD: gradient descent that keeps the incoming weights of every unit on the unit Lp sphere; free tensors get SGD or Adam beside it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
-from typing import Any, overload
+from typing import overload
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT
 
 from parsinet.errors import UsageError
-from parsinet.sphere import foreach, update
-from parsinet.sphere.geometry import working
+from parsinet.sphere.blocks import Scratch
+from parsinet.sphere.hidden import check_mask, set_mask_
 from parsinet.sphere.options import check
-from parsinet.sphere.state import enter_, has_sphere, project_, uses_dual
-
-Group = dict[str, Any]
-State = dict[str, Any]
+from parsinet.sphere.state import enter_, has_sphere, project_
+from parsinet.sphere.steps import Group, State, by_adam, by_sgd, on_spheres
 
 
 class LpSGD(Optimizer):
@@ -24,7 +22,7 @@ class LpSGD(Optimizer):
     d = g + weight_decay·w;  b ← d at first, then μ·b + (1 − dampening)·d;  G = d + μ·b (Nesterov), b, or d (μ = 0); per unit
       dual form (1 < p ≤ 2)      v ← (1−η)v − η·G/‖G‖_q, v ← v/‖v‖_q, w ← sp(v, 1/(p−1)),  q = p/(p−1), sp(x, k) = sign(x)|x|^k
       Frank–Wolfe form (p > 2)   w ← (1−η)w − η·sp(G/‖G‖_q, q−1), w ← w/‖w‖_p
-      free tensors               w ← w − lr·G
+      free tensors               w ← w − lr·G, or torch's AdamW for rule="adam"
     η = lr is a pure number: the length of a constrained step does not shrink with the gradient, so lr must fall towards 0 over the run
     (`parsinet.sphere.schedule`). Units whose gradient is nowhere above `g_min` stay bit for bit where they are.
 
@@ -33,12 +31,18 @@ class LpSGD(Optimizer):
     for transposed convolutions. constrained: False for a free group; vectors and tensors with one entry per unit have no sphere and are
     free in any group. form: "auto", "dual" or "frank-wolfe". weight_decay: not along the normal of the sphere unless p = 2, so it is
     0 and warns otherwise. foreach: False for the slow twin, one tensor at a time.
+    rule, betas, eps: free tensors by "sgd" or "adam"; Adam takes lr, betas, eps and a decoupled weight_decay, and no momentum option.
+    regrow, norm_over: what becomes of weights a mask hides, see `set_masks`.
     State (float32 or wider whatever the parameter): `dual` v, `momentum_buffer` b, `primal`, the unrounded weights of parameters narrower
-    than float32, and `p`, `fan_in` for which v holds: if either has changed (a schedule of p; inputs removed by `parsinet.shrink`), the
-    next step first puts the remaining v back on its sphere.
+    than float32 and the unmasked ones of masked parameters in the Frank–Wolfe form, `mask`, Adam's `step`, `exp_avg`, `exp_avg_sq`, and
+    `p`, `fan_in`, `norm_over` for which v holds: if one has changed (a schedule of p; inputs removed by `parsinet.shrink`), the next
+    step first puts the remaining v back on its sphere.
     Raises UsageError or ArgumentTypeError for options out of range, complex parameters and sparse gradients.
     Source: W. Li et al. 2021, arXiv 2103.16013 (abstract) and its authors' code; numerics, zero rows and mixed precision are ours.
     """
+
+    entrywise = frozenset({"dual", "primal", "mask"})
+    """State with one entry per weight, which a removal cuts as it cuts the weight."""
 
     def __init__(
         self,
@@ -55,6 +59,11 @@ class LpSGD(Optimizer):
         form: str = "auto",
         g_min: float = 1e-12,
         foreach: bool = True,
+        rule: str = "sgd",
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        regrow: str = "semi",
+        norm_over: str = "all",
     ) -> None:
         defaults: Group = {
             "lr": lr,
@@ -65,6 +74,8 @@ class LpSGD(Optimizer):
             "weight_decay": weight_decay,
         }
         defaults |= {"unit_dim": unit_dim, "constrained": constrained, "form": form, "g_min": g_min, "foreach": foreach}
+        defaults |= {"rule": rule, "betas": betas, "eps": eps, "regrow": regrow, "norm_over": norm_over}
+        self._scratch = Scratch()
         super().__init__(params, defaults)
 
     def add_param_group(self, param_group: Group) -> None:
@@ -77,7 +88,7 @@ class LpSGD(Optimizer):
                 if parameter.is_complex():
                     raise UsageError(f"LpSGD: parameters must be real, got one of {parameter.dtype}.")
                 if has_sphere(parameter, options):
-                    project_(parameter, options)
+                    project_(parameter, {}, options)
         except Exception:
             del self.param_groups[-1]
             raise
@@ -90,7 +101,48 @@ class LpSGD(Optimizer):
                 if has_sphere(parameter, group):
                     if parameter in self.state:
                         enter_(parameter, self.state[parameter], group)
-                    project_(parameter, group)
+                    project_(parameter, self.state.get(parameter, {}), group)
+
+    @torch.no_grad()
+    def set_masks(self, masks: Mapping[Tensor, Tensor | None]) -> None:
+        """Hide the weights where a parameter's mask is False, and show those where it is True; None shows all. Others stay as they are.
+
+        A hidden weight is exactly 0, its gradient does not count, `.grad` itself stays dense. On spheres v of a hidden weight is kept, and
+        the group's `regrow` says how: "semi", v only shares the rescaling of its unit, and the weight comes back as sp(v, 1/(p−1)) at once;
+        "hard", v = 0 and the weight comes back as 0; "dense", v goes on with the dense gradient. `norm_over`: "all", ‖v_r‖_q = 1 with the
+        hidden entries; "active", ‖w_r‖_p = 1 as the forward pass sees it. Free weights are hard: they come back as 0. Moments of hidden
+        weights are 0, in "dense" on spheres cleared once. Masks are copied, and kept in the state.
+        Raises UsageError or ArgumentTypeError for parameters not of this optimizer, other shapes, and masks that are not bool; then nothing
+        has changed. Source: hidden weights that keep v are in the authors' code; the modes and `norm_over` are ours.
+        """
+        groups = {parameter: group for group in self.param_groups for parameter in group["params"]}
+        for parameter, mask in masks.items():
+            if parameter not in groups:
+                raise UsageError("set_masks: a parameter is not one of this optimizer's; pass the optimizer's own tensors as keys.")
+            check_mask(parameter, mask)
+        for parameter, mask in masks.items():
+            if mask is not None or "mask" in self.state[parameter]:
+                set_mask_(parameter, self.state[parameter], groups[parameter], mask)
+
+    def mask(self, parameter: Tensor) -> Tensor | None:
+        """The parameter's mask, True where it is active; None if nothing is hidden. Not a copy: change it by `set_masks`."""
+        found: Tensor | None = self.state[parameter].get("mask") if parameter in self.state else None
+        return found
+
+    @torch.no_grad()
+    def adopt(self, parameters: Iterable[Tensor]) -> None:
+        """Take constrained parameters as they are now, put them on their spheres and build v from them anew; moments and masks stay.
+
+        For weights written by hand. Writing into a parameter without this has no effect: the next step writes what v says.
+        """
+        groups = {parameter: group for group in self.param_groups for parameter in group["params"]}
+        for parameter in parameters:
+            if parameter not in groups:
+                raise UsageError("adopt: a parameter is not one of this optimizer's; pass the optimizer's own tensors.")
+            for key in ("dual", "primal", "p"):
+                self.state[parameter].pop(key, None)
+            if has_sphere(parameter, groups[parameter]):
+                enter_(parameter, self.state[parameter], groups[parameter])
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -110,11 +162,21 @@ class LpSGD(Optimizer):
             ready = [parameter for parameter in group["params"] if parameter.grad is not None]
             if any(parameter.grad.is_sparse for parameter in ready):
                 raise UsageError("LpSGD: sparse gradients are not supported; build the embedding with sparse=False.")
-            for chosen, advance in ((True, _move), (False, _slide)):
-                parameters = [parameter for parameter in ready if has_sphere(parameter, group) == chosen]
-                if parameters:
-                    advance(parameters, [self.state[parameter] for parameter in parameters], group)
+            constrained = [parameter for parameter in ready if has_sphere(parameter, group)]
+            free = [parameter for parameter in ready if not has_sphere(parameter, group)]
+            if constrained:
+                on_spheres(constrained, [self.state[parameter] for parameter in constrained], group, self._scratch)
+            if free:
+                (by_adam if group["rule"] == "adam" else by_sgd)(free, [self.state[parameter] for parameter in free], group)
         return loss
+
+    def __setstate__(self, state: State) -> None:
+        """Groups stored by an earlier version get the options it did not know."""
+        super().__setstate__(state)
+        self._scratch = Scratch()
+        for group in self.param_groups:
+            for name, value in self.defaults.items():
+                group.setdefault(name, value)
 
     def load_state_dict(self, state_dict: State) -> None:
         """As `torch.optim.Optimizer.load_state_dict`, but the state is copied and keeps its precision: torch shares it, and rounds it
@@ -124,89 +186,5 @@ class LpSGD(Optimizer):
         for number, parameter in zip(saved, chain.from_iterable(group["params"] for group in self.param_groups), strict=True):
             for key, value in state_dict["state"].get(number, {}).items():
                 if isinstance(value, Tensor):
-                    self.state[parameter][key] = value.detach().to(parameter.device, copy=True)
-
-
-def _move(parameters: list[Tensor], states: list[State], group: Group) -> None:
-    """One step of constrained tensors."""
-    for parameter, state in zip(parameters, states, strict=True):
-        enter_(parameter, state, group)
-    wide = _wide(parameters, states)
-    directions = _directions(wide, parameters, states, group)
-    eta, p, place, g_min = float(group["lr"]), group["p"], group["unit_dim"], group["g_min"]
-    if eta == 0:
-        return
-    duals = [state["dual"] for state in states] if uses_dual(group) else None
-    columns: list[list[Tensor]] = [wide, directions] if duals is None else [wide, duals, directions]
-    fast, slow = _sorted(columns, place, group["foreach"] and (duals is None or p <= 2))
-    if duals is None:
-        foreach.frank_wolfe_steps_(fast[0], fast[1], eta, p, g_min)
-        for w, g in zip(*slow, strict=True):
-            w.copy_(update.frank_wolfe_step(w, g, eta, p, place, g_min))
-    else:
-        foreach.dual_steps_(fast[0], fast[1], fast[2], eta, p, g_min)
-        for w, v, g in zip(*slow, strict=True):
-            for target, value in zip((w, v), update.dual_step(w, v, g, eta, p, place, g_min), strict=True):
-                target.copy_(value)
-    _narrow(parameters, wide)
-
-
-def _slide(parameters: list[Tensor], states: list[State], group: Group) -> None:
-    """One step of free tensors: SGD with momentum."""
-    wide = _wide(parameters, states)
-    directions = _directions(wide, parameters, states, group)
-    if group["foreach"]:
-        torch._foreach_add_(wide, directions, alpha=-float(group["lr"]))
-    else:
-        for w, g in zip(wide, directions, strict=True):
-            w.sub_(g, alpha=float(group["lr"]))
-    _narrow(parameters, wide)
-
-
-def _sorted(columns: list[list[Tensor]], unit_dim: int, wanted: bool) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
-    """The columns' tensors as matrices of rows for the fast path, where all of a line share a layout; the rest as they are."""
-    fast: list[list[Tensor]] = [[] for _ in columns]
-    slow: list[list[Tensor]] = [[] for _ in columns]
-    for line in zip(*columns, strict=True):
-        alike = wanted and all(tensor.stride() == line[0].stride() and tensor.dtype == line[0].dtype for tensor in line)
-        matrices = [foreach.as_rows(tensor, unit_dim) for tensor in line] if alike else [None]
-        matching = [matrix for matrix in matrices if matrix is not None]
-        chosen, entries = (fast, matching) if len(matching) == len(line) else (slow, list(line))
-        for column, tensor in zip(chosen, entries, strict=True):
-            column.append(tensor)
-    return fast, slow
-
-
-def _directions(wide: list[Tensor], parameters: list[Tensor], states: list[State], group: Group) -> list[Tensor]:
-    """G of every tensor; brings the momentum buffers up to date."""
-    mu, damp, decay = group["momentum"], group["dampening"], group["weight_decay"]
-    gradients = [working(parameter.grad) for parameter in parameters if parameter.grad is not None]
-    if decay:
-        gradients = [g.add(w, alpha=decay) for g, w in zip(gradients, wide, strict=True)]
-    if mu == 0:
-        return gradients
-    old = [(state, g) for state, g in zip(states, gradients, strict=True) if "momentum_buffer" in state]
-    if group["foreach"] and old:
-        foreach.momentum_([state["momentum_buffer"] for state, _ in old], [g for _, g in old], mu, damp)
-    elif old:
-        for state, g in old:
-            state["momentum_buffer"] = update.averaged(g, state["momentum_buffer"], mu, damp)
-    for state, g in zip(states, gradients, strict=True):
-        if "momentum_buffer" not in state:
-            state["momentum_buffer"] = update.averaged(g, None, mu, damp)
-    buffers = [state["momentum_buffer"] for state in states]
-    return list(torch._foreach_add(gradients, buffers, alpha=mu)) if group["nesterov"] else buffers
-
-
-def _wide(parameters: list[Tensor], states: list[State]) -> list[Tensor]:
-    """The weights a step changes: the parameter itself, or its unrounded twin in the state if it is narrower than float32."""
-    for parameter, state in zip(parameters, states, strict=True):
-        if working(parameter) is not parameter and "primal" not in state:
-            state["primal"] = working(parameter).clone()
-    return [state.get("primal", parameter) for parameter, state in zip(parameters, states, strict=True)]
-
-
-def _narrow(parameters: Iterable[Tensor], wide: Iterable[Tensor]) -> None:
-    for parameter, full in zip(parameters, wide, strict=True):
-        if full is not parameter:
-            parameter.copy_(full)
+                    device = value.device if key == "step" else parameter.device
+                    self.state[parameter][key] = value.detach().to(device, copy=True)

@@ -7,7 +7,13 @@ from typing import Any
 from parsinet.errors import ArgumentTypeError, UsageError
 from parsinet.sphere.geometry import SMALLEST_P, check_p
 
-FORMS = ("auto", "dual", "frank-wolfe")
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "form": ("auto", "dual", "frank-wolfe"),
+    "regrow": ("semi", "hard", "dense"),
+    "norm_over": ("all", "active"),
+    "rule": ("sgd", "adam"),
+}
+"""Options that are one word of a few."""
 
 
 def check(options: Mapping[str, Any], quiet: bool = False) -> None:
@@ -26,8 +32,11 @@ def check(options: Mapping[str, Any], quiet: bool = False) -> None:
             raise UsageError(f"LpSGD: {name} must be in [0, {top}{')' if name == 'momentum' else ']'}, got {options[name]}.")
     if options["nesterov"] and (options["momentum"] == 0 or options["dampening"] != 0):
         raise UsageError("LpSGD: nesterov needs momentum > 0 and dampening = 0.")
-    if options["form"] not in FORMS:
-        raise UsageError(f"LpSGD: form must be one of {', '.join(FORMS)}, got {options['form']!r}.")
+    for name, words in CHOICES.items():
+        if options[name] not in words:
+            raise UsageError(f"LpSGD: {name} must be one of {', '.join(words)}, got {options[name]!r}.")
+    if not (len(options["betas"]) == 2 and all(0 <= beta < 1 for beta in options["betas"]) and 0 <= options["eps"] < float("inf")):
+        raise UsageError(f"LpSGD: betas must be two numbers in [0, 1) and eps ≥ 0, got {options['betas']} and {options['eps']}.")
     if quiet or not constrained:
         return
     if p < SMALLEST_P:

@@ -28,37 +28,69 @@ def has_sphere(parameter: Tensor, group: Mapping[str, Any]) -> bool:
     return bool(group["constrained"]) and parameter.dim() >= 2 and fan_in(parameter, group["unit_dim"]) >= 2
 
 
-def projected(w: Tensor, p: float, unit_dim: int) -> Tensor:
-    """w with the units that are off their sphere put back on it; the others keep every bit."""
-    off = (unit_norm(w, p, unit_dim) - 1).abs() > ROUNDINGS * torch.finfo(w.dtype).eps
-    return torch.where(off, retract(w, p, unit_dim), working(w))
+def counted(state: Mapping[str, Any], group: Mapping[str, Any]) -> Tensor | None:
+    """The entries over which a unit's norm is 1: the active ones of a masked parameter if the group says so, None for all."""
+    return state.get("mask") if group["norm_over"] == "active" else None
+
+
+def off_sphere(w: Tensor, p: float, unit_dim: int, over: Tensor | None = None) -> Tensor:
+    """Units whose norm, of the entries where `over` is True, is not 1 up to rounding; shape as `unit_norm`."""
+    size = unit_norm(w if over is None else w * over, p, unit_dim)
+    return (size - 1).abs() > ROUNDINGS * torch.finfo(w.dtype).eps
+
+
+def projected(w: Tensor, p: float, unit_dim: int, over: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+    """w with the units that are off their sphere put back on it; the others keep every bit.
+
+    over: the entries whose norm counts. A zero unit becomes n^(−1/p) in every entry, but stays 0 in a parameter with a `mask`.
+    """
+    size = unit_norm(w if over is None else w * over, p, unit_dim)
+    whole = retract(w, p, unit_dim) if mask is None else torch.where(size == 0, w, w / torch.where(size == 0, 1, size))
+    return torch.where(off_sphere(w, p, unit_dim, over), whole, working(w))
 
 
 @torch.no_grad()
-def project_(parameter: Tensor, group: Mapping[str, Any]) -> None:
-    """`projected` in place."""
-    parameter.copy_(projected(parameter, group["p"], group["unit_dim"]))
+def project_(parameter: Tensor, state: Mapping[str, Any], group: Mapping[str, Any]) -> None:
+    """`projected` in place, for a parameter without a mask: with one, `enter_` has done all there is to do."""
+    if "mask" not in state:
+        parameter.copy_(projected(parameter, group["p"], group["unit_dim"]))
 
 
 def enter_(parameter: Tensor, state: dict[str, Any], group: Mapping[str, Any]) -> None:
-    """Make the state of a constrained parameter hold for the group's p and form and the parameter's present fan-in, if it does not yet.
+    """Make the state of a constrained parameter hold for the group's p, form and norm and its present fan-in, if it does not yet.
 
     New: w ← w/‖w‖_p and v = sp(w, p−1). p changed from p₀: v ← sp(v, (p−1)/(p₀−1)), which is the dual of w/‖w‖_p, but keeps entries whose
     w is too small for a float. Inputs removed: the entries left of v. Both times v ← v/‖v‖_q and w = sp(v, 1/(p−1)). Momentum stays.
+    With a mask: w = 0 where it is False, and in the Frank–Wolfe form `primal` holds the weights as they would be without it.
     """
-    p, unit_dim, dual = group["p"], group["unit_dim"], uses_dual(group)
+    p, unit_dim, dual, mask = group["p"], group["unit_dim"], uses_dual(group), state.get("mask")
     size = fan_in(parameter, unit_dim)
-    if state.get("p") == p and state.get("fan_in") == size and dual == ("dual" in state):
+    measured = state.get("norm_over") == (None if mask is None else group["norm_over"])
+    if measured and state.get("p") == p and state.get("fan_in") == size and dual == ("dual" in state):
         return
+    over = counted(state, group)
     if dual and "dual" in state:
-        state["dual"] = retract(sp(state["dual"], (p - 1) / (state["p"] - 1)), conjugate(p), unit_dim)
+        moved = sp(state["dual"], (p - 1) / (state["p"] - 1))
+        state["dual"] = retract(moved, conjugate(p), unit_dim) if mask is None else projected(moved, conjugate(p), unit_dim, over, mask)
         weights = to_primal(state["dual"], p)
     else:
         source = to_primal(state.pop("dual"), state["p"]) if "dual" in state else state.get("primal", parameter)
-        weights = projected(working(source), p, unit_dim)
+        weights = projected(working(source), p, unit_dim, over, mask)
         if dual:
             state["dual"] = to_dual(weights, p)
-    if weights.dtype != parameter.dtype:
-        state["primal"] = weights
-    parameter.copy_(weights)
+    _write(parameter, state, weights, dual)
     state["p"], state["fan_in"] = p, size
+    if mask is not None:
+        state["norm_over"] = group["norm_over"]
+
+
+def _write(parameter: Tensor, state: dict[str, Any], weights: Tensor, dual: bool) -> None:
+    """Store unrounded and unmasked weights where they are needed, and show what the mask leaves of them."""
+    visible = weights if "mask" not in state else weights * state["mask"]
+    if weights.dtype != parameter.dtype:
+        state["primal"] = visible if dual else weights
+    elif "mask" in state and not dual:
+        state["primal"] = weights
+    else:
+        state.pop("primal", None)
+    parameter.copy_(visible)

@@ -14,33 +14,38 @@ def averaged(d: Tensor, buffer: Tensor | None, momentum: float, dampening: float
     return working(d).clone() if buffer is None else momentum * buffer + (1 - dampening) * working(d)
 
 
-def dual_step(w: Tensor, v: Tensor, g: Tensor, eta: float, p: float, unit_dim: int = 0, g_min: float = 0.0) -> tuple[Tensor, Tensor]:
+def dual_step(
+    w: Tensor, v: Tensor, g: Tensor, eta: float, p: float, unit_dim: int = 0, g_min: float = 0.0, counted: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """The weights and their dual coordinates after one step in dual coordinates; meant for 1 < p ≤ 2.
 
     v_r ← (1−η)v_r − η·g_r/‖g_r‖_q, v_r ← v_r/‖v_r‖_q, w_r ← sp(v_r, 1/(p−1)); a row with max|g_r| ≤ g_min stays as it is.
 
-    w, v, g: same shape; v = sp(w, p−1) with ‖v_r‖_q = 1. eta in [0, 1), without unit. Returns (w, v), float32 or wider.
+    w, v, g: same shape; v = sp(w, p−1) with ‖v_r‖_q = 1. eta in [0, 1), without unit. counted: bool, the entries whose norm is 1, None
+    for all; a row with none stays. Returns (w, v), float32 or wider.
     Source: W. Li et al., arXiv 2103.16013, authors' code (class `LpCGD`); scaled norms and the rule for zero rows are ours.
     """
     q = conjugate(p)
     still, direction = _direction(g, q, unit_dim, g_min)
     moved = (1 - eta) * v - eta * direction
-    size = unit_norm(moved, q, unit_dim)
+    size = unit_norm(moved if counted is None else moved * counted, q, unit_dim)
     still, moved = still | (size == 0), moved / _nonzero(size)
     return torch.where(still, working(w), to_primal(moved, p)), torch.where(still, v, moved)
 
 
-def frank_wolfe_step(w: Tensor, g: Tensor, eta: float, p: float, unit_dim: int = 0, g_min: float = 0.0) -> Tensor:
+def frank_wolfe_step(
+    w: Tensor, g: Tensor, eta: float, p: float, unit_dim: int = 0, g_min: float = 0.0, counted: Tensor | None = None
+) -> Tensor:
     """The weights after one Frank–Wolfe step and the way back to the sphere; meant for p > 2, where the dual map has no slope at 0.
 
     w_r ← (1−η)w_r − η·sp(g_r/‖g_r‖_q, q−1), w_r ← w_r/‖w_r‖_p; a row with max|g_r| ≤ g_min stays as it is.
 
-    w, g: same shape, ‖w_r‖_p = 1. eta in [0, 1), without unit. Returns float32 or wider.
+    w, g: same shape, ‖w_r‖_p = 1. eta in [0, 1), without unit. counted: as in `dual_step`. Returns float32 or wider.
     Source: W. Li et al., arXiv 2103.16013, authors' code (class `LpCGDw`); scaled norms and the rule for zero rows are ours.
     """
     still, direction = _direction(g, conjugate(p), unit_dim, g_min)
     moved = (1 - eta) * working(w) + eta * minimiser(direction, p, unit_dim)
-    size = unit_norm(moved, p, unit_dim)
+    size = unit_norm(moved if counted is None else moved * counted, p, unit_dim)
     return torch.where(still | (size == 0), working(w), moved / _nonzero(size))
 
 

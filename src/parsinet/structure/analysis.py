@@ -7,17 +7,19 @@ from collections.abc import Iterable
 from torch import nn
 
 from parsinet.errors import StructureError, suggest
-from parsinet.structure.copies import copy_for_tracing
-from parsinet.structure.export import ExampleInputs, export
+from parsinet.structure.copies import copy_for_tracing, no_collection
+from parsinet.structure.export import ExampleInputs
 from parsinet.structure.groups import build_layout
+from parsinet.structure.kept import export_watched
 from parsinet.structure.own import Hints, checked_rules, take
 from parsinet.structure.plan import Structure
 from parsinet.structure.proof import prove
-from parsinet.structure.propagate import Rules, ignore, outputs, propagate, seed, understands
+from parsinet.structure.propagate import Rules, freeze_unused, ignore, outputs, propagate, seed, understands
 from parsinet.structure.sizes import follow
 from parsinet.structure.tracing import Tracing
 
 
+@no_collection()
 def trace(
     model: nn.Module,
     example_inputs: ExampleInputs,
@@ -39,10 +41,11 @@ def trace(
     """
     ignored, own = _names(model, ignored_layers), checked_rules(rules or {})
     twin = copy_for_tracing(model, share=True)
-    exported = export(twin, example_inputs, lambda target: understands(target, own))
+    exported = export_watched(twin, example_inputs, lambda target: understands(target, own))
     tracing = Tracing(twin)
     values, axes = seed(tracing, exported)
     propagate(tracing, exported, values, own)
+    freeze_unused(tracing, axes)
     tracing.take_hints()
     follow(tracing, axes)
     take(tracing, axes, hints or {})

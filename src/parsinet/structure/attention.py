@@ -45,7 +45,7 @@ class SlimMultiheadAttention(nn.MultiheadAttention):
             weights = weights.mean(1) if average_attn_weights else weights
         else:
             mixed = F.scaled_dot_product_attention(q, k, v, mask, dropout)
-        out = F.linear(mixed.transpose(1, 2).flatten(2), self.out_proj.weight, self.out_proj.bias)
+        out = self.out_proj(mixed.transpose(1, 2).flatten(2))
         if not batched:
             return out.squeeze(0), None if weights is None else weights.squeeze(0)
         return out if self.batch_first else out.transpose(0, 1), weights
@@ -83,3 +83,11 @@ def become_slim(module: nn.MultiheadAttention) -> bool:
         return False
     module.__class__ = SlimMultiheadAttention
     return True
+
+
+def open_attention(model: nn.Module) -> nn.Module:
+    """The model, every nn.MultiheadAttention turned into a slim one: same function, but `out_proj` is called and hooks see its input."""
+    for module in model.modules():
+        if type(module) is nn.MultiheadAttention:
+            module.__class__ = SlimMultiheadAttention
+    return model

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -89,6 +88,11 @@ def _prelu(module: Any) -> Attributes:
     return {"num_parameters": module.weight.shape[0]}
 
 
+def _transformer(module: Any) -> Attributes:
+    layer = next((part for part in module.encoder.modules() if isinstance(part, nn.TransformerEncoderLayer)), None)
+    return {} if layer is None else {"d_model": _weight_shape(layer.linear1)[1]}
+
+
 def _transposed_linear(module: Any) -> Attributes:
     inputs, outputs = _weight_shape(module)
     return {"nx": inputs, "nf": outputs}
@@ -108,6 +112,7 @@ RULES: tuple[tuple[type[nn.Module], Callable[[Any], Attributes]], ...] = (
     (nn.RNNCellBase, _recurrent_cell),
     (nn.PReLU, _prelu),
     (nn.MultiheadAttention, _attention),
+    (nn.Transformer, _transformer),
 )
 
 NAMED_RULES: dict[str, Callable[[Any], Attributes]] = {"transformers.pytorch_utils.Conv1D": _transposed_linear}
@@ -125,13 +130,7 @@ def refresh(model: nn.Module, counts: Mapping[tuple[str, str], int], before: Map
     """
     changed: dict[str, Attributes] = {}
     for (path, attribute), value in counts.items():
-        module = model.get_submodule(path)
-        name, position = _parse(attribute)
-        wanted: Any = value
-        if position is not None:
-            current = getattr(module, name)
-            wanted = (*current[:position], value, *current[position + 1 :])
-        _assign(module, path, name, wanted, changed)
+        _follow(model, path, attribute, value, changed)
     for path, module in model.named_modules():
         if isinstance(module, nn.MultiheadAttention) and become_slim(module):
             changed.setdefault(path, {})["__class__"] = SlimMultiheadAttention.__name__
@@ -150,10 +149,17 @@ def assign(model: nn.Module, values: Mapping[str, Attributes]) -> None:
         for name, value in attributes.items():
             if name == "__class__":
                 module.__class__ = STAND_INS[value]
-            elif name.startswith("config."):
-                configs.set_entry(model, path, name.removeprefix("config."), value)
+            elif "." in name:
+                configs.set_entry(model, path, name, value)
             else:
-                setattr(module, name, tuple(value) if isinstance(value, list) else value)
+                setattr(module, name, tuple(value) if isinstance(value, list) and type(getattr(module, name)) is not list else value)
+
+
+def keeps(module: nn.Module, name: str, value: object) -> bool:
+    """Whether the module has an attribute of that name, as the record writes it, which could take the value."""
+    if name == "__class__":
+        return str(value) in STAND_INS
+    return configs.has_entry(module, name) if "." in name else name in module.__dict__
 
 
 def is_kind(module: nn.Module, kind: str) -> bool:
@@ -172,9 +178,21 @@ def _assign(module: nn.Module, path: str, name: str, value: Any, changed: dict[s
         changed.setdefault(path, {})[name] = value
 
 
-def _parse(attribute: str) -> tuple[str, int | None]:
-    match = re.fullmatch(r"(\w+)\[(\d+)\]", attribute)
-    return (match[1], int(match[2])) if match else (attribute, None)
+def _follow(model: nn.Module, path: str, attribute: str, value: int, changed: dict[str, Attributes]) -> None:
+    """Set a number kept as `name`, `name[0]` (an entry of a tuple or list) or `name.entry` (of a dict or a configuration)."""
+    module = model.get_submodule(path)
+    if "." in attribute:
+        if configs.entry_of(module, attribute) != value:
+            configs.set_entry(model, path, attribute, value)
+            changed.setdefault(path, {})[attribute] = value
+        return
+    name, _, position = attribute.partition("[")
+    wanted: Any = value
+    if position:
+        entries = list(getattr(module, name))
+        entries[int(position[:-1])] = value
+        wanted = entries if type(getattr(module, name)) is list else tuple(entries)
+    _assign(module, path, name, wanted, changed)
 
 
 def _has_weights(module: nn.Module) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -27,6 +28,15 @@ class Axis:
     @property
     def tracked(self) -> bool:
         return len(self.rows) > 0
+
+
+def marked(count: int, rows: Iterable[Rows]) -> NDArray[np.bool_]:
+    """Per label whether it occurs in any of the rows; a last entry, for no label, is False."""
+    found = np.zeros(count + 1, dtype=bool)
+    for labels in rows:
+        found[labels] = True
+    found[NONE] = False
+    return found
 
 
 def fixed(size: int) -> Axis:

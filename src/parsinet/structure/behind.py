@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from parsinet.structure.probing import Call, close, outputs
 from parsinet.structure.reading import channels_first
+from parsinet.structure.running import Call, close
 
 NOWHERE = ""
 """Whatever the module adds per channel is gone behind it: a norm with statistics of the example subtracts it."""
@@ -47,7 +47,7 @@ def _norms(model: nn.Module, module: nn.Module, call: Call) -> tuple[list[Tensor
         for path, norm in model.named_modules():
             if isinstance(norm, _BatchNorm):
                 stack.callback(norm.register_forward_pre_hook(_noting(path, emitted, found)).remove)
-        return outputs(model, call), found
+        return call.on(model), found
 
 
 def _noting(path: str, emitted: list[Any], found: list[str]) -> Any:
@@ -61,14 +61,14 @@ def _noting(path: str, emitted: list[Any], found: list[str]) -> Any:
 def _with_added(model: nn.Module, module: nn.Module, change: Tensor, call: Call) -> list[Tensor]:
     handle = module.register_forward_hook(lambda _module, _args, output: output + channels_first(module, change))
     try:
-        return outputs(model, call)
+        return call.on(model)
     finally:
         handle.remove()
 
 
 def _with_moved(model: nn.Module, mean: Tensor, change: Tensor, call: Call) -> list[Tensor]:
     with _moved(mean, change):
-        return outputs(model, call)
+        return call.on(model)
 
 
 @contextlib.contextmanager

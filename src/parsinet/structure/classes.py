@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from parsinet.structure.axes import NONE, Axis, Rows
-from parsinet.structure.tracing import Tracing
+from parsinet.structure.axes import NONE, Axis, Rows, marked
+from parsinet.structure.tracing import Tracing, earliest
 
 Place = tuple[str, int]
 """A dimension of a tensor."""
@@ -33,18 +33,21 @@ class _Classes:
     frozen: NDArray[np.bool_]
 
 
-def gather(tracing: Tracing, axes: Mapping[str, tuple[Axis, ...]], resolved: Mapping[Place, Rows]) -> dict[str, list[int]]:
+def gather(tracing: Tracing, axes: Mapping[str, tuple[Axis, ...]], resolved: Mapping[Place, Rows]) -> dict[str, Rows]:
     """Classes that occur in the same places form a group; a group that holds both frozen and free units is cut in two.
+
+    Factors of one index (head and dimension) are different places.
 
     Groups come in the order in which the network computes them, units in the order of their indices. What nothing produces and
     nothing may change (positions, rows of an embedding, the model's input) is no group, nor is the fixed or single half of a
     product (query, key, value as thirds of one projection).
     """
-    producers, roles = _producers(tracing, axes), _roles(tracing)
-    names = list(dict.fromkeys(name for _, name in producers if name))
+    roles = _roles(tracing)
+    raw, given, names = _producers(tracing, axes)
     kinds = ["", *sorted({role for role in roles.values() if role})]
-    classes = _classes(tracing, resolved, producers, names, {root: kinds.index(role) for root, role in roles.items()})
-    named: dict[str, list[int]] = {}
+    classes = _classes(tracing, resolved, raw, given, {root: kinds.index(role) for root, role in roles.items()})
+    starts = list(resolved)
+    named: dict[str, Rows] = {}
     for members in _together(classes, tracing.seeded):
         first = int(members[0])
         produced, role = int(classes.name[first]), kinds[int(classes.role[first])]
@@ -53,17 +56,15 @@ def gather(tracing: Tracing, axes: Mapping[str, tuple[Axis, ...]], resolved: Map
             continue
         if produced == NONE and (single or classes.frozen[first]):
             continue
-        name = _name(names[produced] if produced != NONE else "", role, list(resolved)[classes.first[first]])
+        name = _name(names[produced] if produced != NONE else "", role, starts[classes.first[first]])
         while name in named:
             stem, _, number = name.partition("#")
             name = f"{stem}#{int(number or 1) + 1}"
-        named[name] = members.tolist()
+        named[name] = members
     return named
 
 
-def _classes(
-    tracing: Tracing, resolved: Mapping[Place, Rows], producers: list[tuple[int, str]], names: list[str], role_of: Mapping[int, int]
-) -> _Classes:
+def _classes(tracing: Tracing, resolved: Mapping[Place, Rows], raw: Rows, given: Rows, role_of: Mapping[int, int]) -> _Classes:
     count = tracing.labels.count
     first, places, role = np.full(count, NONE), np.zeros(count, np.int64), np.zeros(count, np.int64)
     order, used = [np.empty(0, np.int64)], 1
@@ -72,26 +73,25 @@ def _classes(
         new = roots[first[roots] == NONE]
         first[new] = number
         order.append(new)
-        _, refined = np.unique(places[roots], return_inverse=True)
-        places[roots] = used + refined
-        used += len(roots)
+        for row in rows:
+            held = np.unique(row[row != NONE])
+            _, refined = np.unique(places[held], return_inverse=True)
+            places[held] = used + refined
+            used += len(held)
     role[list(role_of)] = list(role_of.values())
-    made, name = _production(tracing, producers, names)
+    made, name = _production(tracing, raw, given)
     return _Classes(np.concatenate(order), first, places, made, name, role, tracing.labels.frozen())
 
 
-def _production(tracing: Tracing, producers: list[tuple[int, str]], names: list[str]) -> tuple[Rows, Rows]:
-    """Per class the moment of its first production, and the number of the name it gets there."""
-    count, never = tracing.labels.count, len(producers)
-    number = {known: index for index, known in enumerate(names)}
-    given = np.array([number.get(known, NONE) for _, known in producers], np.int64)
-    rows = tracing.labels.resolve(Axis(never, np.array([[raw for raw, _ in producers]], np.int64)))
+def _production(tracing: Tracing, raw: Rows, given: Rows) -> tuple[Rows, Rows]:
+    """Per class the moment of its first production, and the number of the first name it gets, -1 for none."""
+    count, never = tracing.labels.count, len(raw)
+    rows = tracing.labels.resolve(Axis(never, raw[None]))
     made, named = np.full(count, never), np.full(count, never)
-    moments = np.arange(never)[::-1]
-    for row in rows[:, ::-1]:
-        for first, known in ((made, row != NONE), (named, (row != NONE) & (given[::-1] != NONE))):
-            earlier = np.full(count, never)
-            earlier[row[known]] = moments[known]
+    moments = np.arange(never)
+    for row in rows:
+        for first, known in ((made, row != NONE), (named, (row != NONE) & (given != NONE))):
+            earlier = np.append(moments[known], never)[earliest(row[known], count)]
             np.minimum(first, earlier, out=first)
     name: Rows = np.append(given, NONE)[named]
     return made, name
@@ -103,11 +103,9 @@ def _together(classes: _Classes, seeded: int) -> list[Rows]:
     order = order[~(classes.frozen[order] & (classes.role[order] == 0) & (order >= seeded))]
     if not len(order):
         return []
-    keys = np.stack([classes.places[order], classes.role[order], classes.frozen[order]])
-    _, key = np.unique(keys, axis=1, return_inverse=True)
-    key = key.reshape(-1)
-    cuts = np.flatnonzero(np.diff(np.sort(key))) + 1
-    groups = np.split(np.argsort(key, kind="stable"), cuts)
+    key = 2 * (classes.places[order] * (classes.role.max() + 1) + classes.role[order]) + classes.frozen[order]
+    by_key = np.argsort(key, kind="stable")
+    groups = np.split(by_key, np.flatnonzero(np.diff(key[by_key])) + 1)
     groups.sort(key=lambda positions: (int(classes.made[order[positions]].min()), int(positions[0])))
     return [order[positions] for positions in groups]
 
@@ -120,29 +118,30 @@ def _distinct(rows: Rows) -> Rows:
     return found
 
 
-def _producers(tracing: Tracing, axes: Mapping[str, tuple[Axis, ...]]) -> list[tuple[int, str]]:
-    """Raw labels in the order in which their units are produced, each with a name: the module's, or the tensor's own."""
+def _producers(tracing: Tracing, axes: Mapping[str, tuple[Axis, ...]]) -> tuple[Rows, Rows, list[str]]:
+    """Raw labels in the order in which their units are made, the number of the name each got, and the names: modules, then tensors.
+
+    What no module makes is named after its tensor; what is neither has the number -1.
+    """
+    raw, given, names = tracing.made()
     starts = [(int(axis.rows[0, 0]), name) for name, tensor in axes.items() for axis in tensor if axis.size]
     begin = np.array([start for start, _ in starts], np.int64)
-
-    def tensor_of(label: int) -> str:
-        return starts[int(np.searchsorted(begin, label, side="right")) - 1][1] if label < tracing.seeded else ""
-
-    return [(label, name or tensor_of(label)) for label, name in tracing.produced.items()]
+    own = np.where(raw < tracing.seeded, len(names) + np.searchsorted(begin, raw, side="right") - 1, NONE)
+    return raw, np.where(given < len(names) - 1, given, own), [*names, *(name for _, name in starts)]
 
 
 def _roles(tracing: Tracing) -> dict[int, str]:
     """Class → what the units are within their module."""
     found: dict[int, set[str]] = {}
     for axis, role in tracing.roles:
-        for root in distinct_roots(tracing, [axis]):
+        for root in np.flatnonzero(roots_of(tracing, [axis])).tolist():
             found.setdefault(root, set()).add(role)
     return {root: "head_dim" if {"qk_dim", "v_dim"} <= roles else min(roles) for root, roles in found.items()}
 
 
-def distinct_roots(tracing: Tracing, axes: Iterable[Axis]) -> set[int]:
-    """The classes that occur on any of the axes."""
-    return {root for axis in axes for root in np.unique(tracing.labels.resolve(axis)).tolist() if root != NONE}
+def roots_of(tracing: Tracing, axes: Iterable[Axis]) -> NDArray[np.bool_]:
+    """Per class whether it occurs on any of the axes; a last entry, for none, is False."""
+    return marked(tracing.labels.count, (tracing.labels.resolve(axis) for axis in {id(axis): axis for axis in axes}.values()))
 
 
 def _name(producer: str, role: str, place: Place) -> str:

@@ -1,4 +1,4 @@
-"""Hugging Face configurations: a number that describes every layer of a model follows when all of them have changed alike."""
+"""Configurations that modules hold: a number that describes all layers of a Hugging Face model follows when all have changed alike."""
 
 from __future__ import annotations
 
@@ -44,24 +44,42 @@ def follow(model: nn.Module, before: Mapping[tuple[str, str], int]) -> dict[str,
     for (path, entry), value in described(model).items():
         config = model.get_submodule(path).config
         if value != before.get((path, entry)) == getattr(config, entry, None):
-            set_entry(model, path, entry, value)
+            set_entry(model, path, f"config.{entry}", value)
             changed.setdefault(path, {})[f"config.{entry}"] = value
     return changed
 
 
-def set_entry(model: nn.Module, path: str, entry: str, value: Any) -> None:
-    """Give the configuration kept at `path` a new value, in a copy that replaces it in every module."""
-    old = model.get_submodule(path).__dict__["config"]
+def set_entry(model: nn.Module, path: str, attribute: str, value: Any) -> None:
+    """Give an entry ("config.hidden_size") of a dict or configuration kept at `path` a new value, in a copy that replaces it.
+
+    A configuration is replaced in every module that holds it; a dict is the module's own.
+    """
+    name, _, entry = attribute.partition(".")
+    owner = model.get_submodule(path)
+    old = owner.__dict__[name]
+    if isinstance(old, dict):
+        owner.__dict__[name] = {**old, entry: value}
+        return
     new = copy.deepcopy(old)
-    setattr(new, entry, value)
+    if entry in vars(new):
+        vars(new)[entry] = value
+    else:
+        setattr(new, entry, value)
     for module in model.modules():
-        if module.__dict__.get("config") is old:
-            module.__dict__["config"] = new
+        for known in [key for key, held in module.__dict__.items() if held is old]:
+            module.__dict__[known] = new
 
 
-def has_entry(module: nn.Module, entry: str) -> bool:
-    """Whether the module keeps a configuration with this entry."""
-    return entry in NAMES and hasattr(module.__dict__.get("config"), entry)
+def entry_of(module: nn.Module, attribute: str) -> Any:
+    """The present value of such an entry; None if there is none."""
+    name, _, entry = attribute.partition(".")
+    holder = module.__dict__.get(name)
+    return holder.get(entry) if isinstance(holder, dict) else getattr(holder, entry, None)
+
+
+def has_entry(module: nn.Module, attribute: str) -> bool:
+    """Whether the module keeps a dict or a configuration with this whole number."""
+    return isinstance(entry_of(module, attribute), int)
 
 
 def _owners(model: nn.Module) -> dict[str, nn.Module]:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from parsinet.structure.copies import duplicate, own_memory, unchanged, unique_tensors
-from parsinet.structure.dryrun import Call, close
 from parsinet.structure.groups import UnitGroup
 from parsinet.structure.plan import Plan, Structure
 from parsinet.structure.removal import shrink
+from parsinet.structure.running import Call, close
 
 ENOUGH = 24
 """Units that a group keeps in the core; a few more for every other group, so that no two sizes agree by chance."""
@@ -117,7 +117,7 @@ def _zero_but(tensor: Tensor, kept: dict[int, tuple[int, ...]]) -> Tensor:
         data = torch.from_numpy(np.zeros(tuple(tensor.shape), tensor[:0].cpu().numpy().dtype)).to(tensor.device)
     except TypeError:
         data = torch.zeros_like(tensor)
-    grid = np.ix_(*(np.array(kept.get(d, range(size))) for d, size in enumerate(tensor.shape)))
+    grid = np.ix_(*(np.array(kept[d]) if d in kept else np.arange(size) for d, size in enumerate(tensor.shape)))
     index = tuple(torch.from_numpy(axis).to(tensor.device) for axis in grid)
     data[index] = tensor[index]
     return data

@@ -39,7 +39,8 @@ def rescaled(norm: Norm, tensors: Mapping[str, Tensor], kept: Mapping[int, tuple
     g, v = tensors[norm.g].detach(), tensors[norm.v].detach()
     over = [d for d in range(v.dim()) if d != norm.dim]
     rest = cut(v, {d: indices for d, indices in kept.items() if d != norm.dim})
-    ratio: Tensor = torch.linalg.vector_norm(rest, dim=over, keepdim=True) / torch.linalg.vector_norm(v, dim=over, keepdim=True)
+    before, after = (torch.linalg.vector_norm(tensor, norm.order, over, keepdim=True) for tensor in (v, rest))
+    ratio: Tensor = after / before
     return g * ratio
 
 

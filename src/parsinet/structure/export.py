@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import linecache
 import re
 import warnings
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from parsinet.errors import ArgumentTypeError, StructureError
+from parsinet.switches import no_fused_attention
 
 ExampleInputs = Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
 
@@ -27,6 +29,8 @@ WRAPPERS = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
 
 DEPTH = 3
 """How often composites are taken apart into composites."""
+
+TORCH = str(Path(torch.__file__).parent)
 
 NEAR = 3
 """Lines before and after an operator's in which its arguments are written."""
@@ -118,17 +122,6 @@ def _results_only(model: nn.Module) -> Iterator[None]:
         handle.remove()
 
 
-@contextlib.contextmanager
-def no_fused_attention() -> Iterator[None]:
-    """Torch's fused encoder kernel hides the layers within; the path of training shows them."""
-    enabled = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(enabled)
-
-
 def module_path(node: torch.fx.Node) -> str:
     """Qualified name of the innermost module whose forward ran this operator; '' for the model itself."""
     stack = node.meta.get("nn_module_stack") or {}
@@ -140,7 +133,7 @@ def location(node: torch.fx.Node) -> str:
     """Where the operator stands in the user's source: `relu at net.py:12`, without torch's own frames."""
     operator = str(node.target).removeprefix("aten.")
     operator = operator.rpartition(".")[0] or operator
-    own = _frames(node)
+    own = _frames(node.meta.get("stack_trace") or "")
     if not own:
         return f"`{operator}`"
     file, line = own[-1]
@@ -150,16 +143,17 @@ def location(node: torch.fx.Node) -> str:
 
 def named_in_source(node: torch.fx.Node | None, attribute: str) -> bool:
     """Whether the lines around the operator in the user's source name the attribute `self.…`."""
-    if node is None or not (own := _frames(node)):
+    if node is None or not (own := _frames(node.meta.get("stack_trace") or "")):
         return False
     file, line = own[-1]
     return any(re.search(rf"self\.{attribute}\b", linecache.getline(file, int(line) + k)) for k in range(-NEAR, NEAR + 1))
 
 
-def _frames(node: torch.fx.Node) -> list[tuple[str, str]]:
-    """(file, line) of the calls that led to the operator, without torch's own and those of generated code."""
-    frames = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
-    return [(file, line) for file, line in frames if f"{Path(torch.__file__).parent}" not in file and not file.startswith("<")]
+@functools.lru_cache(maxsize=4096)
+def _frames(stack_trace: str) -> tuple[tuple[str, str], ...]:
+    """(file, line) of the calls that led to an operator, without torch's own and those of generated code."""
+    frames = re.findall(r'File "([^"]+)", line (\d+)', stack_trace)
+    return tuple((file, line) for file, line in frames if TORCH not in file and not file.startswith("<"))
 
 
 def first_line(error: BaseException) -> str:

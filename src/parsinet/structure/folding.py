@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from parsinet.errors import StructureError, UsageError
+from parsinet.structure.attention import open_attention
 from parsinet.structure.behind import NOWHERE, norm_behind
 from parsinet.structure.copies import copy_for_tracing
+from parsinet.structure.linearity import added, reads_as_guessed
 from parsinet.structure.plan import Fold, Plan
-from parsinet.structure.probing import Batches, Call, close, in_double, outputs, run, tolerance
-from parsinet.structure.reading import Seen, border, gains, observed, response
+from parsinet.structure.reading import Seen, border, gains, observed, places, replaced, response
 from parsinet.structure.removal import check_fit, shrink, tensors_of
+from parsinet.structure.running import Batches, Call, batches_of, close, in_double, rounding, run
+from parsinet.switches import no_fused_attention
 
 Kind = Literal["constant", "mean"]
 
@@ -50,18 +55,26 @@ def fold_units(model: nn.Module, plan: Plan, kind: Kind, example_inputs: Batches
     check_fit(plan, tensors_of(model))
     if plan.empty:
         return Fold({})
-    twin, calls = in_double(copy_for_tracing(model), example_inputs, many=kind == "mean")
+    with no_fused_attention():
+        return _planned(open_attention(copy_for_tracing(model)), plan, kind, example_inputs, approximate)
+
+
+def _planned(copied: nn.Module, plan: Plan, kind: Kind, example_inputs: Batches, approximate: bool) -> Fold:
+    batches = batches_of(example_inputs) if kind == "mean" else iter([example_inputs])
+    twin, calls = in_double(copied, batches)
     emptied = _emptied(twin, plan) if kind == "constant" else twin
-    with observed(emptied, plan.reads) as seen:
+    seen = places(emptied, plan)
+    with observed(emptied, seen):
         last = run(emptied, calls)
+    seen = [entry for entry in seen if entry.slices is None or (entry.count and reads_as_guessed(emptied, entry))]
     draft = _Draft()
     for entry in seen:
         _consider(emptied, entry, kind, last, draft)
-    _check_shared(emptied, plan, draft)
-    if kind == "mean":
-        draft.inexact.extend(_elsewhere(plan))
-    if kind == "constant" and not (approximate or draft.inexact or draft.impossible):
-        _prove(twin, emptied, plan, draft, last)
+    _check_shared(emptied, seen, draft)
+    if not (approximate or draft.inexact or draft.impossible):
+        with replaced(emptied, seen if kind == "mean" else []):
+            expected = last.on(emptied)
+        _prove(twin, expected, plan, draft, last)
     _refuse(draft, kind, approximate)
     return Fold(draft.changes)
 
@@ -73,12 +86,15 @@ def _consider(model: nn.Module, entry: Seen, kind: Kind, call: Call, draft: _Dra
     if not entry.count:
         draft.inexact.append(f"{name}: it reads the units, but did not run on these inputs")
         return
-    if kind == "constant" and not entry.constant(tolerance(entry.mean)):
+    if kind == "constant" and not entry.constant(rounding(entry.mean)):
         draft.inexact.append(f"{name}: what it reads of the units is not constant (fold='mean' takes averages)")
+    if not isinstance(module, nn.Linear | _ConvNd):
+        _consider_unknown(module, entry, draft, model)
+        return
     if not gains(module, entry.reading, entry.mean):
         return
-    if border(module):
-        draft.inexact.append(f"{name}: it {border(module)}")
+    if why := border(module, entry.reading, entry.mean):
+        draft.inexact.append(f"{name}: it {why}")
     change = response(module, entry.reading, entry.mean).detach()
     target = f"{name}.bias" if isinstance(module._parameters.get("bias"), Tensor) else norm_behind(model, name, change, call)
     if target is None:
@@ -87,35 +103,44 @@ def _consider(model: nn.Module, entry: Seen, kind: Kind, call: Call, draft: _Dra
         _add(model, target, change if target == f"{name}.bias" else -change, draft)
 
 
+def _consider_unknown(module: nn.Module, entry: Seen, draft: _Draft, model: nn.Module) -> None:
+    """The same for a module that no table knows: what it makes of its input is tried."""
+    found = added(module, entry)
+    name = entry.reading.module
+    if found is None:
+        draft.inexact.append(f"{name}: what it makes of the units is not added to a bias of its own, as far as a run shows")
+    elif bool(found[1].any()):
+        _add(model, f"{name}.{found[0]}" if name else found[0], found[1], draft)
+
+
 def _add(model: nn.Module, target: str, change: Tensor, draft: _Draft) -> None:
     """Note a change; a tensor that two readers share must change alike for both, and keeps its first name."""
     tensors = tensors_of(model)
     first = next(name for name, tensor in tensors.items() if tensor is tensors[target])
     known = draft.changes.get(first)
-    if known is not None and not torch.allclose(known, change, rtol=tolerance(change), atol=tolerance(change)):
+    if known is not None and not torch.allclose(known, change, rtol=rounding(change), atol=rounding(change)):
         draft.impossible.append(f"{target}: its readers share it but need different changes; give each a bias of its own")
     draft.changes[first] = change
 
 
-def _check_shared(model: nn.Module, plan: Plan, draft: _Draft) -> None:
+def _check_shared(model: nn.Module, seen: Sequence[Seen], draft: _Draft) -> None:
     """A bias that changes must belong to readers only."""
-    tensors, readers = tensors_of(model), {model.get_submodule(entry.module) for entry in plan.reads}
+    tensors, readers = tensors_of(model), {model.get_submodule(entry.reading.module) for entry in seen}
     for changed in list(draft.changes):
-        if not changed.endswith("bias"):
+        if changed.endswith("running_mean"):
             continue
         for name, module in model.named_modules():
             if module not in readers and any(tensor is tensors[changed] for tensor in module._parameters.values()):
                 draft.impossible.append(f"{changed}: {name or 'the model'} uses it too and would change; give the reader a bias of its own")
 
 
-def _prove(twin: nn.Module, emptied: nn.Module, plan: Plan, draft: _Draft, call: Call) -> None:
-    """Hold the folded and shrunk copy against the one whose units have no incoming weights."""
-    expected = outputs(emptied, call)
+def _prove(twin: nn.Module, expected: list[Tensor], plan: Plan, draft: _Draft, call: Call) -> None:
+    """Hold the folded and shrunk copy against what the whole one gives with the units' incoming weights zeroed, or with their means."""
     smaller = copy.deepcopy(twin)
     shrink(smaller, plan, fold=Fold(draft.changes))
-    if close(outputs(smaller, call), expected):
+    if close(call.on(smaller), expected):
         return
-    different = "the folded network does not compute what it computes with the units' incoming weights zeroed"
+    different = "the folded network does not compute what it computes with the units' incoming weights zeroed, or with their means"
     draft.inexact.extend(_elsewhere(plan) or [different])
 
 

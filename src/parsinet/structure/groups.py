@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from parsinet.structure.axes import NONE, Axis, Rows
-from parsinet.structure.classes import distinct_roots, gather
+from parsinet.structure.axes import NONE, Axis, Rows, marked
+from parsinet.structure.classes import gather, roots_of
 from parsinet.structure.tracing import Norm, Tracing
 
 Owners = NDArray[np.int64]
@@ -46,7 +46,7 @@ class Slot:
         stay = np.ones(self.size, dtype=bool)
         for group, owner in self.owners.items():
             if group in alive:
-                stay &= np.where(owner == NONE, True, alive[group][owner])
+                stay &= np.append(alive[group], True)[owner]
         return stay
 
     def after(self, alive: dict[str, NDArray[np.bool_]]) -> Slot:
@@ -57,7 +57,7 @@ class Slot:
             kept = owner[stay]
             if group in alive:
                 number = np.cumsum(alive[group]) - 1
-                kept = np.where(kept == NONE, NONE, number[kept])
+                kept = np.append(number, NONE)[kept]
             owners[group] = kept
         return Slot(int(stay.sum()), owners)
 
@@ -88,36 +88,46 @@ def build_layout(tracing: Tracing, axes: dict[str, tuple[Axis, ...]]) -> Layout:
     slot = _slots(tracing, units)
     tensors = {place: slot(rows, rows.shape[1]) for place, rows in resolved.items()}
     tensors = {place: found for place, found in tensors.items() if found.owners}
-    resolve = tracing.labels.resolve
+    resolve, made = tracing.labels.resolve, marked(tracing.labels.count, [rows for rows, _ in tracing.produced])
     folded = [(axis, "the value of a weight depends on it") for axis in _both(tracing, tracing.folded, tracing.used)]
     tracing.inexact.extend(folded)
-    inexact = distinct_roots(tracing, [axis for axis, _ in tracing.inexact])
-    why = {int(root): reason for axis, reason in reversed(tracing.inexact) for root in np.unique(resolve(axis)) if root != NONE}
-    groups = {}
-    for group, roots in units.items():
-        frozen = next((reason for reason in (tracing.labels.reason(root) for root in roots) if reason), "")
-        single = "" if frozen or len(roots) > 1 else "it is a single unit, and a group keeps at least one"
-        exact = not inexact & set(roots)
-        parameters = tuple(dict.fromkeys(name for (name, _), found in tensors.items() if group in found.owners))
-        reason = frozen or single or ("" if exact else why[roots[0]])
-        groups[group] = UnitGroup(group, len(roots), not (frozen or single), exact, reason, parameters)
-    blind = distinct_roots(tracing, tracing.blind)
-    read = distinct_roots(tracing, [entry.labels for entry in tracing.reads])
-    met = distinct_roots(tracing, tracing.met)
+    met, blind = (roots_of(tracing, axes) for axes in (tracing.met, tracing.blind))
+    read = roots_of(tracing, [entry.labels for entry in tracing.reads])
     return Layout(
-        groups=groups,
+        groups=_groups(tracing, units, tensors),
         tensors=tensors,
-        counts={(entry.module, entry.attribute): slot(resolve(entry.labels), entry.labels.size) for entry in tracing.counts},
+        counts={place: slot(resolve(axis), axis.size) for place, axis in tracing.counts.items()},
         reads={(entry.module, entry.axis): slot(resolve(entry.labels), entry.labels.size) for entry in tracing.reads},
         read_dims=_read_dims(tracing, axes, tensors),
-        silent_producers=frozenset(group for group, roots in units.items() if met & set(roots)),
+        silent_producers=frozenset(group for group, roots in units.items() if met[roots].any()),
         norms=tuple(dict.fromkeys(tracing.norms)),
-        gated=frozenset(group for group, roots in units.items() if read >= set(roots) and not blind & set(roots)),
-        produced=frozenset((name, d) for name, d in tensors if not tracing.produced.keys().isdisjoint(axes[name][d].rows.flat)),
+        gated=frozenset(group for group, roots in units.items() if read[roots].all() and not blind[roots].any()),
+        produced=frozenset((name, d) for name, d in tensors if made[axes[name][d].rows].any()),
     )
 
 
-def _slots(tracing: Tracing, units: dict[str, list[int]]) -> Callable[[Rows, int], Slot]:
+def _groups(tracing: Tracing, units: Mapping[str, Rows], tensors: Mapping[tuple[str, int], Slot]) -> dict[str, UnitGroup]:
+    """The groups with their verdicts so far: what is frozen stays; what a computation runs over is inexact."""
+    reasons = [reason for _, reason in tracing.inexact]
+    why = np.full(tracing.labels.count + 1, NONE)
+    for number in reversed(range(len(reasons))):
+        why[tracing.labels.resolve(tracing.inexact[number][0])] = number
+    why[NONE] = NONE
+    parameters: dict[str, dict[str, None]] = {group: {} for group in units}
+    for (name, _), found in tensors.items():
+        for group in found.owners:
+            parameters[group][name] = None
+    groups = {}
+    for group, roots in units.items():
+        frozen = tracing.labels.first_reason(roots)
+        single = "" if frozen or len(roots) > 1 else "it is a single unit, and a group keeps at least one"
+        exact = bool((why[roots] == NONE).all())
+        reason = frozen or single or ("" if exact else reasons[why[roots[0]]])
+        groups[group] = UnitGroup(group, len(roots), not (frozen or single), exact, reason, tuple(parameters[group]))
+    return groups
+
+
+def _slots(tracing: Tracing, units: Mapping[str, Rows]) -> Callable[[Rows, int], Slot]:
     """A function from resolved label rows to the slot they are: one look-up array per question, shared by all rows."""
     names = list(units)
     group_of, unit_of = np.full(tracing.labels.count + 1, NONE), np.full(tracing.labels.count + 1, NONE)
@@ -139,13 +149,14 @@ def _slots(tracing: Tracing, units: dict[str, list[int]]) -> Callable[[Rows, int
 
 def _both(tracing: Tracing, folded: list[Axis], used: list[Axis]) -> list[Axis]:
     """Axes that a weight's computation sums over (spectral norm) and an activation meets as well, unlike the rank of a low-rank weight."""
-    roots: set[int] = distinct_roots(tracing, used) if folded else set()
-    return [axis for axis in folded if distinct_roots(tracing, [axis]) & roots]
+    if not folded:
+        return []
+    roots = roots_of(tracing, used)
+    return [axis for axis in folded if roots[tracing.labels.resolve(axis)].any()]
 
 
 def _read_dims(
     tracing: Tracing, axes: dict[str, tuple[Axis, ...]], tensors: dict[tuple[str, int], Slot]
 ) -> frozenset[tuple[str, int, str]]:
-    read = np.zeros(tracing.labels.count, dtype=bool)
-    read[list(tracing.read)] = True
+    read = marked(tracing.labels.count, tracing.read)
     return frozenset((name, d, group) for (name, d), slot in tensors.items() if read[axes[name][d].rows].any() for group in slot.owners)

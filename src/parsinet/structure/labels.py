@@ -13,26 +13,41 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from parsinet.structure.axes import NONE, Axis, Rows, fixed, labelled
+from parsinet.structure.axes import NONE, Axis, Rows, fixed, labelled, marked
 
 
 class Labels:
-    """The label store of one traced network."""
+    """The label store of one traced network.
+
+    Arrays have an entry per label and a last one for "no label" (index -1), which is its own class and is never anything else.
+    """
 
     def __init__(self) -> None:
-        self._parent: Rows = np.arange(1024)
-        self._special = np.zeros(1024, dtype=bool)
+        self._parent: Rows = np.array([NONE])
+        self._special = np.zeros(1, dtype=bool)
+        """Whether a class is a product or frozen."""
+        self._factors: Rows = np.full((1, 2), NONE)
+        self._arity: Rows = np.zeros(1, np.int64)
+        """How many of a class' factors count; 0: it is no product."""
+        self._scratch: Rows = np.zeros(1, np.int64)
         self._count = 0
-        self._product: dict[int, tuple[int, ...]] = {}
         self._reason: dict[int, str] = {}
 
     def fresh(self, count: int) -> Rows:
         """`count` new labels, each its own class."""
         start, self._count = self._count, self._count + count
-        while self._count > len(self._parent):
-            self._special = np.concatenate([self._special, np.zeros_like(self._special)])
-            self._parent = np.concatenate([self._parent, np.arange(len(self._parent), 2 * len(self._parent))])
+        if self._count >= len(self._parent):
+            self._grow(2 * self._count + 1024 - len(self._parent))
         return np.arange(start, self._count)
+
+    def _grow(self, more: int) -> None:
+        """Room for more labels, before the last entry."""
+        size = len(self._parent) - 1
+        self._parent = np.concatenate([self._parent[:-1], np.arange(size, size + more), [NONE]])
+        self._special = np.append(self._special, np.zeros(more, dtype=bool))
+        self._arity = np.append(self._arity, np.zeros(more, np.int64))
+        self._scratch = np.zeros(size + more + 1, np.int64)
+        self._factors = np.concatenate([self._factors, np.full((more, self._factors.shape[1]), NONE)])
 
     @property
     def count(self) -> int:
@@ -40,14 +55,10 @@ class Labels:
 
     def find(self, labels: Rows) -> Rows:
         """The class of each label (its root); -1 stays -1."""
-        root = labels.copy()
-        valid = root != NONE
-        while True:
-            parent = self._parent[root[valid]]
-            if np.array_equal(parent, root[valid]):
-                break
-            root[valid] = parent
-        self._parent[labels[valid]] = root[valid]
+        root, parent = labels, self._parent[labels]
+        while not np.array_equal(parent, root):
+            root, parent = parent, self._parent[parent]
+        self._parent[labels] = root
         return root
 
     def _root(self, label: int) -> int:
@@ -63,20 +74,35 @@ class Labels:
         if a == b:
             return
         a, b = min(a, b), max(a, b)
-        first, second = self._product.pop(a, None), self._product.pop(b, None)
+        first, second = self._product(a), self._product(b)
         self._parent[b] = a
         self._special[a] |= self._special[b]
         reason = self._reason.pop(a, None) or self._reason.pop(b, None)
-        if first is not None or second is not None:
-            self._product[a] = first if first is not None else second  # type: ignore[assignment]
+        if second and not first:
+            self._declare(np.array([a]), np.array([second]).T)
         if reason is not None:
             self.freeze_label(a, reason)
-        if first is not None and second is not None:
+        if first and second:
             self._unite_products(first, second)
-        if a in self._product and self._contains(self._product[a], a):
-            for label in (a, *self._product.pop(a)):
+        if self._contains(self._product(a), a):
+            factors, self._arity[a] = self._product(a), 0
+            for label in (a, *factors):
                 if label != NONE:
                     self.freeze_label(label, "an index would be a factor of itself")
+
+    def _product(self, root: int) -> tuple[int, ...]:
+        """The factors of a class, none if it is no product."""
+        return tuple(self._factors[root, : self._arity[root]].tolist())
+
+    def _declare(self, roots: Rows, factors: Rows) -> None:
+        """Make each class the product of its column of `factors`."""
+        number = len(factors)
+        if number > self._factors.shape[1]:
+            wider = np.full((len(self._factors), number - self._factors.shape[1]), NONE)
+            self._factors = np.concatenate([self._factors, wider], axis=1)
+        self._factors[roots, :number] = factors.T
+        self._arity[roots] = number
+        self._special[roots] = True
 
     def _unite_products(self, first: tuple[int, ...], second: tuple[int, ...]) -> None:
         if len(first) == len(second):
@@ -95,7 +121,7 @@ class Labels:
 
     def _contains(self, factors: tuple[int, ...], root: int) -> bool:
         roots = [self._root(factor) for factor in factors if factor != NONE]
-        return root in roots or any(self._contains(self._product[other], root) for other in roots if other in self._product)
+        return root in roots or any(self._contains(self._product(other), root) for other in roots)
 
     def bind(self, label: int, factors: tuple[int, ...]) -> None:
         """Declare `label` the product of `factors`: it lives while all of them live."""
@@ -103,8 +129,7 @@ class Labels:
             self._unite_or_freeze(label, factors[0], "belongs to an index of fixed size")
             return
         root = self._root(label)
-        known = self._product.get(root)
-        if known is not None:
+        if known := self._product(root):
             self._unite_products(known, factors)
             return
         roots = [self._root(factor) for factor in factors if factor != NONE]
@@ -112,18 +137,32 @@ class Labels:
             for frozen in (root, *roots):
                 self.freeze_label(frozen, "views split its indices in two different ways")
             return
-        self._product[root] = factors
-        self._special[root] = True
+        self._declare(np.array([root]), np.array([factors]).T)
         reason = self._reason.get(root)
         if reason is not None:
             self.freeze_label(root, reason)
+
+    def _bind_all(self, labels: Rows, factors: Rows) -> bool:
+        """Bind every label to its column of `factors` in one go, if nothing is known of them yet that would stand against it."""
+        roots, parts = self.find(labels), self.find(factors)
+        known = self._special[roots].any() or self._special[parts].any() or min(roots.min(), parts.min()) == NONE
+        if known or len(factors) < 2 or not self._distinct(roots) or marked(self._count, [roots])[parts].any():
+            return False
+        self._declare(roots, factors)
+        return True
+
+    def _distinct(self, labels: Rows) -> bool:
+        """Whether no label occurs twice."""
+        places = np.arange(len(labels))
+        self._scratch[labels] = places
+        return np.array_equal(self._scratch[labels], places)
 
     def freeze_label(self, label: int, reason: str) -> None:
         """The class of `label` can never be removed; the first reason given is kept."""
         root = self._root(label)
         self._reason.setdefault(root, reason)
         self._special[root] = True
-        for factor in self._product.get(root, ()):
+        for factor in self._product(root):
             if factor != NONE and self._root(factor) != root and self._root(factor) not in self._reason:
                 self.freeze_label(factor, reason)
 
@@ -137,6 +176,11 @@ class Labels:
         """Why a class is frozen; None if it is not."""
         return self._reason.get(root)
 
+    def first_reason(self, roots: Rows) -> str:
+        """Why the first frozen one among these classes is; '' if none is."""
+        frozen = roots[self._special[roots]].tolist()
+        return next((self._reason[root] for root in frozen if root in self._reason), "")
+
     def frozen(self) -> NDArray[np.bool_]:
         """Per class whether it is frozen."""
         found = np.zeros(self._count, dtype=bool)
@@ -145,32 +189,33 @@ class Labels:
 
     def resolve(self, axis: Axis) -> Rows:
         """The axis' rows as classes, products replaced by their factors."""
-        rows = [self.find(row) for row in axis.rows]
+        found = self.find(axis.rows)
+        if not self._arity[found].any():
+            return found
         done: list[Rows] = []
+        rows = list(found)
         while rows:
             row = rows.pop(0)
-            special = np.unique(row[(row != NONE) & self._special[row]]).tolist()
-            bound = [label for label in special if label in self._product]
-            if not bound:
+            arity = self._arity[row]
+            if arity.any():
+                rows[:0] = self.find(self._expand(row, arity))
+            else:
                 done.append(row)
-                continue
-            rows = [self.find(part) for part in self._expand(row, np.array(bound))] + rows
-        return np.stack(done) if done else np.empty((0, axis.size), np.int64)
+        return np.stack(done)
 
-    def _expand(self, row: Rows, bound: Rows) -> Rows:
+    def _expand(self, row: Rows, arity: Rows) -> Rows:
         """One row per factor: products replaced by their factors, the other labels in the first row."""
-        arity = max(len(self._product[label]) for label in bound.tolist())
-        table = np.array([(*self._product[label], *[NONE] * arity)[:arity] for label in bound.tolist()])
-        place = np.searchsorted(bound, row).clip(max=len(bound) - 1)
-        product = bound[place] == row
-        expanded = np.where(product, table[place].T, NONE)
-        expanded[0, ~product] = row[~product]
+        number = np.arange(arity.max())[:, None]
+        expanded: Rows = np.where(number < arity, self._factors[row, : len(number)].T, NONE)
+        expanded[0] = np.where(arity, expanded[0], row)
         return expanded
 
     def unify(self, left: Axis, right: Axis, where: str) -> Axis:
         """Two axes that meet index by index in one operator; returns the axis of the result."""
-        if left.free or right.free:
-            return right if left.free else left
+        if left is right or right.free:
+            return left
+        if left.free:
+            return right
         if not left.tracked or not right.tracked:
             known = left if left.tracked else right
             other = right if left.tracked else left
@@ -191,16 +236,28 @@ class Labels:
         return left
 
     def _unify_rows(self, left: Rows, right: Rows, where: str) -> None:
-        if np.array_equal(left, right):
+        different = left != right
+        left, right = left[different], right[different]
+        if self._unite_all(left, right):
             return
+        keys = np.unique((left + 1) * (self._count + 1) + right + 1)
+        left, right = keys // (self._count + 1) - 1, keys % (self._count + 1) - 1
+        if self._unite_all(left, right):
+            return
+        for one, other in zip(left.tolist(), right.tolist(), strict=True):
+            self._unite_or_freeze(one, other, f"meets an index of fixed size at {where}")
+
+    def _unite_all(self, left: Rows, right: Rows) -> bool:
+        """Unite classes pair by pair in one go, if each occurs once and nothing more is known of any."""
         pairs = np.concatenate([left, right])
-        if (pairs != NONE).all() and not self._special[pairs].any() and len(np.unique(pairs)) == len(pairs):
-            self._parent[np.maximum(left, right)] = np.minimum(left, right)
-            return
-        for one, other in np.unique(np.stack([left, right]), axis=1).T:
-            self._unite_or_freeze(int(one), int(other), f"meets an index of fixed size at {where}")
+        if (pairs == NONE).any() or self._special[pairs].any() or not self._distinct(pairs):
+            return False
+        self._parent[np.maximum(left, right)] = np.minimum(left, right)
+        return True
 
     def _bind_rows(self, single: Rows, product: Rows, where: str) -> None:
+        if self._bind_all(single, product):
+            return
         for column in np.unique(np.concatenate([single[None], product]), axis=1).T:
             if column[0] == NONE:
                 for label in column[1:][column[1:] != NONE]:
@@ -209,6 +266,8 @@ class Labels:
                 self.bind(int(column[0]), tuple(int(label) for label in column[1:]))
 
     def _unify_factored(self, left: Rows, right: Rows, where: str) -> None:
+        if np.array_equal(left, right):
+            return
         wanted = [_pattern(row) for row in left]
         for order in itertools.permutations(range(len(right))):
             if all(np.array_equal(pattern, _pattern(right[k])) for pattern, k in zip(wanted, order, strict=True)):
@@ -241,8 +300,11 @@ class Labels:
         factors = {d: self.fresh(grid.shape[d]) for d in varying}
         for d in varying:
             rows[d].append(factors[d])
-        for position in np.ndindex(*grid.shape):
-            self.bind(int(grid[position]), tuple(int(factors[d][position[d]]) for d in varying))
+        places = np.indices(grid.shape).reshape(grid.ndim, -1)
+        product = np.stack([factors[d][places[d]] for d in varying])
+        if not self._bind_all(grid.reshape(-1), product):
+            for label, column in zip(grid.reshape(-1).tolist(), product.T.tolist(), strict=True):
+                self.bind(label, tuple(column))
 
     def merge(self, axes: list[Axis]) -> Axis:
         """Flatten several axes into one, last one fastest; an index carries the labels of all of them."""

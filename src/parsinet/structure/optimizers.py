@@ -117,7 +117,7 @@ def carry(optimizer: optim.Optimizer, parameter: Tensor, kept: Kept) -> Carried:
     content: State = {}
     for key, value in state.items():
         if isinstance(value, Tensor):
-            rule = rules.get(key) or USUAL.get(key) or _by_shape(optimizer, key, value)
+            rule = rules.get(key) or USUAL.get(key) or _own(optimizer, key) or _by_shape(optimizer, key, value)
             try:
                 content[key] = rule(value, state, parameter, kept)
             except _MisfitError:
@@ -125,6 +125,11 @@ def carry(optimizer: optim.Optimizer, parameter: Tensor, kept: Kept) -> Carried:
         elif not isinstance(value, bool | int | float | str | None):
             return Carried(optimizer, parameter, None, f"{key!r}, a {type(value).__name__}")
     return Carried(optimizer, parameter, content)
+
+
+def _own(optimizer: optim.Optimizer, key: str) -> Rule | None:
+    """What the optimizer itself says: its `entrywise`, if it has one, names the state with one number per entry of the parameter."""
+    return entries if key in getattr(optimizer, "entrywise", ()) else None
 
 
 def _by_shape(optimizer: optim.Optimizer, key: str, value: Tensor) -> Rule:

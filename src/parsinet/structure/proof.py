@@ -14,11 +14,11 @@ from torch import nn
 
 from parsinet.structure.copies import duplicate
 from parsinet.structure.core import Core, core_of
-from parsinet.structure.dryrun import Call, close
 from parsinet.structure.export import ExampleInputs
 from parsinet.structure.groups import UnitGroup
 from parsinet.structure.plan import Structure
 from parsinet.structure.removal import shrink
+from parsinet.structure.running import Call, close
 from parsinet.structure.silencing import silence
 
 LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parent))

@@ -6,13 +6,14 @@ import operator
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.fx import Node
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.fx.node import map_aggregate
 
-from parsinet.structure.axes import Axis
+from parsinet.structure.axes import Axis, labelled, marked
 from parsinet.structure.export import Exported
 from parsinet.structure.rules import RULES, Rule
 from parsinet.structure.rules.elementwise import pointwise
@@ -56,17 +57,37 @@ def propagate(tracing: Tracing, exported: Exported, values: dict[str, Any], own:
         tracing.node = node
         if node.op == "call_function" and not _idle(node):
             values[node.name] = _apply(tracing, node, values, own)
+            first = node.args[0] if node.args else None
+            if _mutable(node) and isinstance(first, Node) and isinstance(values[node.name], Value):
+                values[first.name] = values[node.name]
     tracing.node = None
 
 
 def _idle(node: Node) -> bool:
-    """Whether nobody reads what the operator computes and it writes nowhere (`x[:, :, -1]` for the sake of its shape)."""
-    return not node.users and isinstance(node.target, torch._ops.OpOverload) and not node.target._schema.is_mutable
+    """Whether nobody reads what the operator makes of one tensor (`x[:, :, -1]` for the sake of its shape) and it writes nowhere."""
+    single = isinstance(node.target, torch._ops.OpOverload) and len(node.all_input_nodes) < 2
+    return single and not node.users and not _mutable(node)
+
+
+def _mutable(node: Node) -> bool:
+    return isinstance(node.target, torch._ops.OpOverload) and bool(node.target._schema.is_mutable)
 
 
 def outputs(exported: Exported, values: dict[str, Any]) -> list[Value]:
     """The values the model returns."""
     return [value for name, value in values.items() if name in exported.results and isinstance(value, Value)]
+
+
+def freeze_unused(tracing: Tracing, axes: dict[str, tuple[Axis, ...]]) -> None:
+    """Entries of tensors that meet nothing in this run (positions beyond the example's length) may be needed in another."""
+    classes = tracing.labels.find(np.arange(tracing.labels.count))
+    idle = np.bincount(classes, minlength=len(classes))[classes] == 1
+    met = [*tracing.met, *tracing.used, *tracing.folded, *tracing.blind, *(axis for axis, _ in tracing.inexact)]
+    idle &= ~marked(len(classes), [*(rows for rows, _ in tracing.produced), *(axis.rows for axis in met)])[:-1]
+    for axis in (axis for tensor in axes.values() for axis in tensor if axis.tracked and idle[axis.rows[0]].any()):
+        if np.array_equal(tracing.labels.resolve(axis), axis.rows):
+            rest = axis.rows[:, idle[axis.rows[0]]]
+            tracing.labels.freeze(labelled(rest), "the example inputs do not use it")
 
 
 def understands(target: Any, own: Rules) -> bool:
@@ -127,10 +148,10 @@ def _refuse(tracing: Tracing, node: Node, args: Any, kwargs: Any, reason: str) -
 
 def ignore(tracing: Tracing, axes: dict[str, tuple[Axis, ...]], layers: tuple[str, ...]) -> None:
     """Freeze the units that the named layers produce."""
+    made = marked(tracing.labels.count, [rows for rows, _ in tracing.produced])
     for layer in layers:
         module = tracing.model.get_submodule(layer)
         for name, parameter in module.named_parameters(prefix=layer):
             for axis in axes.get(name, ()):
-                produced = [int(label) for label in axis.rows.reshape(-1) if int(label) in tracing.produced]
-                if produced and isinstance(parameter, nn.Parameter):
+                if isinstance(parameter, nn.Parameter) and made[axis.rows].any():
                     tracing.labels.freeze(axis, f"{layer} is in ignored_layers")

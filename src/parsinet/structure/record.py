@@ -10,8 +10,7 @@ from typing import Any
 from torch import nn
 
 from parsinet.errors import StructureError
-from parsinet.structure.attributes import STAND_INS, Attributes, assign
-from parsinet.structure.configs import has_entry
+from parsinet.structure.attributes import Attributes, assign, keeps
 from parsinet.structure.cutting import cut, resize_
 from parsinet.structure.plan import Plan
 
@@ -134,15 +133,9 @@ def _check(model: nn.Module, record: StructureRecord) -> None:
                 raise StructureError(f"The structure record is damaged: it keeps indices of {name} that it says do not exist.")
     for path, attributes in record.attributes.items():
         for attribute, value in attributes.items():
-            known = path in modules and _has(modules[path], attribute, value)
+            known = path in modules and keeps(modules[path], attribute, value)
             if not known or not isinstance(value, int | str | list | tuple):
                 raise StructureError(f"The structure record is damaged: it sets {path}.{attribute}, which the network does not have.")
-
-
-def _has(module: nn.Module, attribute: str, value: object) -> bool:
-    if attribute.startswith("config."):
-        return has_entry(module, attribute.removeprefix("config."))
-    return str(value) in STAND_INS if attribute == "__class__" else attribute in module.__dict__
 
 
 def to_ranges(numbers: list[int]) -> str:

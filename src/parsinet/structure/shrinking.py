@@ -11,7 +11,7 @@ from parsinet.errors import UsageError
 from parsinet.structure import removal
 from parsinet.structure.folding import Kind, fold_units
 from parsinet.structure.plan import Fold, Plan
-from parsinet.structure.probing import Batches
+from parsinet.structure.running import Batches
 
 
 def shrink(

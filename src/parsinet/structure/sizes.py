@@ -10,7 +10,7 @@ from torch import nn
 
 from parsinet.structure.attributes import RULES, is_kind
 from parsinet.structure.axes import NONE, Axis, Rows, labelled
-from parsinet.structure.tracing import Tracing
+from parsinet.structure.tracing import Tracing, earliest
 
 QUERY_HEADS = ("num_heads", "n_head", "n_heads", "heads", "nhead", "num_attention_heads")
 KEY_HEADS = ("num_kv_heads", "n_kv_heads", "n_kv_head", "kv_heads", "num_key_value_heads")
@@ -39,7 +39,6 @@ class _Width:
 
     layer: str
     rows: Rows
-    roots: frozenset[int]
     producers: frozenset[str]
 
     def within(self, path: str) -> bool:
@@ -55,7 +54,7 @@ def follow(tracing: Tracing, axes: Mapping[str, tuple[Axis, ...]]) -> None:
     owners = {path: names for path, module in tracing.model.named_modules() if (names := _names(module))}
     if not owners:
         return
-    known = {(count.module, count.attribute) for count in tracing.counts}
+    known = set(tracing.counts)
     dims, heads = _role(tracing, "qk_dim", "v_dim"), _role(tracing, "heads")
     widths = _widths(tracing, axes)
     for path, names in owners.items():
@@ -92,19 +91,18 @@ def _candidates(name: str, path: str, widths: list[_Width], dims: frozenset[int]
 
 def _widths(tracing: Tracing, axes: Mapping[str, tuple[Axis, ...]]) -> list[_Width]:
     """The outputs and inputs of every layer whose kind is in the table."""
-    producers: dict[int, str] = {}
-    rows = tracing.labels.resolve(labelled(np.array([list(tracing.produced)])))
-    for roots, name in zip(rows.T.tolist(), tracing.produced.values(), strict=True):
-        for root in roots:
-            producers.setdefault(root, name)
+    raw, given, names = tracing.made()
+    resolved = tracing.labels.resolve(labelled(raw[None]))
+    first = earliest(resolved.T[resolved.T != NONE], tracing.labels.count)
+    number = np.append(np.repeat(given, (resolved != NONE).sum(axis=0)), len(names) - 1)[first]
     widths = []
     for path, layer in tracing.model.named_modules():
         weight = axes.get(f"{path}.weight", ())
         dims = next(((out, into) for kind, out, into in WEIGHTS if is_kind(layer, kind)), ())
         for d in dims if weight else ():
             if d is not None and len(rows := tracing.labels.resolve(weight[d])):
-                roots = _roots(rows)
-                widths.append(_Width(path, rows, roots, frozenset(producers.get(root, "") for root in roots)))
+                producers = frozenset(names[k] for k in np.unique(number[rows[rows != NONE]]).tolist())
+                widths.append(_Width(path, rows, producers))
     return widths
 
 

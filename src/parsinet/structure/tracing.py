@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import nn
 
-from parsinet.structure.axes import NONE, Axis, fixed
+from parsinet.structure.axes import NONE, Axis, Rows, fixed
 from parsinet.structure.export import location, module_path
 from parsinet.structure.labels import Labels
 
@@ -25,6 +26,12 @@ class Value:
     def with_axes(self, axes: list[Axis] | tuple[Axis, ...]) -> Value:
         return Value(tuple(axes), self.constant)
 
+    def replace_axis(self, dim: int, axis: Axis) -> Value:
+        """The same with another axis in one place."""
+        axes = list(self.axes)
+        axes[dim] = axis
+        return self.with_axes(axes)
+
 
 @dataclass(frozen=True)
 class Norm:
@@ -33,6 +40,7 @@ class Norm:
     g: str
     v: str
     dim: int
+    order: float = 2.0
 
 
 @dataclass(frozen=True)
@@ -59,9 +67,9 @@ class Tracing:
 
     model: nn.Module
     labels: Labels = field(default_factory=Labels)
-    produced: dict[int, str] = field(default_factory=dict)
-    """Raw label of a tensor's index → name its group should get (the producing module)."""
-    read: set[int] = field(default_factory=set)
+    produced: list[tuple[Rows, str]] = field(default_factory=list)
+    """Raw labels of tensors' indices where units are made, and the name their group should get (the producing module's, or '')."""
+    read: list[Rows] = field(default_factory=list)
     """Raw labels of tensor indices over which an operator contracts: zero there means the unit is not read."""
     met: list[Axis] = field(default_factory=list)
     """Axes over which two activations are contracted: silence must zero the producers."""
@@ -73,7 +81,8 @@ class Tracing:
     blind: list[Axis] = field(default_factory=list)
     """Axes read where no module's input can be gated."""
     reads: list[Read] = field(default_factory=list)
-    counts: list[Count] = field(default_factory=list)
+    counts: dict[tuple[str, str], Axis] = field(default_factory=dict)
+    """(module, attribute) → the axis whose indices it counts."""
     hints: list[Count] = field(default_factory=list)
     """Axes whose size a view takes from an attribute by the looks of it."""
     inexact: list[tuple[Axis, str]] = field(default_factory=list)
@@ -113,9 +122,7 @@ class Tracing:
 
     def produce(self, axis: Axis, name: str) -> None:
         """The units of `axis` are made here; the first module's name stays."""
-        for label in axis.rows.reshape(-1).tolist():
-            if label >= 0:
-                self.produced[label] = self.produced.get(label) or name
+        self.produced.append((axis.rows[axis.rows != NONE], name))
 
     def contract(self, left: Value, i: int, right: Value, j: int, *, gate: bool = False) -> None:
         """Axis i of `left` meets axis j of `right` in a sum over products; `gate`: `left` is the running module's input."""
@@ -127,9 +134,10 @@ class Tracing:
         """Unite the axes of a contraction; note which tensor of the model does the reading, if one does."""
         self.labels.unify(a, b, self.where)
         constants = [axis for value, axis in ((left, a), (right, b)) if value.constant]
-        for axis in constants:
-            self.read.update(int(label) for label in axis.rows.reshape(-1) if label >= 0)
+        self.read.extend(axis.rows[axis.rows != NONE] for axis in constants)
         (self.met, self.used, self.folded)[len(constants)].append(a)
+        if len(constants) == 1 and (constants[0].rows >= self.seeded).any():
+            self.met.append(a)
 
     def note_read(self, axis: int, labels: Axis, gate: bool) -> None:
         """Units are read here: by the running module through its input (`gate`), or where no input can be gated."""
@@ -142,11 +150,14 @@ class Tracing:
 
     def count(self, attribute: str, axis: Axis) -> None:
         """The running module's `attribute` is the number of indices of `axis`."""
-        self._count(Count(self.module, attribute, axis))
+        self.count_of(self.module, attribute, axis)
 
     def count_of(self, module: str, attribute: str, axis: Axis) -> None:
-        """The named module's `attribute` is the number of indices of `axis`."""
-        self._count(Count(module, attribute, axis))
+        """The named module's `attribute` is the number of indices of `axis`; two axes counted by one attribute are united."""
+        if (module, attribute) in self.counts:
+            self.labels.unify(self.counts[module, attribute], axis, f"`{attribute}` of {module or 'the model'}")
+        elif axis.tracked:
+            self.counts[module, attribute] = axis
 
     def hint(self, attributes: Iterable[str], axis: Axis) -> bool:
         """Attributes of the running module that have the axis' size may be where it comes from; True if there is one."""
@@ -155,25 +166,17 @@ class Tracing:
         self.hints.extend(Count(self.module, name, axis) for name in found)
         return bool(found)
 
-    def _count(self, new: Count) -> None:
-        """Two axes counted by one attribute are united."""
-        for known in self.counts:
-            if (known.module, known.attribute) == (new.module, new.attribute):
-                self.labels.unify(known.labels, new.labels, f"`{new.attribute}` of {new.module or 'the model'}")
-                return
-        if new.labels.tracked:
-            self.counts.append(new)
-
     def take_hints(self) -> None:
         """Count the hinted axes; where an attention says which axes are its heads, equal sizes elsewhere are coincidence."""
         attending = {int(root) for axis, _ in self.roles for root in self.labels.resolve(axis).reshape(-1)} - {NONE}
         by_attribute: dict[tuple[str, str], list[Count]] = {}
         for hint in self.hints:
             by_attribute.setdefault((hint.module, hint.attribute), []).append(hint)
-        for hints in by_attribute.values():
+        known = set(self.counts)
+        for hints in (hints for place, hints in by_attribute.items() if place not in known):
             meant = [hint for hint in hints if attending & set(self.labels.resolve(hint.labels).reshape(-1).tolist())]
             for hint in meant or hints:
-                self._count(hint)
+                self.count_of(hint.module, hint.attribute, hint.labels)
 
     def unify_shapes(self, values: list[Value], shape: tuple[int, ...]) -> Value:
         """Broadcast values against each other (right-aligned), uniting the axes that meet index by index."""
@@ -191,6 +194,18 @@ class Tracing:
         for axis in value.axes:
             self.labels.freeze(axis, reason)
 
+    def made(self) -> tuple[Rows, Rows, list[str]]:
+        """Raw labels in the order in which their units are first made, the number of the first name each got, and the names ('' last)."""
+        names = [*dict.fromkeys(name for _, name in self.produced if name), ""]
+        number = {name: index for index, name in enumerate(names)}
+        labels = np.concatenate([np.empty(0, np.int64), *(rows for rows, _ in self.produced)])
+        given = np.repeat([number[name] for _, name in self.produced], [len(rows) for rows, _ in self.produced]).astype(np.int64)
+        first = earliest(labels, self.labels.count)
+        named = given < len(names) - 1
+        name = np.append(given[named], len(names) - 1)[earliest(labels[named], self.labels.count)]
+        order = np.flatnonzero(first[labels] == np.arange(len(labels)))
+        return labels[order], name[labels[order]], names
+
     def unknown(self, shape: tuple[int, ...], constant: bool = False, why: str = "") -> Value:
         return Value(tuple(Axis(size, why=why) for size in shape), constant)
 
@@ -199,3 +214,10 @@ class Tracing:
         if axis.tracked:
             self.inexact.append((axis, f"{self.where} runs over it"))
             self.blind.append(axis)
+
+
+def earliest(labels: Rows, count: int) -> Rows:
+    """For each of `count` labels the place of its first occurrence in `labels`; where there is none, len(labels)."""
+    place = np.full(count, len(labels))
+    place[labels[::-1].copy()] = np.arange(len(labels) - 1, -1, -1)
+    return place

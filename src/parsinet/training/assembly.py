@@ -2,18 +2,24 @@
 
 from dataclasses import dataclass, replace
 from inspect import signature
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 
-from parsinet import data, measure, methods, models
+from parsinet import baselines, data, measure, methods, models
 from parsinet.data import Augmentation, Batches, Dataset, Split
 from parsinet.errors import RunError, UsageError
 from parsinet.methods import Method, Pruner
+from parsinet.training.evaluate import evaluate
 from parsinet.training.optimizer import build_optimizer
 from parsinet.training.recipe import DataPart, Recipe
 
 EXAMPLES = 2
+METHODS = MappingProxyType({**methods.METHODS, **baselines.BASELINES})
+"""What a recipe may name as its method."""
+FOLD_EXAMPLES = 1024
+"""So many training inputs, evenly spread over the split, give the means that are folded."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +57,7 @@ def assemble(recipe: Recipe, device: torch.device) -> Assembly:
     check_output(model, example_inputs, (*dataset.train.targets[:EXAMPLES].shape, dataset.num_classes), recipe)
     before = measure.profile(model, example_inputs, latency=False)
     batches = build_batches(recipe, dataset.train, device)
+    judge_by_validation(method, model, dataset, device)
     method.prepare(model)
     optimizer = build_optimizer(recipe.optimizer, method.param_groups(model))
     pruner = Pruner(
@@ -62,6 +69,9 @@ def assemble(recipe: Recipe, device: torch.device) -> Assembly:
         examples=len(dataset.train),
         round_to=recipe.round_to,
         ignored_layers=recipe.ignored_layers,
+        fold=None if recipe.fold == "none" else recipe.fold,
+        fold_inputs=fold_batches(recipe, dataset.train, device) if recipe.fold == "mean" else None,
+        approximate=recipe.fold_approximate,
     )
     return Assembly(recipe, device, dataset, model, method, optimizer, pruner, batches, example_inputs, before)
 
@@ -69,13 +79,20 @@ def assemble(recipe: Recipe, device: torch.device) -> Assembly:
 def build_method(recipe: Recipe) -> Method:
     """The method with its options; one that draws random numbers gets the recipe's seed unless it is given one of its own."""
     options = recipe.method.options
-    kind = methods.METHODS.get(recipe.method.name)
+    kind = METHODS.get(recipe.method.name)
     if kind is not None and "seed" in signature(kind).parameters:
         options = {"seed": recipe.seed, **options}
     try:
-        return methods.build(recipe.method.name, **options)
+        return methods.build_from(METHODS, recipe.method.name, options)
     except TypeError as error:
         raise UsageError(f"Method {recipe.method.name!r}: an option has the wrong type ({error}).") from error
+
+
+def judge_by_validation(method: Method, model: nn.Module, dataset: Dataset, device: torch.device) -> None:
+    """Give a method that asks for a metric, and has none, the accuracy on the validation split."""
+    validation = dataset.validation
+    if validation is not None and getattr(method, "metric", judge_by_validation) is None:
+        method.metric = lambda: 1 - evaluate(model, validation, device=device).error  # type: ignore[attr-defined]
 
 
 def build_model(recipe: Recipe, dataset: Dataset, device: torch.device) -> nn.Module:
@@ -101,6 +118,12 @@ def build_batches(recipe: Recipe, split: Split, device: torch.device) -> Batches
     part = recipe.data.augmentation
     augment = Augmentation(**part.model_dump()) if part != type(part)() else None
     return Batches(split, recipe.data.batch_size, seed=recipe.seed, augment=augment, device=device)
+
+
+def fold_batches(recipe: Recipe, split: Split, device: torch.device) -> list[Tensor]:
+    """The training inputs over which the means of leaving units are taken, without augmentation: the same at every removal."""
+    step = -(-len(split) // FOLD_EXAMPLES)
+    return list(torch.split(split.inputs[::step].to(device), recipe.data.batch_size))
 
 
 def check_output(model: nn.Module, inputs: Tensor, expected: tuple[int, ...], recipe: Recipe) -> None:

@@ -5,16 +5,19 @@ from typing import Any
 
 import torch
 
-from parsinet.training.recipe import Adam, AdamW, Sgd
+from parsinet.sphere import LpSGD
+from parsinet.training.recipe import Adam, AdamW, LpSgd, Sgd
 
 
-def build_optimizer(part: Sgd | Adam | AdamW, groups: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
-    """The torch optimizer over a method's parameter groups; what a group sets itself stands.
+def build_optimizer(part: Sgd | Adam | AdamW | LpSgd, groups: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
+    """The optimizer over a method's parameter groups; what a group sets itself stands.
 
-    All use torch's fused kernels, which make an Adam step of a small network up to twice as fast.
+    Those of torch use its fused kernels, which make an Adam step of a small network up to twice as fast.
     """
     options = part.model_dump(exclude={"name"})
     match part:
+        case LpSgd():
+            return LpSGD(groups, **options)
         case Sgd():
             return torch.optim.SGD(groups, fused=True, **options)
         case AdamW():

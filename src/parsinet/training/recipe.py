@@ -104,6 +104,15 @@ class AdamW(AdaptivePart):
     weight_decay: NotNegative = 0.01
 
 
+class LpSgd(Part):
+    """`parsinet.sphere.LpSGD`: lr is the length of a step on the spheres; the method sets p and everything off the spheres."""
+
+    name: Literal["lpsgd"] = "lpsgd"
+    lr: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 0.01
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: Flag = True
+
+
 class Constant(Part):
     """The same learning rate throughout, after a linear warm-up over a share of all steps."""
 
@@ -141,7 +150,7 @@ class Cosine(Part):
         return self
 
 
-OptimizerPart = Annotated[Sgd | Adam | AdamW, Field(discriminator="name")]
+OptimizerPart = Annotated[Sgd | Adam | AdamW | LpSgd, Field(discriminator="name")]
 SchedulePart = Annotated[Constant | Steps | Cosine, Field(discriminator="kind")]
 
 
@@ -149,7 +158,8 @@ class Recipe(Part):
     """All settings of a run.
 
     seed: of the model's first weights, the batches and the method. threads: of torch; None leaves them alone.
-    round_to: removals leave a multiple of so many units. ignored_layers: groups that stay whole.
+    round_to: removals leave a multiple of so many units. ignored_layers: groups that stay whole. fold: what moves into their readers'
+    biases when units leave; fold_approximate: accept folds that are not exact.
     gradient_clip: largest allowed norm of the whole gradient. deterministic: only algorithms that repeat bitwise.
     """
 
@@ -166,7 +176,15 @@ class Recipe(Part):
     deterministic: Flag = False
     round_to: Count = 4
     ignored_layers: tuple[str, ...] = ()
+    fold: Literal["none", "constant", "mean"] = "none"
+    fold_approximate: Flag = False
     gradient_clip: Positive | None = None
+
+    @model_validator(mode="after")
+    def _approximation_needs_a_fold(self) -> "Recipe":
+        if self.fold_approximate and self.fold == "none":
+            raise ValueError("fold_approximate needs fold: constant or fold: mean")
+        return self
 
     @model_validator(mode="after")
     def _steps_lie_inside(self) -> "Recipe":

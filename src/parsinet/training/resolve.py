@@ -10,15 +10,17 @@ from pydantic import BaseModel, ValidationError
 
 from parsinet import files
 from parsinet.errors import StorageError, UsageError, suggest
-from parsinet.training.recipe import Adam, AdamW, AugmentationPart, Constant, Cosine, DataPart, Recipe, Sgd, Steps
+from parsinet.methods import METHODS
+from parsinet.training.recipe import Adam, AdamW, AugmentationPart, Constant, Cosine, DataPart, LpSgd, Recipe, Sgd, Steps
 
 _SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     (): Recipe,
     ("data",): DataPart,
     ("data", "augmentation"): AugmentationPart,
     ("optimizer", "sgd"): Sgd,
-    ("optimizer", "adam"): Adam,
+    ("usual_optimizer", "adam"): Adam,
     ("optimizer", "adamw"): AdamW,
+    ("optimizer", "lpsgd"): LpSgd,
     ("schedule", "constant"): Constant,
     ("schedule", "steps"): Steps,
     ("schedule", "cosine"): Cosine,
@@ -46,13 +48,19 @@ def recipe_from(values: Mapping[str, Any], *, source: str = "Recipe") -> Recipe:
     Errors: UsageError with one sentence that begins with `source` and names the key.
     """
     prepared = dict(values)
-    optimizer = prepared.get("optimizer")
+    optimizer = prepared.get("optimizer", {})
     if isinstance(optimizer, Mapping) and "name" not in optimizer:
-        prepared["optimizer"] = {"name": "adam", **optimizer}
+        prepared["optimizer"] = {"name": _usual_optimizer(prepared.get("method")), **optimizer}
     try:
         return Recipe.model_validate(prepared)
     except ValidationError as error:
         raise UsageError(_sentence(error, source)) from None
+
+
+def _usual_optimizer(method: Any) -> str:
+    """The optimizer a method asks for, else Adam."""
+    name = method.get("name") if isinstance(method, Mapping) else None
+    return getattr(METHODS.get(str(name)), "usual_optimizer", "adam")
 
 
 def load_recipe(path: str | Path) -> Recipe:

@@ -136,8 +136,9 @@ def convolution(
             ctx.labels.freeze(weight.axes[1], "a depthwise filter has one input channel")
         out = weight.axes[0]
     out = _add_bias(ctx, out, bias)
-    shape = ctx.shape()
-    return Value((*x.axes[:c], out, *(fixed(size) for size in shape[c + 1 :])), x.constant and weight.constant)
+    pointwise = all(axis.size == 1 for axis in weight.axes[2:]) and _all(stride, 1) and (isinstance(padding, str) or _all(padding, 0))
+    positions = x.axes[c + 1 :] if pointwise else _fixed_positions(ctx, x, c)
+    return Value((*x.axes[:c], out, *positions), x.constant and weight.constant)
 
 
 def conv_transpose(
@@ -164,7 +165,7 @@ def conv_transpose(
             ctx.roles.append((group, "groups"))
         out = ctx.labels.merge([group, out])
     out = _add_bias(ctx, out, bias)
-    return Value((*x.axes[:c], out, *(fixed(size) for size in ctx.shape()[c + 1 :])), x.constant and weight.constant)
+    return Value((*x.axes[:c], out, *_fixed_positions(ctx, x, c)), x.constant and weight.constant)
 
 
 def attention(
@@ -225,6 +226,17 @@ def _channel_axis(ctx: Tracing, x: Value, weight: Value) -> int:
     return len(x.axes) - len(weight.axes) + 1
 
 
+def _fixed_positions(ctx: Tracing, x: Value, c: int) -> list[Axis]:
+    """What follows the channels of a convolution's input must stay: its order counts."""
+    for axis in x.axes[c + 1 :]:
+        ctx.labels.freeze(axis, f"{ctx.where} runs along it")
+    return [fixed(size) for size in ctx.shape()[c + 1 :]]
+
+
+def _all(numbers: int | Iterable[int], value: int) -> bool:
+    return all(number == value for number in ([numbers] if isinstance(numbers, int) else numbers))
+
+
 def _add_bias(ctx: Tracing, out: Axis, bias: Value | None) -> Axis:
     _produce(ctx, out)
     return out if bias is None else ctx.labels.unify(out, bias.axes[0], ctx.where)
@@ -249,6 +261,12 @@ def _couple_groups(ctx: Tracing, group_in: Axis, group_out: Axis, named: bool) -
 
 
 def _name_attention(ctx: Tracing, axis: Axis, role: str, batch: Iterable[Axis]) -> None:
-    """Two activations meet: `axis` is a head's dimension, tracked batch axes are heads."""
-    ctx.roles.append((axis, role))
-    ctx.roles.extend((heads, "heads") for heads in batch if heads.tracked)
+    """Two activations meet: tracked batch axes are heads (of a single one only the place is left), `axis` is a head's dimension.
+
+    Without heads `axis` is what its producer made: the output of a similarity's tower.
+    """
+    batch = list(batch)
+    heads = [entry for entry in batch if entry.tracked]
+    if heads or len(batch) > 1 or (axis.tracked and (axis.rows >= ctx.seeded).any()):
+        ctx.roles.append((axis, role))
+    ctx.roles.extend((entry, "heads") for entry in heads)

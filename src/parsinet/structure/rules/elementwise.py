@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from parsinet.structure.axes import Axis, fixed, part
+from parsinet.structure.kept import count_axes
 from parsinet.structure.sizes import HEADS
 from parsinet.structure.tracing import Tracing, Value
 
@@ -83,7 +84,7 @@ def position(ctx: Tracing, x: Value, dim: int | None = None, keepdim: bool = Fal
 
 def reduce_pair(ctx: Tracing, x: Value, dim: int, keepdim: bool = False) -> list[Value]:
     """Maximum or minimum along an axis, with its position."""
-    if any(user.args[1:] == (1,) for user in ctx.users):
+    if any(user.args[1:] == (1,) and user.users for user in ctx.users):
         ctx.labels.freeze(x.axes[dim], f"{ctx.where} returns an index into it")
     value = reduce(ctx, x, dim, keepdim)
     return [value, value]
@@ -127,7 +128,9 @@ def along_axis(ctx: Tracing, x: Value, dim: int, *_: Any, **__: Any) -> Value:
 def free_constant(ctx: Tracing, *_: Any, **__: Any) -> Value:
     """A constant with equal entries: it fits any size the module asks for, be it a literal or one of its own attributes."""
     axes = [Axis(size, ctx.labels.fresh(size)[None]) for size in ctx.shape()]
-    return Value(tuple(axis if ctx.hint(HEADS, axis) else Axis(axis.size, free=True) for axis in axes), constant=True)
+    kept = count_axes(ctx, axes)
+    counted = [d in kept or ctx.hint(HEADS, axis) for d, axis in enumerate(axes)]
+    return Value(tuple(axis if own else Axis(axis.size, free=True) for axis, own in zip(axes, counted, strict=True)), constant=True)
 
 
 def fixed_constant(ctx: Tracing, *_: Any, **__: Any) -> Value:

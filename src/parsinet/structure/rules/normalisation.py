@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from torch import nn
 
-from parsinet.structure.axes import Axis, labelled
+from parsinet.structure.axes import Axis, fixed, labelled
 from parsinet.structure.tracing import Norm, Tracing, Value
 
 
@@ -64,10 +65,20 @@ def softmax(ctx: Tracing, x: Value, dim: int, *_: Any, **__: Any) -> Value:
 
 def _per_channel(ctx: Tracing, x: Value, tensors: list[Value | None]) -> Value:
     axis = x.axes[1]
+    if isinstance(ctx.owner, nn.InstanceNorm1d | nn.InstanceNorm2d | nn.InstanceNorm3d) and not any(tensors):
+        _count_bare(ctx, axis)
     for tensor in tensors:
         if tensor is not None:
             axis = ctx.labels.unify(axis, tensor.axes[0], ctx.where)
     return x.with_axes((x.axes[0], axis, *x.axes[2:]))
+
+
+def _count_bare(ctx: Tracing, axis: Axis) -> None:
+    """`num_features` of a norm without tensors, which several layers may share without being tied: then it stays."""
+    place = (ctx.module, "num_features")
+    known = ctx.counts.setdefault(place, axis)
+    if not np.array_equal(ctx.labels.resolve(known), ctx.labels.resolve(axis)):
+        ctx.counts[place] = fixed(axis.size)
 
 
 def _over_last_axes(ctx: Tracing, x: Value, shape: list[int], tensors: list[Value | None], kind: type[nn.Module]) -> Value:
@@ -87,11 +98,16 @@ def _over_last_axes(ctx: Tracing, x: Value, shape: list[int], tensors: list[Valu
     return x.with_axes(axes)
 
 
-def weight_norm(ctx: Tracing, v: Value, g: Value, dim: int = 0) -> Value:
+def unit_rows(ctx: Tracing, v: Value, g: Value, order: float, dim: int) -> Value:
+    """The same as `weight_norm` with a norm of any order (directions of spectral layers)."""
+    return weight_norm(ctx, v, g, dim, order)
+
+
+def weight_norm(ctx: Tracing, v: Value, g: Value, dim: int = 0, order: float = 2.0) -> Value:
     """w = g · v/‖v‖ with the norm over all axes but `dim`: where entries of v leave, g follows so that the rest of w stays."""
     ctx.labels.unify(v.axes[dim], g.axes[dim], ctx.where)
     if v.name and g.name:
-        ctx.norms.append(Norm(g.name, v.name, dim % len(v.axes)))
+        ctx.norms.append(Norm(g.name, v.name, dim % len(v.axes), order))
     else:
         for d in set(range(len(v.axes))) - {dim % len(v.axes)}:
             ctx.run_over(v.axes[d])

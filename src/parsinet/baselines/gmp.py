@@ -1,0 +1,58 @@
+"""Gradual magnitude pruning: the smallest weights leave for good while the network trains, on a cubic schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from parsinet import topology
+from parsinet.methods import MaskedTraining
+from parsinet.topology import Masks
+
+
+class GMP(MaskedTraining):
+    """Gradual magnitude pruning.
+
+    s_t = s* (1 − (1 − u)³), u the progress from begin to end; of the active weights the round(N (1 − s_t)) of largest |w| stay. Nothing
+    comes back. distribution: "global" pools all tensors; "uniform" and "erk" give each tensor its number. Other options:
+    `MaskedTraining`.
+    Source: M. Zhu and S. Gupta 2017, arXiv 1710.01878 (uniform); pooled: usual since T. Gale et al. 2019, arXiv 1902.09574.
+    """
+
+    name = "gmp"
+
+    def __init__(
+        self,
+        *,
+        sparsity: float = 0.9,
+        distribution: str = "global",
+        begin: float = 0.1,
+        end: float = 0.75,
+        interval: int | None = None,
+        exclude: Sequence[str] = (),
+        remove_units: bool = True,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            sparsity=sparsity,
+            distribution=distribution,
+            begin=begin,
+            end=end,
+            interval=interval,
+            exclude=exclude,
+            remove_units=remove_units,
+            seed=seed,
+        )
+
+    def _start(self, masks: Masks) -> None:
+        return None
+
+    def _update(self, masks: Masks, step: int) -> dict[str, Tensor]:
+        return self._pruned(masks, topology.cubic_sparsity(self._window.progress(step), self.sparsity))
+
+    def _finish(self, masks: Masks) -> dict[str, Tensor]:
+        return self._pruned(masks, self.sparsity)
+
+    def _pruned(self, masks: Masks, sparsity: float) -> dict[str, Tensor]:
+        return topology.prune(topology.magnitudes(masks.weights), masks.masks, self._wanted(sparsity))

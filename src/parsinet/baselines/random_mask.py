@@ -1,0 +1,58 @@
+"""Static sparse training: a random mask, drawn once before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from parsinet import topology
+from parsinet.errors import UsageError
+from parsinet.methods import Budget, MaskedTraining
+from parsinet.topology import Masks, Window
+
+
+class RandomMask(MaskedTraining):
+    """A random mask that never changes, per tensor as many weights as the distribution says.
+
+    Options: `MaskedTraining`. Raises UsageError for the distribution "global", which says nothing where nothing competes.
+    Source: the static baseline of U. Evci et al. 2020, arXiv 1911.11134; S. Liu et al. 2022, arXiv 2202.02643.
+    """
+
+    name = "random-mask"
+
+    def __init__(
+        self,
+        *,
+        sparsity: float = 0.9,
+        distribution: str = "erk",
+        exclude: Sequence[str] = (),
+        remove_units: bool = True,
+        seed: int = 0,
+    ) -> None:
+        dealt_out(self.name, distribution)
+        super().__init__(
+            sparsity=sparsity,
+            distribution=distribution,
+            begin=0.0,
+            end=0.0,
+            interval=1,
+            exclude=exclude,
+            remove_units=remove_units,
+            seed=seed,
+        )
+
+    def _start(self, masks: Masks) -> dict[str, Tensor]:
+        return topology.scatter(masks.masks, self._wanted(self.sparsity), masks.lots())
+
+    def _update(self, masks: Masks, step: int) -> None:
+        return None
+
+    def _schedule(self, budget: Budget) -> Window:
+        return Window(1, 1, 1)
+
+
+def dealt_out(name: str, distribution: str) -> None:
+    """UsageError for a method whose tensors do not compete, asked to let them."""
+    if distribution == "global":
+        raise UsageError(f"{name}: distribution must be 'erk' or 'uniform', got 'global': its tensors do not compete for weights.")

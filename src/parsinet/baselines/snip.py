@@ -1,0 +1,84 @@
+"""Pruning at the start by connection sensitivity, as SNIP does, from the gradients of the first steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from parsinet import topology
+from parsinet.errors import UsageError
+from parsinet.methods import Budget, MaskedTraining
+from parsinet.topology import Masks, Window
+
+
+class SNIP(MaskedTraining):
+    """Single-shot pruning by |w·g|.
+
+    After the first `batches` steps the round(N (1 − s*)) weights of largest |Σ w g| stay, for good, g being the gradients of those steps
+    and w the weights they belong to. With one batch this is the paper's score at initialisation; the step itself is still dense, and with
+    more batches the weights move a little between them. Other options: `MaskedTraining`.
+    Source: N. Lee, T. Ajanthan, P. H. S. Torr 2019, arXiv 1810.02340.
+    """
+
+    name = "snip"
+
+    def __init__(
+        self,
+        *,
+        sparsity: float = 0.9,
+        distribution: str = "global",
+        batches: int = 1,
+        exclude: Sequence[str] = (),
+        remove_units: bool = True,
+        seed: int = 0,
+    ) -> None:
+        if not isinstance(batches, int) or batches < 1:
+            raise UsageError(f"{self.name}: batches must be a whole number ≥ 1, got {batches!r}.")
+        self.batches = batches
+        self._sensitivity: dict[str, Tensor] = {}
+        super().__init__(
+            sparsity=sparsity,
+            distribution=distribution,
+            begin=0.0,
+            end=0.0,
+            interval=1,
+            exclude=exclude,
+            remove_units=remove_units,
+            seed=seed,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The masks' state and the sensitivities so far, in the order of the weights."""
+        return {**super().state_dict(), "sensitivity": [value.clone() for value in self._sensitivity.values()]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` was taken."""
+        super().load_state_dict(state)
+        held = zip(self.masks.weights.items(), state["sensitivity"], strict=True) if state["sensitivity"] else ()
+        self._sensitivity = {name: value.to(weight.device, copy=True) for (name, weight), value in held}
+
+    def _start(self, masks: Masks) -> None:
+        return None
+
+    def _score(self, step: int) -> topology.Score:
+        return topology.saliency
+
+    def _follow(self, masks: Masks) -> None:
+        if not self.settled:
+            caught = masks.caught()
+            self._sensitivity = {name: self._sensitivity[name] + value if self._sensitivity else value for name, value in caught.items()}
+
+    def _update(self, masks: Masks, step: int) -> dict[str, Tensor] | None:
+        return self._finish(masks)
+
+    def _finish(self, masks: Masks) -> dict[str, Tensor] | None:
+        """Without any gradient nothing is known and all stay."""
+        sensitivity, self._sensitivity = self._sensitivity, {}
+        if not sensitivity:
+            return None
+        return topology.prune(topology.magnitudes(sensitivity), masks.masks, self._wanted(self.sparsity))
+
+    def _schedule(self, budget: Budget) -> Window:
+        return Window(self.batches, self.batches, 1)

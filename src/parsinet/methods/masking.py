@@ -1,0 +1,190 @@
+"""What methods that mask weights share: which weights, the schedule, the order of a step, unread units leaving, state."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from parsinet import topology
+from parsinet.errors import UsageError
+from parsinet.methods.base import Alive, Budget, decayed_groups, generator
+from parsinet.methods.units import read_units
+from parsinet.structure import Plan, Structure
+from parsinet.topology import Masks, Wanted, Window
+
+
+class MaskedTraining(ABC):
+    """A method that moves masks over weights; a concrete one says how they start (`_start`) and how they change (`_update`).
+
+    Masked are the weights of Linear layers and convolutions. sparsity: share of them that is zero at the end, of their number at the
+    start. distribution: "global", "uniform" or "erk". begin, end: shares of the run between which masks change. interval: steps between
+    changes (default a twentieth of the run, at most 100). exclude: names or patterns of layers that stay dense; "last" is the layer
+    defined last. remove_units: units whose outgoing weights are all gone leave, as soon as nothing can bring them back. seed: of draws.
+    """
+
+    name: str
+    silences = True
+    regrows = False
+    """Whether hidden weights can come back: then unread units leave only once the masks are final."""
+
+    def __init__(
+        self,
+        *,
+        sparsity: float,
+        distribution: str,
+        begin: float,
+        end: float,
+        interval: int | None,
+        exclude: Sequence[str],
+        remove_units: bool,
+        seed: int,
+    ) -> None:
+        topology.check(sparsity, distribution)
+        if not 0 <= begin <= end <= 1:
+            raise UsageError(f"{self.name}: begin and end are shares of the run with 0 ≤ begin ≤ end ≤ 1, got {begin} and {end}.")
+        if interval is not None and (not isinstance(interval, int) or interval < 1):
+            raise UsageError(f"{self.name}: interval must be a whole number of steps ≥ 1, got {interval!r}.")
+        if isinstance(exclude, str):
+            raise UsageError(f"{self.name}: exclude must be a list of layer names, got the single word {exclude!r}. Write [{exclude!r}].")
+        self.sparsity, self.distribution = sparsity, distribution
+        self.begin, self.end, self.interval = begin, end, interval
+        self.exclude, self.remove_units = tuple(exclude), remove_units
+        self.settled = False
+        self._generator = generator(seed)
+        self._masks: Masks | None = None
+        self._structure: Structure | None = None
+        self._window = Window(1, 1, 1)
+        self._steps = 0
+
+    def prepare(self, model: nn.Module) -> None:  # noqa: B027 - the same for all
+        """The parameters stay the effective weights; nothing to change."""
+
+    def param_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """Weights with the optimizer's decay; biases and normalisation parameters without."""
+        return decayed_groups(model)
+
+    def attach(self, model: nn.Module, structure: Structure, budget: Budget, optimizers: Sequence[torch.optim.Optimizer] = ()) -> None:
+        """Place the first masks and fix the schedule."""
+        exclude = [topology.last_layer(model) if name == "last" else name for name in self.exclude]
+        weights = topology.maskable(model, exclude)
+        self._window = self._schedule(budget)
+        self._masks = Masks(weights, optimizers=optimizers, generator=self._generator)
+        self._structure = structure
+        self._check(self.masks)
+        if (first := self._start(self.masks)) is not None:
+            self.masks.begin(first)
+        self._arm()
+
+    def penalty(self) -> float:
+        """Nothing."""
+        return 0.0
+
+    def step(self) -> Alive | None:
+        """Keep hidden weights at zero; where the schedule says so change the masks and name the units that somebody reads."""
+        self._steps += 1
+        self.masks.restore_()
+        self._follow(self.masks)
+        changed = False
+        if self._window.due(self._steps) and not self.settled:
+            new = self._update(self.masks, self._steps)
+            changed = new is not None
+            if new is not None:
+                self.masks.set(new)
+            self.settled = self._steps >= self._window.end
+        self._arm()
+        return self._readable() if self.remove_units and (self.settled or not self.regrows) and (changed or self._last()) else None
+
+    def scores(self) -> Mapping[str, Tensor]:
+        """Unread units are all worth nothing."""
+        return {}
+
+    def removed(self, structure: Structure, plan: Plan) -> None:
+        """Cut the masks as the weights were cut."""
+        self._structure = structure
+        self.masks.cut(plan)
+
+    def settle(self) -> Alive | None:
+        """Bring the masks to their final number now if the run ended early; unread units leave."""
+        if not self.settled:
+            self.settled = True
+            new = self._finish(self.masks)
+            if new is not None:
+                self.masks.set(new)
+        self._arm()
+        return self._readable() if self.remove_units else None
+
+    def detach(self) -> None:
+        """Hooks leave the weights."""
+        if self._masks is not None:
+            self._masks.detach()
+
+    def describe(self) -> dict[str, Any]:
+        """Active weights, sparsity, what was explored, and per tensor its active weights and density."""
+        return {"settled": self.settled, "target": self.sparsity, **self.masks.describe()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Masks, counters, generator, the position in the schedule."""
+        return {"steps": self._steps, "settled": self.settled, "topology": self.masks.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` was taken."""
+        self.masks.load_state_dict(state["topology"])
+        self._steps, self.settled = int(state["steps"]), bool(state["settled"])
+        self._arm()
+
+    @property
+    def masks(self) -> Masks:
+        """The masks of an attached method; UsageError before."""
+        if self._masks is None:
+            raise UsageError(f"{self.name}: the method has no masks yet; give it to a Pruner first.")
+        return self._masks
+
+    @abstractmethod
+    def _start(self, masks: Masks) -> dict[str, Tensor] | None:
+        """The first masks; None for all active."""
+
+    @abstractmethod
+    def _update(self, masks: Masks, step: int) -> dict[str, Tensor] | None:
+        """New masks after this step; None to leave them."""
+
+    def _finish(self, masks: Masks) -> dict[str, Tensor] | None:
+        """The last masks of a run that ended before its window did; None to leave them."""
+        return None
+
+    def _follow(self, masks: Masks) -> None:  # noqa: B027 - most methods learn nothing between updates
+        """Learn from every step."""
+
+    def _score(self, step: int) -> topology.Score | None:
+        """What to keep of the dense gradients of this coming step; None for nothing."""
+        return None
+
+    def _check(self, masks: Masks) -> None:
+        """Refuse what the network cannot give: here, a sparsity that leaves nothing."""
+        self._wanted(self.sparsity)
+
+    def _schedule(self, budget: Budget) -> Window:
+        if budget.steps is None:
+            raise UsageError(f"{self.name}: its schedule needs the length of the run; give Pruner(..., steps=N).")
+        begin = max(1, round(self.begin * budget.steps))
+        interval = self.interval or min(100, max(1, budget.steps // 20))
+        return Window(begin, max(begin, round(self.end * budget.steps)), interval)
+
+    def _wanted(self, sparsity: float) -> Wanted:
+        """Active weights for a sparsity, by the shapes at the start."""
+        return topology.wanted(self.masks.shapes, sparsity, self.distribution)
+
+    def _arm(self) -> None:
+        coming = self._steps + 1
+        self.masks.catch(None if self.settled else self._score(coming))
+
+    def _last(self) -> bool:
+        return self._steps == self._window.end
+
+    def _readable(self) -> Alive | None:
+        assert self._structure is not None
+        alive = {name: mask for name, mask in read_units(self._structure, self.masks.masks).items() if not mask.all()}
+        return alive or None

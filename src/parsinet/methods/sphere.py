@@ -1,0 +1,206 @@
+"""LpSGD with topology evolution: weights on unit Lp spheres, masks that move until exactly the wanted share of weights is zero."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from parsinet import sphere, topology
+from parsinet.errors import UsageError, suggest
+from parsinet.methods.base import Alive, Budget
+from parsinet.methods.masking import MaskedTraining
+from parsinet.methods.units import without_unread
+from parsinet.structure import Structure
+from parsinet.topology import Masks
+
+CONTROLLERS = ("cubic", "authors")
+GROWTHS = ("gradient", "random")
+
+
+class Sphere(MaskedTraining):
+    """Trains on unit Lp spheres with `parsinet.sphere.LpSGD` and evolves the topology to a sparsity.
+
+    p: exponent of the spheres, one number or {pattern of layer names: p}; smaller is sparser by itself, 1.2 to 1.5 served best under masks
+    (docs/sphere.md). p_start: where p begins, falling geometrically to p until the masks are final (one p only). last: layers left off
+    the spheres, None for the layer defined last; their weights are masked all the same unless `exclude` names them.
+    free_lr, free_rule, free_decay: learning rate, "sgd" or "adam", and weight decay of everything off the spheres.
+
+    sparsity 0 trains without masks. Else start: share of random zeros at first. Every `interval` steps between `begin` and `end` (shares of
+    the run) active weights below rate·(1 + cos πu)/2 times the mean of their unit are dropped and others grow back: controller "cubic" to
+    exactly the number that s_t = s* + (start − s*)(1 − min(u/0.9, 1))³ leaves, "authors" by their bang-bang rule, which ends near the
+    target. growth: "gradient", |g| over its unit's norm, taken from the training pass itself, or "random". regrow, norm_over: what the
+    optimizer keeps of hidden weights, see `LpSGD.set_masks`. least: active weights every unit keeps. distribution: "global" lets all layers
+    compete, "uniform" and "erk" give each its number. exclude, remove_units, seed: as in `MaskedTraining`.
+
+    Raises UsageError for values out of range, another optimizer than LpSGD, no number of steps.
+    Source: W. Li et al. 2021, arXiv 2103.16013 (abstract) and its authors' code; exact counts, growth by |g| in one pass, p_start and the
+    removal of units are ours.
+    """
+
+    name = "sphere"
+    usual_optimizer = "lpsgd"
+    """What a recipe takes where it names none."""
+    regrows = True
+
+    def __init__(
+        self,
+        sparsity: float = 0.9,
+        *,
+        p: float | Mapping[str, float] = 1.3,
+        p_start: float | None = None,
+        last: str | Sequence[str] | None = None,
+        free_lr: float = 0.05,
+        free_rule: str = "sgd",
+        free_decay: float = 0.0,
+        start: float = 0.2,
+        rate: float = 0.2,
+        controller: str = "cubic",
+        growth: str = "gradient",
+        regrow: str = "semi",
+        norm_over: str = "all",
+        least: int = 1,
+        distribution: str = "global",
+        begin: float = 0.1,
+        end: float = 0.75,
+        interval: int | None = 40,
+        exclude: Sequence[str] = (),
+        remove_units: bool = True,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            sparsity=sparsity,
+            distribution=distribution,
+            begin=begin,
+            end=end,
+            interval=interval,
+            exclude=exclude,
+            remove_units=remove_units,
+            seed=seed,
+        )
+        for name, value, known in (("controller", controller, CONTROLLERS), ("growth", growth, GROWTHS)):
+            if value not in known:
+                raise UsageError(f"sphere: there is no {name} {value!r}.{suggest(str(value), known)}")
+        if not 0 <= start < 1 or not 0 < rate <= 1:
+            raise UsageError(f"sphere: start must be in [0, 1) and rate in (0, 1], got {start} and {rate}.")
+        if not isinstance(least, int) or least < 0:
+            raise UsageError(f"sphere: least must be a whole number ≥ 0, got {least!r}.")
+        if p_start is not None and (isinstance(p, Mapping) or p_start < p):
+            raise UsageError(f"sphere: p falls from p_start to one number p; got p_start={p_start} and p={p}.")
+        self.p, self.p_start, self.last = p, p_start, last
+        self.free: dict[str, Any] = {"lr": free_lr, "rule": free_rule, "weight_decay": free_decay}
+        self.start, self.rate, self.controller, self.growth, self.least = min(start, sparsity), rate, controller, growth, least
+        self.memory: dict[str, Any] = {"regrow": regrow, "norm_over": norm_over}
+        self._optimizer: sphere.LpSGD | None = None
+        self._units: dict[str, int] = {}
+
+    def param_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """One group per p for the weights on spheres, one for everything else."""
+        p = self.p if self.p_start is None else self.p_start
+        return sphere.param_groups(model, p, last=self.last, free=self.free, **self.memory)
+
+    def attach(self, model: nn.Module, structure: Structure, budget: Budget, optimizers: Sequence[torch.optim.Optimizer] = ()) -> None:
+        """Check the optimizer and place the first masks."""
+        own = [optimizer for optimizer in optimizers if isinstance(optimizer, sphere.LpSGD)]
+        if len(own) != 1:
+            kinds = ", ".join(type(optimizer).__name__ for optimizer in optimizers) or "none"
+            raise UsageError(
+                f"sphere: the weights stay on their spheres only under parsinet.sphere.LpSGD, got {kinds}. "
+                "Use LpSGD(method.param_groups(model), lr=0.01, nesterov=True), or optimizer.name=lpsgd in a recipe."
+            )
+        self._optimizer = own[0]
+        self._units = topology.unit_dims(model, list(topology.maskable(model)))
+        super().attach(model, structure, budget, optimizers)
+        if not self.sparsity:
+            self.settled = self.p_start is None
+
+    def step(self) -> Alive | None:
+        """Lower p where it falls; then as every masked method."""
+        alive = super().step()
+        if self.p_start is not None and isinstance(self.p, int | float) and self._optimizer is not None:
+            done = min(1.0, self._steps / self._window.end)
+            for group in self._optimizer.param_groups:
+                if group["constrained"]:
+                    group["p"] = self.p_start ** (1 - done) * self.p**done
+        return alive
+
+    def describe(self) -> dict[str, Any]:
+        """The masks', and per constrained weight p and the mean Hoyer sparsity of its units."""
+        assert self._optimizer is not None
+        exponents = {id(w): group["p"] for group in self._optimizer.param_groups if group["constrained"] for w in group["params"]}
+        rows = {
+            name: weight.detach().transpose(0, self._units[name]) for name, weight in self.masks.weights.items() if id(weight) in exponents
+        }
+        hoyer = {name: round(sphere.hoyer(row.flatten(1)).mean().item(), 4) for name, row in rows.items()}
+        return {**super().describe(), "p": {name: exponents[id(self.masks.weights[name])] for name in rows}, "hoyer": hoyer}
+
+    def _start(self, masks: Masks) -> dict[str, Tensor] | None:
+        if not self.start:
+            return None
+        return topology.scatter(masks.masks, topology.wanted(masks.shapes, self.start, "uniform"), masks.lots())
+
+    def _check(self, masks: Masks) -> None:
+        """Refuse now what the floor would forbid in the middle of the run."""
+        super()._check(masks)
+        floors = {name: self.least * shape[self._units[name]] for name, shape in masks.shapes.items()}
+        wanted = self._wanted(self.sparsity)
+        tight = sum(floors.values()) > wanted if isinstance(wanted, int) else any(floors[name] > wanted[name] for name in floors)
+        if tight:
+            left = wanted if isinstance(wanted, int) else dict(wanted)
+            raise UsageError(
+                f"sphere: sparsity {self.sparsity} leaves {left} weights, but least={self.least} keeps {floors}. "
+                "Lower the sparsity, or least (0 lets units lose all)."
+            )
+
+    def _score(self, step: int) -> topology.Score | None:
+        return _gradient if self.sparsity and self.growth == "gradient" and self._window.due(step) else None
+
+    @torch.no_grad()
+    def _update(self, masks: Masks, step: int) -> dict[str, Tensor] | None:
+        if not self.sparsity:
+            return None
+        growth = masks.lots() if self.growth == "random" else masks.caught()
+        progress = self._window.progress(step)
+        rate = topology.cosine_rate(progress, self.rate)
+        if not growth:
+            return None
+        if self.controller == "authors":
+            share = topology.BangBang(self.sparsity).replaced_share(1 - masks.active / masks.total, rate)
+            return topology.regrow(masks.weights, masks.masks, growth, rate, share, unit_dims=self._units)
+        return self._evolved(masks, growth, rate, topology.cubic_sparsity(progress, self.sparsity, self.start, RAMP))
+
+    def _finish(self, masks: Masks) -> dict[str, Tensor] | None:
+        """Without a gradient at hand: the largest of every unit's mean stay."""
+        if not self.sparsity or self.controller == "authors":
+            return None
+        with torch.no_grad():
+            return self._evolved(masks, {name: torch.zeros_like(weight) for name, weight in masks.weights.items()}, 0.0, self.sparsity)
+
+    def _evolved(self, masks: Masks, growth: Mapping[str, Tensor], rate: float, sparsity: float) -> dict[str, Tensor]:
+        """Masks with exactly the wanted number of active weights; where unread units will leave, none of them in such a unit."""
+        wanted = self._wanted(sparsity)
+        chosen = dict(masks.masks)
+        for turn in range(ROUNDS):
+            useful = self._useful(chosen)
+            if turn and all(torch.equal(mask, chosen[name]) for name, mask in useful.items()):
+                break
+            drop = 0.0 if turn else rate
+            chosen = topology.evolve(masks.weights, useful, growth, drop, wanted, unit_dims=self._units, least=self.least)
+        return chosen
+
+    def _useful(self, masks: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        assert self._structure is not None
+        return without_unread(self._structure, masks) if self.remove_units else masks
+
+
+ROUNDS = 5
+"""Units may lose their last reader when others do; after so many looks what is left is accepted."""
+
+RAMP = 0.9
+"""Share of the window in which the sparsity rises; in the rest the topology still moves at the final number of weights."""
+
+
+def _gradient(weight: Tensor, gradient: Tensor) -> Tensor:
+    return gradient

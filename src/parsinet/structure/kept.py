@@ -1,0 +1,180 @@
+"""Numbers that modules keep (`self.heads`, `self.sizes[1]`, `self.cfg.width`), followed to the operators that take a size from them.
+
+While the network is exported every such number is one that knows where it is kept, so an operator's size is known to come from
+there and not by coincidence: `view(b, t, self.h, 16)` says that `h` counts the indices of the third axis.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+from torch.fx.traceback import annotate, preserve_node_meta
+from torch.overrides import TorchFunctionMode
+
+from parsinet.errors import StructureError
+from parsinet.structure.attributes import RULES
+from parsinet.structure.axes import Axis, labelled
+from parsinet.structure.export import ExampleInputs, Exported, export
+from parsinet.structure.tracing import Tracing
+
+KEY = "parsinet sizes"
+"""Under which name an operator's sizes stand in its node."""
+
+
+class Kept(int):
+    """A whole number kept at an attribute of a module, or `factor` times one."""
+
+    module: str
+    attribute: str
+    factor: int
+
+    def __new__(cls, value: int, module: str, attribute: str, factor: int = 1) -> Kept:
+        number = super().__new__(cls, value)
+        number.module, number.attribute, number.factor = module, attribute, factor
+        return number
+
+    def __mul__(self, other: Any) -> Any:
+        product = int(self) * other
+        return Kept(product, self.module, self.attribute, self.factor * other) if type(other) is int else product
+
+    __rmul__ = __mul__
+
+    def __hash__(self) -> int:
+        """Of its place, so that whoever keeps results by their arguments keeps none made with the number of another place."""
+        return hash((self.module, self.attribute, self.factor, int(self)))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Kept:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return int, (int(self),)
+
+
+def export_watched(model: nn.Module, example_inputs: ExampleInputs, understood: Callable[[Any], bool]) -> Exported:
+    """`export`, with the kept numbers among every operator's sizes noted in its node; without where the model minds them."""
+    try:
+        with numbers_marked(model), preserve_node_meta(), _Watch():
+            return export(model, example_inputs, understood)
+    except StructureError:
+        return export(model, example_inputs, understood)
+
+
+class _Watch(TorchFunctionMode):
+    """Notes the whole numbers and slices among a call's arguments where at least one of them is a kept number."""
+
+    def __torch_function__(self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        options = kwargs or {}
+        sizes = list(_sizes((args, tuple(options.values()))))
+        if not any(isinstance(number, Kept) for entry in sizes for number in _numbers(entry)):
+            return function(*args, **options)
+        with annotate({KEY: sizes}):
+            return function(*args, **options)
+
+
+def _sizes(argument: Any) -> Iterator[int | slice]:
+    if isinstance(argument, int | slice) and not isinstance(argument, bool):
+        yield argument
+    elif isinstance(argument, tuple | list):
+        for part in argument:
+            yield from _sizes(part)
+
+
+def _numbers(entry: int | slice) -> tuple[Any, ...]:
+    return (entry.start, entry.stop) if isinstance(entry, slice) else (entry,)
+
+
+@contextlib.contextmanager
+def numbers_marked(model: nn.Module) -> Iterator[None]:
+    """Within the context the numbers that modules keep know where they are kept; torch's layers have rules of their own."""
+    tables = [(path, module.__dict__) for path, module in model.named_modules() if not any(isinstance(module, kind) for kind, _ in RULES)]
+    undo: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    seen: set[int] = set()
+    try:
+        for path, table in tables:
+            for name, value in list(table.items()):
+                inner = getattr(value, "__dict__", None)
+                if name.startswith("_") or name == "training":
+                    continue
+                if _is_configuration(value) and isinstance(inner, dict):
+                    if id(value) not in seen:
+                        seen.add(id(value))
+                        undo.append((inner, dict(inner)))
+                        inner.update({key: Kept(entry, path, f"{name}.{key}") for key, entry in inner.items() if _is_number(key, entry)})
+                elif (new := _mark(value, path, name)) is not value:
+                    undo.append((table, {name: value}))
+                    table[name] = new
+        yield
+    finally:
+        for table, values in reversed(undo):
+            table.update(values)
+
+
+def _mark(value: Any, path: str, name: str) -> Any:
+    """The number, or the container of numbers, with marks; itself where there is nothing to mark."""
+    if type(value) is int:
+        return Kept(value, path, name)
+    if type(value) in (tuple, list) and all(isinstance(entry, int | float | str | None) for entry in value):
+        entries = [Kept(entry, path, f"{name}[{k}]") if type(entry) is int else entry for k, entry in enumerate(value)]
+        return entries if type(value) is list else tuple(entries)
+    if type(value) is dict:
+        return {key: Kept(entry, path, f"{name}.{key}") if _is_number(key, entry) else entry for key, entry in value.items()}
+    return value
+
+
+def _is_number(key: Any, entry: Any) -> bool:
+    """Whether an entry of a dict or configuration is a whole number under a plain name."""
+    return type(entry) is int and isinstance(key, str) and key.isidentifier() and not key.startswith("_")
+
+
+def _is_configuration(value: Any) -> bool:
+    """An object of plain data: no module, tensor, function, class or container."""
+    return hasattr(value, "__dict__") and not (isinstance(value, nn.Module | Tensor | type | int | str) or callable(value))
+
+
+def sizes_of(tracing: Tracing) -> Sequence[int | slice]:
+    """The whole numbers among the running operator's arguments as the module's code gave them; () where none of them is kept."""
+    found = tracing.node.meta.get("custom", {}).get(KEY, ()) if tracing.node is not None else ()
+    return copy.copy(found)
+
+
+def count(tracing: Tracing, number: Any, axis: Axis) -> bool:
+    """If `number` is kept somewhere and is this axis' size, it counts the axis' indices (of k·n: those of one of k equal parts)."""
+    if not isinstance(number, Kept) or not axis.tracked or axis.size != number:
+        return False
+    if number.factor != 1:
+        axis = labelled(np.unique(tracing.labels.resolve(axis), axis=1))
+        if axis.size * number.factor != number:
+            return False
+    tracing.count_of(number.module, number.attribute, axis)
+    return True
+
+
+def count_axes(tracing: Tracing, axes: Sequence[Axis]) -> set[int]:
+    """Where an operator was told the sizes of its result: axis by axis; returns which were counted."""
+    given = sizes_of(tracing)
+    return {d for d, (number, axis) in enumerate(zip(given, axes, strict=False)) if count(tracing, number, axis)}
+
+
+def count_split(tracing: Tracing, axes: Sequence[Axis], before: int) -> None:
+    """Where a view was told the sizes of its result, or (`unflatten`) a dimension of `before` and what becomes of it."""
+    given = sizes_of(tracing)
+    if len(given) == len(axes):
+        count_axes(tracing, axes)
+    elif given and len(given) - 1 == len(axes) - before + 1 and isinstance(given[0], int):
+        for number, axis in zip(given[1:], axes[given[0] % before :], strict=False):
+            count(tracing, number, axis)
+
+
+def count_cut(tracing: Tracing, start: int, stop: int, first: Axis, piece: Axis) -> None:
+    """Where a slice was told its bounds: `x[:n]` has n indices, and so has what `x[n:]` leaves out (`first`)."""
+    for entry in sizes_of(tracing):
+        if isinstance(entry, slice):
+            if entry.start is not None and entry.start == start:
+                count(tracing, entry.start, first)
+            if entry.stop is not None and entry.stop == stop and not start:
+                count(tracing, entry.stop, piece)

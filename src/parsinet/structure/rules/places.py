@@ -1,0 +1,94 @@
+"""Operators that pick, add and order indices by their position: the axis they act on must stay as it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from parsinet.structure.axes import fixed
+from parsinet.structure.tracing import Tracing, Value
+
+
+def index(ctx: Tracing, x: Value, indices: list[Value | None]) -> Value:
+    """x[i, :, j]: indexed axes must stay as they are, the others pass."""
+    given = [d for d, entry in enumerate(indices) if entry is not None]
+    for entry in indices:
+        ctx.freeze(entry or ctx.unknown(()), f"{ctx.where} picks by them")
+    for d in given:
+        ctx.labels.freeze(x.axes[d], f"{ctx.where} picks indices by their position")
+    rest = [axis for d, axis in enumerate(x.axes) if d not in given]
+    shape = ctx.shape()
+    adjacent = given == list(range(given[0], given[-1] + 1))
+    start = given[0] if adjacent else 0
+    new = [fixed(size) for size in shape[start : start + len(shape) - len(rest)]]
+    return x.with_axes([*rest[:start], *new, *rest[start:]])
+
+
+def index_select(ctx: Tracing, x: Value, dim: int, chosen: Value) -> Value:
+    """Indices of one axis by their position."""
+    ctx.labels.freeze(x.axes[dim], f"{ctx.where} picks indices by their position")
+    return x.replace_axis(dim, fixed(len(chosen.axes) and chosen.axes[0].size))
+
+
+def gather(ctx: Tracing, x: Value, dim: int, chosen: Value, **_: Any) -> Value:
+    """x[i, chosen[i, j]]: positions along `dim`; the other axes pass."""
+    d = dim % len(x.axes) if x.axes else 0
+    ctx.labels.freeze(x.axes[d], f"{ctx.where} picks indices by their position")
+    return _beside(ctx, d, [x, chosen], ctx.shape())
+
+
+def scatter(ctx: Tracing, x: Value, dim: int, places: Value, source: Any = None, *_: Any, **__: Any) -> Value:
+    """Entries of `source` written or added to places along `dim`; the other axes meet index by index."""
+    d = dim % len(x.axes)
+    values = [x, places, *([source] if isinstance(source, Value) else [])]
+    for value in values:
+        ctx.labels.freeze(value.axes[d], f"{ctx.where} writes to indices by their position")
+    return _beside(ctx, d, values, ctx.shape())
+
+
+def index_add(ctx: Tracing, x: Value, dim: int, places: Value, source: Any, *_: Any, **__: Any) -> Value:
+    """Slices of `source` written or added to places along `dim`; the other axes meet index by index."""
+    d = dim % len(x.axes)
+    values = [x, *([source] if isinstance(source, Value) and source.axes else [])]
+    for value in values:
+        ctx.labels.freeze(value.axes[d], f"{ctx.where} writes to indices by their position")
+    return _beside(ctx, d, values, ctx.shape())
+
+
+def index_put(ctx: Tracing, x: Value, indices: list[Value | None], values: Value, *_: Any) -> Value:
+    """x[i, :] = values: indexed axes must stay as they are, the others meet those of `values`."""
+    given = [d for d, entry in enumerate(indices) if entry is not None]
+    for d in given:
+        ctx.labels.freeze(x.axes[d], f"{ctx.where} writes to indices by their position")
+    after = x.axes[given[-1] + 1 :]
+    for own, other in zip(after[::-1], values.axes[::-1], strict=False):
+        if own.size == other.size:
+            ctx.labels.unify(own, other, ctx.where)
+    for axis in (*values.axes[: max(0, len(values.axes) - len(after))], *x.axes[: given[-1]]):
+        ctx.labels.freeze(axis, f"{ctx.where} writes to indices by their position")
+    return x.with_axes(x.axes)
+
+
+def _beside(ctx: Tracing, d: int, values: list[Value], shape: tuple[int, ...]) -> Value:
+    """The values' axes besides d, united where their sizes agree; elsewhere positions count."""
+    for value in values:
+        for k, axis in enumerate(value.axes):
+            if k != d and axis.size != shape[k]:
+                ctx.labels.freeze(axis, f"{ctx.where} uses its first indices only")
+    aside = [value.replace_axis(d, fixed(1)) for value in values]
+    others = ctx.unify_shapes(aside, (*shape[:d], 1, *shape[d + 1 :]))
+    return others.replace_axis(d, fixed(shape[d]))
+
+
+def along(ctx: Tracing, x: Value, shifts: Any = None, dims: Any = None, *_: Any, **__: Any) -> Value:
+    """Roll and flip: free on axes without units, not understood on those with."""
+    chosen = dims if dims is not None else shifts
+    for d in [chosen] if isinstance(chosen, int) else list(chosen):
+        ctx.labels.freeze(x.axes[d], f"{ctx.where} changes the order of its indices")
+    return x
+
+
+def triangle(ctx: Tracing, x: Value, *_: Any) -> Value:
+    """tril, triu: which entries stay depends on their position in both axes."""
+    for axis in x.axes[-2:]:
+        ctx.labels.freeze(axis, f"{ctx.where} depends on the order of its indices")
+    return x

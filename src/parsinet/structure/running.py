@@ -1,0 +1,102 @@
+"""Running a copy of the network: on copies of the inputs, in float64 where it can, its results compared up to rounding."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+from parsinet.errors import UsageError
+from parsinet.structure.export import ExampleInputs, as_call, first_line, results
+
+Batches = ExampleInputs | Iterable[ExampleInputs]
+"""One batch, or an iterable of batches; a Tensor, tuple or mapping is one."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """Positional and keyword arguments of one forward pass."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    @staticmethod
+    def of(example_inputs: ExampleInputs) -> Call:
+        """The call that example inputs stand for."""
+        return Call(*as_call(example_inputs))
+
+    def double(self) -> Call:
+        """The same with every floating-point tensor in float64."""
+        return Call(*tree_map(lambda leaf: leaf.double() if _is_float(leaf) else leaf, (self.args, self.kwargs)))
+
+    def on(self, model: nn.Module) -> list[Tensor]:
+        """The tensors the model returns; it may write into its inputs, which are copies."""
+        args, kwargs = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, (self.args, self.kwargs))
+        with torch.no_grad():
+            return [leaf for leaf in tree_leaves(results(model(*args, **kwargs))) if isinstance(leaf, Tensor)]
+
+
+def batches_of(example_inputs: Batches) -> Iterator[Any]:
+    """The batches one by one."""
+    return iter([example_inputs] if isinstance(example_inputs, Tensor | tuple | Mapping) else example_inputs)
+
+
+def in_double(model: nn.Module, batches: Iterator[Any]) -> tuple[nn.Module, Iterator[Call]]:
+    """A float64 copy of the model and its calls, or both as they are where the model insists on its own precision.
+
+    Raises UsageError if there is no batch.
+    """
+    first = next((Call.of(batch) for batch in batches), None)
+    if first is None:
+        raise UsageError("fold='mean' needs example_inputs with at least one batch.")
+    double = copy.deepcopy(model).double()
+    try:
+        first.double().on(double)
+    except Exception:
+        return model, _calls(first, batches)
+    return double, (call.double() for call in _calls(first, batches))
+
+
+def _calls(first: Call, rest: Iterator[Any]) -> Iterator[Call]:
+    yield first
+    for batch in rest:
+        yield Call.of(batch)
+
+
+def run(model: nn.Module, calls: Iterable[Call]) -> Call:
+    """Run the model on every batch; returns the last. UsageError if the model rejects one."""
+    for call in calls:
+        try:
+            call.on(model)
+        except Exception as error:
+            raise UsageError(
+                f"fold: the model rejects a batch of example_inputs ({first_line(error)}). "
+                "A batch is what the model takes, without targets."
+            ) from error
+    return call
+
+
+def close(actual: list[Tensor], expected: list[Tensor], tolerance: float | None = None) -> bool:
+    """Same shapes, and no entry differs by more than `tolerance` (default: what rounding explains) times the output's size (at least 1)."""
+    if [tensor.shape for tensor in actual] != [tensor.shape for tensor in expected]:
+        return False
+    for a, b in zip(actual, expected, strict=True):
+        scale = float(b.abs().max()) if b.numel() and b.is_floating_point() else 0.0
+        allowed = rounding(b) if tolerance is None else tolerance
+        if not torch.allclose(a, b, rtol=0, atol=allowed * max(1.0, scale), equal_nan=True):
+            return False
+    return True
+
+
+def rounding(tensor: Tensor) -> float:
+    """A bound from which rounding of a deep network stays orders away."""
+    return 1e-9 if tensor.dtype == torch.float64 else 1e-3
+
+
+def _is_float(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and leaf.is_floating_point()

@@ -1,0 +1,17 @@
+"""Switches of torch that are turned for the length of a block and put back."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+
+@contextlib.contextmanager
+def no_fused_attention() -> Iterator[None]:
+    """Without the one-kernel path of nn.MultiheadAttention and nn.TransformerEncoderLayer, which hides the layers and operators within."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)

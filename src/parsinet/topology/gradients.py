@@ -1,0 +1,61 @@
+"""Gradients as they arrive in the backward pass: zero where a weight is hidden, and dense for those who ask, without a second pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+Score = Callable[[Tensor, Tensor], Tensor]
+"""(weight, its dense gradient) → what is kept of them; the weight still is what the gradient belongs to."""
+
+
+class GradientMask:
+    """Hooks on weights that multiply each gradient by `keep` (1 active, 0 hidden) once it is accumulated, before clipping and optimizer.
+
+    While `catching`, the dense gradient of ∂L/∂(w⊙M) is kept first: the backward kernels of linear layers and convolutions compute it
+    anyway, since the parameter is the effective weight. Several backward passes before one step add up, as gradients do.
+    straight_through: gradients stay dense, for an optimizer that masks them itself.
+    """
+
+    def __init__(self, weights: Mapping[str, nn.Parameter], keep: Mapping[str, Tensor], *, straight_through: bool = False) -> None:
+        self._straight_through = straight_through
+        self.catching: Score | None = None
+        self._caught: dict[str, Tensor] = {}
+        self._keep = keep
+        self._handles: list[RemovableHandle] = [
+            weight.register_post_accumulate_grad_hook(self._hook(name))  # type: ignore[no-untyped-call]
+            for name, weight in weights.items()
+        ]
+
+    def take(self) -> dict[str, Tensor]:
+        """What has been caught since the last call, by name; empty if no backward pass has come."""
+        caught, self._caught = self._caught, {}
+        return caught
+
+    def remove(self) -> None:
+        """Take the hooks out. Safe to call twice."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def _sum(self, known: Tensor, score: Tensor, keep: Tensor) -> Tensor:
+        """Over the passes of one step: where gradients are masked, the accumulated one holds earlier passes only for active entries."""
+        return score.clone() if self._straight_through else known * (1 - keep) + score
+
+    def _hook(self, name: str) -> Callable[[Tensor], None]:
+        @torch.no_grad()
+        def arrive(weight: Tensor) -> None:
+            gradient = weight.grad
+            assert gradient is not None
+            keep = self._keep[name]
+            if self.catching is not None:
+                known = self._caught.get(name)
+                score = self.catching(weight, gradient)
+                self._caught[name] = score.clone() if known is None else self._sum(known, score, keep)
+            if not self._straight_through:
+                gradient.mul_(keep)
+
+        return arrive

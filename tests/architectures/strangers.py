@@ -1,0 +1,254 @@
+"""Networks as strangers write them: sizes kept under names of their own, states made by hand, messages between nodes. Small."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class CrossStage(nn.Module):
+    """YOLO's C2f: two halves cut by a width that the module keeps, every block's output concatenated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.c = 4
+        self.cv1, self.cv2 = nn.Conv2d(3, 2 * self.c, 1), nn.Conv2d(4 * self.c, 7, 1)
+        self.m = nn.ModuleList(nn.Conv2d(self.c, self.c, 3, padding=1) for _ in range(2))
+        self.head = nn.Conv2d(7, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = list(self.cv1(x).split((self.c, self.c), 1))
+        y.extend(F.silu(m(y[-1])) for m in self.m)
+        return self.head(F.silu(self.cv2(torch.cat(y, 1)))).flatten(2)
+
+
+class Res2Net(nn.Module):
+    """A hierarchy of convolutions over pieces of `width` channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.width, self.scale = 5, 3
+        self.conv1, self.conv3, self.short = nn.Conv2d(3, 15, 1), nn.Conv2d(15, 6, 1), nn.Conv2d(3, 6, 1)
+        self.convs = nn.ModuleList(nn.Conv2d(5, 5, 3, padding=1, bias=False) for _ in range(2))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(5) for _ in range(2))
+        self.fc = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = torch.split(F.relu(self.conv1(x)), self.width, 1)
+        pieces = [parts[0]]
+        for part, conv, norm in zip(parts[1:], self.convs, self.norms, strict=True):
+            pieces.append(F.relu(norm(conv(part + pieces[-1]))))
+        return self.fc(F.relu(self.conv3(torch.cat(pieces, 1)) + self.short(x)).mean((2, 3)))
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes of `Configured`."""
+
+    width: int = 12
+    heads: int = 3
+
+
+class Configured(nn.Module):
+    """Attention whose numbers stand in a configuration; a tuple, a list and a dict of sizes behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cfg, self.grid, self.ways, self.options = Sizes(), (4, 5), [6], {"pieces": 5, "mode": 1}
+        self.lift, self.qkv, self.proj = nn.Linear(6, 12), nn.Linear(12, 36), nn.Linear(12, 20)
+        self.spread, self.pool, self.out = nn.Linear(20, 18), nn.Linear(6, 10), nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        c, (b, t, _) = self.cfg, x.shape
+        q, k, v = self.qkv(torch.tanh(self.lift(x))).view(b, t, 3, c.heads, c.width // c.heads).permute(2, 0, 3, 1, 4)
+        y = (q @ k.transpose(-1, -2) / 2).softmax(-1) @ v
+        y = self.proj(y.transpose(1, 2).reshape(b, t, c.width)).view(b, t, *self.grid).tanh().flatten(2)
+        y = self.spread(y).view(b, t, self.ways[0], 3).amax(-1)
+        return self.out(self.pool(y).view(b, t, self.options["pieces"], 2).prod(-1))
+
+
+class Directions(nn.Module):
+    """A bidirectional GRU with a first state made by hand, its directions taken apart by `hidden`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.layers = 5, 2
+        self.gru = nn.GRU(3, self.hidden, self.layers, batch_first=True, bidirectional=True)
+        self.last, self.both = nn.Linear(2 * self.hidden, 3), nn.Linear(self.hidden, 2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        start = torch.zeros(2 * self.layers, len(x), self.hidden, dtype=x.dtype)
+        y, state = self.gru(x, start)
+        state = state.view(self.layers, 2, len(x), self.hidden)[-1]
+        last = state.transpose(0, 1).reshape(-1, 2 * self.hidden)
+        return self.last(last), self.both(y[..., : self.hidden] * y[..., self.hidden :])
+
+
+class ConvLSTM(nn.Module):
+    """A convolutional LSTM cell: input and state concatenated, gates cut by `channels`, the first state zeros."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.channels = 5
+        self.gates, self.out = nn.Conv2d(2 + 5, 4 * 5, 3, padding=1), nn.Conv2d(5, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, steps, _, height, width = x.shape
+        h = c = torch.zeros(b, self.channels, height, width, dtype=x.dtype)
+        for t in range(steps):
+            i, f, o, g = torch.split(self.gates(torch.cat([x[:, t], h], 1)), self.channels, 1)
+            c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+            h = o.sigmoid() * c.tanh()
+        return self.out(h)
+
+
+class SpatialGating(nn.Module):
+    """gMLP: a convolution of width one over positions gates one half of the channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lift, self.up, self.mix, self.down = nn.Linear(5, 6), nn.Linear(6, 14), nn.Conv1d(9, 9, 1), nn.Linear(7, 6)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.lift(x)
+        u, v = F.gelu(self.up(h)).chunk(2, -1)
+        return self.head((h + self.down(u * self.mix(v))).mean(1))
+
+
+class Perceiver(nn.Module):
+    """Learned latents attend to the data; heads folded into the batch, their number kept as `h`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.h, self.scale = 2, 0.5
+        self.latents = nn.Parameter(torch.randn(4, 8))
+        self.q, self.kv, self.out = nn.Linear(8, 6, bias=False), nn.Linear(5, 12, bias=False), nn.Linear(6, 8)
+        self.up, self.down, self.head = nn.Linear(8, 11), nn.Linear(11, 8), nn.Linear(8, 3)
+
+    def fold(self, x: Tensor) -> Tensor:
+        b, n, _ = x.shape
+        return x.reshape(b, n, self.h, -1).permute(0, 2, 1, 3).reshape(b * self.h, n, -1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        latents = self.latents.unsqueeze(0).repeat(len(x), 1, 1)
+        q, k, v = map(self.fold, (self.q(latents), *self.kv(x).chunk(2, -1)))
+        y = torch.einsum("b i j, b j d -> b i d", (torch.einsum("b i d, b j d -> b i j", q, k) * self.scale).softmax(-1), v)
+        y = y.reshape(len(x), self.h, y.shape[1], -1).permute(0, 2, 1, 3).flatten(2)
+        z = latents + self.out(y)
+        return self.head((z + self.down(F.gelu(self.up(z)))).mean(1))
+
+
+class WaveNet(nn.Module):
+    """Dilated gated convolutions; every layer shortens the signal, and the last residual is computed for nobody."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.start = nn.Conv1d(1, 5, 1)
+        self.filters, self.gates = (nn.ModuleList(nn.Conv1d(5, 6, 2, dilation=2**k) for k in range(2)) for _ in range(2))
+        self.residuals, self.skips = (nn.ModuleList(nn.Conv1d(6, width, 1) for _ in range(2)) for width in (5, 7))
+        self.end = nn.Conv1d(7, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, total = self.start(x), []
+        for f, g, residual, skip in zip(self.filters, self.gates, self.residuals, self.skips, strict=True):
+            h = torch.tanh(f(x)) * torch.sigmoid(g(x))
+            total.append(skip(h))
+            x = residual(h) + x[..., -h.shape[-1] :]
+        length = total[-1].shape[-1]
+        return self.end(F.relu(sum(part[..., -length:] for part in total)))
+
+
+class Messages(nn.Module):
+    """A graph network: messages along edges, summed up at nodes by `index_add` and `scatter_add_`, attention cut from one vector."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out_features = 6
+        self.lift, self.message = nn.Linear(4, 6), nn.Sequential(nn.Linear(12, 9), nn.ReLU(), nn.Linear(9, 7))
+        self.a = nn.Parameter(torch.randn(12, 1))
+        self.update, self.out = nn.GRUCell(7, 6), nn.Linear(13, 2)
+
+    def forward(self, x: Tensor, edges: Tensor) -> Tensor:
+        h = self.lift(x)
+        scores = h @ self.a[: self.out_features] + (h @ self.a[self.out_features :]).T
+        h = scores.softmax(1) @ h
+        m = self.message(torch.cat([h[edges[0]], h[edges[1]]], -1))
+        first = torch.zeros(len(x), m.shape[1], dtype=m.dtype).index_add(0, edges[1], m)
+        second = torch.zeros(len(x), m.shape[1], dtype=m.dtype)
+        second.scatter_add_(0, edges[0].unsqueeze(-1).expand(-1, m.shape[1]), m.square())
+        return self.out(torch.cat([self.update(first, h), second], -1))
+
+
+class RelativeBias(nn.Module):
+    """T5: a table of biases per head by distance, sizes kept as `nh` and `dk`, a home-made norm, tied embedding and head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nh, self.dk = 3, 4
+        self.embed, self.distance = nn.Embedding(11, 10), nn.Embedding(7, 3)
+        self.q, self.k, self.v = (nn.Linear(10, 12, bias=False) for _ in range(3))
+        self.o, self.gain = nn.Linear(12, 10, bias=False), nn.Parameter(torch.ones(10))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.embed(tokens)
+        b, n, _ = x.shape
+        h = self.gain * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6)
+        q, k, v = (f(h).view(b, n, self.nh, self.dk).transpose(1, 2) for f in (self.q, self.k, self.v))
+        position = torch.arange(n)
+        bias = self.distance((position[None] - position[:, None]).clamp(-3, 3) + 3).permute(2, 0, 1).unsqueeze(0)
+        y = (q @ k.transpose(3, 2) + bias).softmax(-1) @ v
+        return F.linear(x + self.o(y.transpose(1, 2).contiguous().view(b, -1, self.nh * self.dk)), self.embed.weight)
+
+
+class Selective(nn.Module):
+    """SKNet: branches stacked by a view with sizes of the module, weighted by a softmax over branches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.branches, self.features = 2, 6
+        self.convs = nn.ModuleList(nn.Conv2d(3, 6, 3, padding=1 + k, dilation=1 + k) for k in range(2))
+        self.squeeze, self.weights = nn.Linear(6, 5), nn.ModuleList(nn.Linear(5, 6) for _ in range(2))
+        self.out = nn.Conv2d(6, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        f = torch.cat([conv(x) for conv in self.convs], 1)
+        f = f.view(len(x), self.branches, self.features, *f.shape[2:])
+        z = F.relu(self.squeeze(f.sum(1).mean((2, 3))))
+        a = torch.cat([fc(z) for fc in self.weights], 1).view(len(x), self.branches, self.features, 1, 1).softmax(1)
+        return self.out((f * a).sum(1))
+
+
+class Generator(nn.Module):
+    """A decoder: `Unflatten`, transposed convolution, a norm without weights styled from outside (AdaIN)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.style = nn.Linear(4, 10)
+        self.body = nn.Sequential(nn.Linear(7, 6 * 4), nn.Unflatten(1, (6, 2, 2)), nn.ReLU(), nn.ConvTranspose2d(6, 5, 4, 2, 1))
+        self.norm, self.out = nn.InstanceNorm2d(5), nn.Conv2d(5, 1, 3, padding=1)
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        gain, offset = self.style(style)[:, :, None, None].chunk(2, 1)
+        return self.out(torch.tanh((1 + gain) * self.norm(self.body(x)) + offset))
+
+
+class Routed(nn.Module):
+    """A mixture of experts: two of four chosen per token, weights written back by `scatter`, experts' weights stacked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lift, self.gate, self.head = nn.Linear(4, 6), nn.Linear(6, 4, bias=False), nn.Linear(6, 3)
+        self.up, self.down = nn.Parameter(torch.randn(4, 6, 9) / 3), nn.Parameter(torch.randn(4, 9, 6) / 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.lift(x)
+        scores = self.gate(x).softmax(-1)
+        value, chosen = scores.topk(2, -1)
+        weights = torch.zeros_like(scores).scatter(-1, chosen, value / math.sqrt(2))
+        y = torch.einsum("btef,efd->bted", F.gelu(torch.einsum("btd,edf->btef", x, self.up)), self.down)
+        return self.head(x + (y * weights.unsqueeze(-1)).sum(2))

@@ -1,0 +1,152 @@
+"""The sphere method: exact sparsity, weights on their spheres, falling p, units that leave, resume from every step, refusals."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from methods.test_resume import same
+from methods.toys import network, points
+from parsinet.errors import ParsinetError
+from parsinet.methods import Pruner, Sphere
+from parsinet.sphere import LpSGD
+
+STEPS = 24
+WEIGHTS = 2 * 12 + 12 * 8 + 8 * 2
+
+
+class Run:
+    """A short run of the method on the ring problem."""
+
+    def __init__(self, **options: Any) -> None:
+        self.model = network(batch_norm=True)
+        self.method = Sphere(**{"sparsity": 0.6, "interval": 3, **options})
+        self.method.prepare(self.model)
+        self.optimizer = LpSGD(self.method.param_groups(self.model), lr=0.05, nesterov=True)
+        self.pruner = Pruner(self.model, self.optimizer, self.method, points(4)[0], steps=STEPS)
+
+    def advance(self, begin: int = 0, end: int = STEPS) -> None:
+        for k in range(begin, end):
+            x, y = points(seed=k)
+            F.cross_entropy(self.model(x), y).backward()
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            self.pruner.step()
+
+    def state(self) -> dict[str, Any]:
+        parts = {"pruner": self.pruner, "model": self.model, "optimizer": self.optimizer}
+        return copy.deepcopy({name: part.state_dict() for name, part in parts.items()})
+
+    def weights(self) -> list[Tensor]:
+        return [layer.weight.detach() for layer in self.model.modules() if isinstance(layer, nn.Linear)]
+
+    def nonzeros(self) -> int:
+        return sum(int((weight != 0).sum()) for weight in self.weights())
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize("growth", ["gradient", "random"])
+def test_the_sparsity_is_met_to_one_weight(sparsity: float, growth: str) -> None:
+    run = Run(sparsity=sparsity, growth=growth, remove_units=False, least=0)
+    run.advance()
+    lean = run.pruner.finish()
+    assert run.nonzeros() == round(WEIGHTS * (1 - sparsity))
+    assert [type(module) for module in (lean.fc1, lean.fc2)] == [nn.Linear] * 2  # type: ignore[union-attr]
+
+
+def test_a_run_that_ends_early_still_meets_it() -> None:
+    run = Run(remove_units=False)
+    run.advance(0, 7)
+    run.pruner.finish()
+    assert run.nonzeros() == round(WEIGHTS * 0.4)
+
+
+def test_weights_stay_on_their_spheres_as_the_forward_pass_sees_them() -> None:
+    run = Run(p=1.3, norm_over="active", remove_units=False)
+    run.advance()
+    for weight in run.weights()[:2]:
+        norms = weight.abs().pow(1.3).sum(1)
+        assert torch.allclose(norms, (norms > 0).float(), atol=1e-5), "units that lost every weight at the start stay at 0"
+        assert norms.count_nonzero() > len(norms) / 2
+
+
+def test_p_falls_geometrically_until_the_masks_are_final() -> None:
+    run = Run(p=1.2, p_start=2.0, end=0.5)
+    seen = []
+    for k in range(STEPS):
+        run.advance(k, k + 1)
+        seen.append(run.optimizer.param_groups[0]["p"])
+    expected = [2.0 ** (1 - min(1, (k + 1) / 12)) * 1.2 ** min(1, (k + 1) / 12) for k in range(STEPS)]
+    assert seen == pytest.approx(expected)
+    assert run.method.describe()["p"] == pytest.approx({"fc1.weight": 1.2, "fc2.weight": 1.2})
+
+
+def test_units_nobody_reads_leave_and_the_function_stays() -> None:
+    x = points(seed=9)[0].double()
+    whole, lean = (Run(sparsity=0.9, remove_units=wanted, least=0) for wanted in (False, True))
+    for run in (whole, lean):
+        run.advance(0, 18)
+        run.model.double().eval()
+    assert lean.pruner.widths()["fc1"] < 12
+    assert torch.allclose(whole.model(x), lean.model(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"regrow": "hard", "growth": "random"}, {"controller": "authors", "regrow": "dense"}])
+def test_resume_from_every_step_is_bitwise(options: dict[str, Any]) -> None:
+    straight, states = Run(sparsity=0.8, **options), []
+    for k in range(STEPS):
+        states.append(straight.state())
+        straight.advance(k, k + 1)
+    end = straight.state()
+    for k, state in enumerate(states):
+        run = Run(sparsity=0.8, **options)
+        run.pruner.load_state_dict(copy.deepcopy(state["pruner"]))
+        run.model.load_state_dict(state["model"])
+        run.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+        assert same(run.state(), state), k
+        run.advance(k)
+        assert same(run.state(), end), k
+
+
+def test_the_description_tells_density_and_hoyer() -> None:
+    run = Run(remove_units=False)
+    run.advance()
+    told = run.method.describe()
+    assert told["settled"] is True
+    assert told["sparsity"] == pytest.approx(0.6, abs=1 / WEIGHTS)
+    assert set(told["hoyer"]) == {"fc1.weight", "fc2.weight"}
+    assert all(0 <= value <= 1 for value in told["hoyer"].values())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sparsity": 1.0}, "sparsity"),
+        ({"p": 1.0}, "p must be"),
+        ({"p": 1.5, "p_start": 1.2}, "p falls from p_start"),
+        ({"p": {"*": 1.5}, "p_start": 2.0}, "p falls from p_start"),
+        ({"controller": "pid"}, "no controller 'pid'"),
+        ({"growth": "momentun"}, "no growth"),
+        ({"regrow": "soft"}, "regrow"),
+        ({"rate": 0.0}, "rate in"),
+        ({"start": 1.0}, "start must be"),
+        ({"least": -1}, "least must be"),
+        ({"sparsity": 0.9}, "least=1 keeps"),
+        ({"exclude": ["fc9"]}, "fits no Linear"),
+    ],
+)
+def test_bad_options_are_refused_in_words(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ParsinetError, match=message):
+        Run(**options)
+
+
+def test_another_optimizer_is_refused_with_the_way_out() -> None:
+    model, method = network(), Sphere()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(ParsinetError, match=r"LpSGD\(method\.param_groups"):
+        Pruner(model, optimizer, method, points(4)[0], steps=10)

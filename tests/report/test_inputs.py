@@ -1,0 +1,54 @@
+"""Picture of the inputs: every score at its place, one scale for all panels, refusals in words."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from parsinet.errors import UsageError
+from parsinet.report import input_picture, inputs
+
+
+def test_every_score_stands_at_its_place() -> None:
+    scores = np.arange(24.0)
+    page = inputs.draw(scores, (2, 3, 4), title="Inputs")
+    panels = [panel.images[0] for panel in page.axes[:2]]
+    for channel, image in enumerate(panels):
+        assert np.array_equal(image.get_array(), scores.reshape(2, 3, 4)[channel])
+        assert (image.norm.vmin, image.norm.vmax) == (0.0, 23.0)
+    assert {text.get_text() for text in page.texts} >= {
+        "Inputs",
+        "channel 0",
+        "channel 1",
+        "4 % of the inputs lie below 1 % of the largest score",
+    }
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 30), (30, 2), (3, 5, 4)])
+@pytest.mark.parametrize("title", ["A", "Relevance of the inputs of a network with quite a long name"])
+def test_nothing_leaves_the_page(shape: tuple[int, ...], title: str) -> None:
+    page = inputs.draw(np.ones(int(np.prod(shape))), shape, title=title)
+    across, up = page.get_size_inches() * page.dpi
+    for artist in (*page.texts, *page.axes):
+        box = artist.get_tightbbox(page.canvas.get_renderer())  # type: ignore[attr-defined]
+        assert box is None or (box.x0 >= 0 and box.y0 >= 0 and box.x1 <= across and box.y1 <= up)
+
+
+def test_scores_of_zero_are_a_picture_too() -> None:
+    assert input_picture([0.0] * 4, (2, 2), title="Off").startswith(b"\x89PNG")
+    assert "100 % of the inputs" in inputs.draw([0.0] * 4, (2, 2), title="Off").texts[-1].get_text()
+
+
+@pytest.mark.parametrize(
+    ("scores", "shape", "names", "words"),
+    [
+        ([1.0] * 5, (2, 3), None, "holds 6 inputs, got 5 scores"),
+        ([1.0] * 6, (6,), None, "shape must be"),
+        ([-1.0] * 6, (2, 3), None, "≥ 0"),
+        ([float("nan")] * 6, (2, 3), None, "finite"),
+        ([1.0] * 6, (2, 3), ["a", "b"], "1 channels need as many names, got 2"),
+    ],
+)
+def test_refusals(scores: list[float], shape: tuple[int, ...], names: list[str] | None, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        input_picture(scores, shape, title="", names=names)
