@@ -149,12 +149,10 @@ class Watched(Gates):
         return super().settle()
 
 
-@pytest.mark.parametrize("kind", ["constant", "mean"])
 @pytest.mark.parametrize("fall_steps", [12, 60], ids=["on the way", "at the end, when the gates are gone already"])
-def test_gates_have_silenced_what_leaves_so_nothing_is_folded(fall_steps: int, kind: str) -> None:
+def test_gates_have_silenced_what_leaves(fall_steps: int, **options: Any) -> None:
     """Readers read ξ·h with ξ = 0: a removal, and the last one too, changes nothing in evaluation mode."""
     model, x = net(), points(50)[0].double()
-    options = {"fold": kind, **({"fold_inputs": x} if kind == "mean" else {})}
     method = Watched(model, x, price=0.05, fall_steps=fall_steps, interval=4, gated=0.9, theta=0.6)
     optimizer, pruner = begin(model, method, **options)
     removals = []
@@ -166,11 +164,16 @@ def test_gates_have_silenced_what_leaves_so_nothing_is_folded(fall_steps: int, k
     assert any(removals[:-1]) if fall_steps == 12 else removals[-1]
 
 
-def test_open_units_of_gates_would_break_that_law(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fold_of_what_gates_silence_would_break_that_law(monkeypatch: pytest.MonkeyPatch) -> None:
     """Planted fault: gates that claim not to silence."""
     monkeypatch.setattr(Gates, "silences", False)
     with pytest.raises(AssertionError):
-        test_gates_have_silenced_what_leaves_so_nothing_is_folded(60, "mean")
+        test_gates_have_silenced_what_leaves(60, fold="constant")
+
+
+def test_a_fold_is_refused_where_the_method_silences() -> None:
+    with pytest.raises(UsageError, match="gates silences units"):
+        begin(net(), Gates(price=0.05), fold="constant")
 
 
 @pytest.mark.parametrize("kind", ["constant", "mean"])

@@ -12,6 +12,7 @@ from torch import nn
 from parsinet import methods
 from parsinet.errors import UsageError
 from parsinet.methods import METHODS, Method, Pruner
+from parsinet.sphere import LpSGD
 
 MEMBERS = {name for name in vars(Method) if not name.startswith("_")} | {"name"}
 CASES = pytest.mark.parametrize("name", METHODS)
@@ -51,9 +52,10 @@ def test_the_check_objects_to_a_missing_member_and_to_other_arguments() -> None:
 
 @CASES
 def test_every_method_lives_through_a_run(name: str) -> None:
-    model, method = network(), methods.build(name)
+    model, method = network(), methods.build(name, **({"sparsity": 0.5} if name == "sphere" else {}))
     method.prepare(model)
-    optimizer = torch.optim.SGD(method.param_groups(model), lr=0.1)
+    build = LpSGD if name == "sphere" else torch.optim.SGD
+    optimizer = build(method.param_groups(model), lr=0.1)
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     assert held == {id(p) for p in model.parameters()}
     x = torch.randn(6, 4)

@@ -181,8 +181,9 @@ def test_units_of_a_transposed_layer_can_be_gated(traced: Traced) -> None:
 
 
 def test_the_dry_run_notices_a_number_without_a_rule(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Planted fault: GPT-2's layers keep `nf`; without the rule for it nothing of the model is offered."""
+    """Planted fault: GPT-2's layers keep `nf`; without the rule for it, and without marks, nothing of the model is offered."""
     monkeypatch.setattr("parsinet.structure.attributes.NAMED_RULES", {})
+    monkeypatch.setattr("parsinet.structure.kept._mark", lambda value, path, name: value)
     structure = pn.trace(build(FAMILIES["gpt2"]), example(FAMILIES["gpt2"]))
     assert not structure.removable()
     assert "x.view(size_out)" in structure.group("transformer.wte").reason

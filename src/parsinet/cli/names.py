@@ -1,7 +1,7 @@
 """What shell completion offers, listed here so that pressing TAB does not import torch; a test compares with the library."""
 
 DATA = ("digits", "mnist", "fashion-mnist", "cifar10")
-METHODS = ("dense", "gates", "spectral", "sphere")
+METHODS = ("dense", "gates", "spectral", "spectral-sparse", "sphere")
 BASELINES = ("gmp", "random-mask", "rigl", "set", "snip")
 MODELS = (
     "char-gpt",

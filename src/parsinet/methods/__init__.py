@@ -11,10 +11,13 @@ from parsinet.methods.dense import Dense
 from parsinet.methods.gates import Gates
 from parsinet.methods.masking import MaskedTraining
 from parsinet.methods.pruner import Pruner, Removal
+from parsinet.methods.reciprocal import SpectralSparse
 from parsinet.methods.spectral import Spectral
 from parsinet.methods.sphere import Sphere
 
-METHODS: Mapping[str, Callable[..., Method]] = MappingProxyType({"dense": Dense, "gates": Gates, "spectral": Spectral, "sphere": Sphere})
+METHODS: Mapping[str, Callable[..., Method]] = MappingProxyType(
+    {"dense": Dense, "gates": Gates, "spectral": Spectral, "spectral-sparse": SpectralSparse, "sphere": Sphere}
+)
 
 __all__ = [
     "METHODS",
@@ -27,6 +30,7 @@ __all__ = [
     "Pruner",
     "Removal",
     "Spectral",
+    "SpectralSparse",
     "Sphere",
     "build",
     "build_from",

@@ -49,7 +49,7 @@ class Pruner:
     first, as in `shrink`, in evaluation mode. "constant" is seen on example_inputs; "mean" needs fold_inputs: a batch, an iterable of
     batches or a function that returns either, without targets, gone through at every removal (its first batch also now; for an exact
     resume it must give the same batches each time). approximate: accept folds that are not exact. Whether folding is possible is
-    tried now, on a copy. Of a method that silences units before they leave (`Gates`), nothing is folded: their readers read zero.
+    tried now, on a copy. Methods that silence units before they leave (`Gates`) take no fold: the readers read zero already.
 
     Raises UsageError for bad arguments, StructureError if the model cannot be traced or, with fold, cannot be made up for.
     """
@@ -75,6 +75,8 @@ class Pruner:
             if value is not None and value < 1:
                 raise UsageError(f"Pruner: {name} must be ≥ 1, got {value}.")
         folding = folding_of(fold, fold_inputs, example_inputs, approximate)
+        if folding is not None and method.silences:
+            raise UsageError(f"Pruner: {method.name} silences units before they leave, so their readers read zero: leave fold out.")
         self.model = model
         self.method = method
         self.round_to = round_to
@@ -84,7 +86,7 @@ class Pruner:
         self._kept = {group.name: list(range(group.size)) for group in self.structure.removable()}
         self._original = {name: len(units) for name, units in self._kept.items()}
         self._step = 0
-        self._folding = folding if folding is not None and not method.silences else None
+        self._folding = folding
         if self._folding is not None:
             self._folding.check(model, self.structure)
         method.attach(model, self.structure, Budget(steps, examples), self._optimizers)

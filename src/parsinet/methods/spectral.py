@@ -122,7 +122,7 @@ class Spectral:
         draws = self.initialiser not in ("keep", "gate")
         source = generator(self.seed) if draws else None
         spectral.spectralize(model, self.variant, initialiser=self.initialiser, layers=self.layers, generator=source)
-        if self.phases.eigenvalues and not _bases(model):
+        if self.phases.eigenvalues and not spectral.basis_parameters(model):
             raise UsageError(
                 f"Spectral: variant {self.variant!r} trains eigenvalues only, so there is nothing left to train after the first phase. "
                 "Use variant='full-one-set', or eigenvalues=0."
@@ -131,7 +131,7 @@ class Spectral:
     def param_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """Eigenvalues and eigenvectors with their own decay; other matrices with the optimizer's; biases and norms without."""
         eigenvalues = [p for layer in spectral.spectral_layers(model).values() for p in layer.spectrum.parameters(recurse=False)]
-        bases = _bases(model)
+        bases = spectral.basis_parameters(model)
         special = {id(p) for p in (*eigenvalues, *bases)}
         rest = [p for p in model.parameters() if p.requires_grad and id(p) not in special]
         rate = {} if self.eigenvalue_lr is None else {"lr": self.eigenvalue_lr}
@@ -204,7 +204,7 @@ class Spectral:
     def detach(self) -> None:
         """Fold every spectral layer back into the plain one."""
         if self._model is not None:
-            _train_bases(self._model, True)
+            spectral.train_basis(self._model)
             spectral.fold(self._model)
 
     def describe(self) -> dict[str, Any]:
@@ -253,7 +253,7 @@ class Spectral:
 
     def _enter_phase(self) -> None:
         if self._model is not None and self.phases.eigenvalues:
-            _train_bases(self._model, not self._alone())
+            (spectral.freeze_basis if self._alone() else spectral.train_basis)(self._model)
 
 
 def _phases(usual: Phases, eigenvalues: float | None, begin: float | None, end: float | None) -> Phases:
@@ -281,16 +281,6 @@ def _not_negative(**rates: float | None) -> None:
     for name, rate in rates.items():
         if rate is not None and not 0 <= rate < float("inf"):
             raise UsageError(f"Spectral: {name} must be ≥ 0 and finite, got {rate}.")
-
-
-def _bases(model: nn.Module) -> list[nn.Parameter]:
-    """What trains of the eigenvectors."""
-    return [p for layer in spectral.spectral_layers(model).values() for p in layer.spectrum.basis.parameters()]
-
-
-def _train_bases(model: nn.Module, wanted: bool) -> None:
-    for parameter in _bases(model):
-        parameter.requires_grad_(wanted)
 
 
 def _usual_initialiser(variant: str) -> str:

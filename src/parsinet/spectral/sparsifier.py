@@ -33,7 +33,10 @@ class Sparsifier:
     def __call__(self, model: nn.Module, inputs: Any) -> None:
         """Before a forward pass of `model`."""
         if not self._held and self.mode != "fixed" and not torch.compiler.is_exporting():
-            self._before(model.training and torch.is_grad_enabled())
+            before = self._before
+            if torch.compiler.is_compiling():
+                before = torch.compiler.disable(before)  # type: ignore[no-untyped-call]
+            before(model.training and torch.is_grad_enabled())
 
     def _before(self, training: bool) -> None:
         masks = [mask for _, mask in self.layers]

@@ -68,13 +68,13 @@ def _settle(parameter: Tensor, state: dict[str, Any], group: Mapping[str, Any], 
     wide.copy_(torch.where(state["mask"], torch.where(changed, weights, working(wide)), 0))
     if wide is not parameter:
         parameter.copy_(wide)
-    state["norm_over"] = group["norm_over"]
+    state["over_active"] = group["norm_over"] == "active"
 
 
 def _uncover(parameter: Tensor, state: dict[str, Any], group: Mapping[str, Any]) -> None:
     """Forget a mask that hides nothing."""
     del state["mask"]
-    state.pop("norm_over", None)
+    state.pop("over_active", None)
     if working(parameter) is parameter:
         state.pop("primal", None)
 

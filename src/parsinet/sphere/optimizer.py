@@ -35,7 +35,7 @@ class LpSGD(Optimizer):
     regrow, norm_over: what becomes of weights a mask hides, see `set_masks`.
     State (float32 or wider whatever the parameter): `dual` v, `momentum_buffer` b, `primal`, the unrounded weights of parameters narrower
     than float32 and the unmasked ones of masked parameters in the Frank–Wolfe form, `mask`, Adam's `step`, `exp_avg`, `exp_avg_sq`, and
-    `p`, `fan_in`, `norm_over` for which v holds: if one has changed (a schedule of p; inputs removed by `parsinet.shrink`), the next
+    `p`, `fan_in`, `over_active` (norm_over) for which v holds: if one has changed (a schedule of p; inputs removed by a shrink), the next
     step first puts the remaining v back on its sphere.
     Raises UsageError or ArgumentTypeError for options out of range, complex parameters and sparse gradients.
     Source: W. Li et al. 2021, arXiv 2103.16013 (abstract) and its authors' code; numerics, zero rows and mixed precision are ours.
@@ -171,12 +171,13 @@ class LpSGD(Optimizer):
         return loss
 
     def __setstate__(self, state: State) -> None:
-        """Groups stored by an earlier version get the options it did not know."""
+        """Groups stored by an earlier version get the options it did not know; torch adds "differentiable" to the defaults here."""
         super().__setstate__(state)
         self._scratch = Scratch()
         for group in self.param_groups:
             for name, value in self.defaults.items():
-                group.setdefault(name, value)
+                if name != "differentiable":
+                    group.setdefault(name, value)
 
     def load_state_dict(self, state_dict: State) -> None:
         """As `torch.optim.Optimizer.load_state_dict`, but the state is copied and keeps its precision: torch shares it, and rounds it

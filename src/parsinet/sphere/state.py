@@ -65,7 +65,7 @@ def enter_(parameter: Tensor, state: dict[str, Any], group: Mapping[str, Any]) -
     """
     p, unit_dim, dual, mask = group["p"], group["unit_dim"], uses_dual(group), state.get("mask")
     size = fan_in(parameter, unit_dim)
-    measured = state.get("norm_over") == (None if mask is None else group["norm_over"])
+    measured = state.get("over_active") == (None if mask is None else group["norm_over"] == "active")
     if measured and state.get("p") == p and state.get("fan_in") == size and dual == ("dual" in state):
         return
     over = counted(state, group)
@@ -81,7 +81,7 @@ def enter_(parameter: Tensor, state: dict[str, Any], group: Mapping[str, Any]) -
     _write(parameter, state, weights, dual)
     state["p"], state["fan_in"] = p, size
     if mask is not None:
-        state["norm_over"] = group["norm_over"]
+        state["over_active"] = group["norm_over"] == "active"
 
 
 def _write(parameter: Tensor, state: dict[str, Any], weights: Tensor, dual: bool) -> None:

@@ -1,0 +1,140 @@
+"""Sparse training in reciprocal space: eigenvalues and eigenvectors train under a mask on the weights they compose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from parsinet import spectral
+from parsinet.errors import UsageError, suggest
+from parsinet.methods.base import Budget, decayed_groups, generator
+from parsinet.structure import Plan, Structure
+
+SCHEDULES = ("cubic", "constant")
+
+
+class SpectralSparse:
+    """Trains spectral layers whose composed weights are masked, Ŵ = W where |W| > c; masked weights still move and may return.
+
+    sparsity: share of the weights that is masked at the end. schedule: "cubic", s·(1 − (1 − u)³) at part u of the way from begin to end
+    (shares of the run), or "constant" from the first step, as published. scope: "layer" (as published) or "global". every: steps from
+    one mask to the next. variant, initialiser, layers: of `spectral.spectralize`. seed: of a drawn basis. Exact zeros are left in plain
+    layers; no units leave.
+
+    Raises UsageError for values out of range and without the number of steps a schedule needs.
+    Source: Chicchi et al., arXiv 2106.09021 (constant, per layer, every step, "qr-full" with "p2-sparse-qr"); the cubic schedule is Zhu and
+    Gupta's, arXiv 1710.01878; global masks and `every` are ours.
+    """
+
+    name = "spectral-sparse"
+    settled = True
+    silences = True
+
+    def __init__(
+        self,
+        sparsity: float = 0.9,
+        *,
+        schedule: str = "cubic",
+        begin: float = 0.1,
+        end: float = 0.6,
+        scope: str = "global",
+        every: int = 20,
+        variant: str = "qr-full",
+        initialiser: str = "keep",
+        layers: Sequence[str] | None = None,
+        seed: int = 0,
+    ) -> None:
+        if schedule not in SCHEDULES:
+            raise UsageError(f"spectral-sparse: there is no schedule {schedule!r}.{suggest(str(schedule), SCHEDULES)}")
+        if not 0 <= begin <= end <= 1:
+            raise UsageError(f"spectral-sparse: begin and end are shares of the run with 0 ≤ begin ≤ end ≤ 1, got {begin} and {end}.")
+        if not 0 <= sparsity < 1:
+            raise UsageError(f"spectral-sparse: sparsity is a share of the weights, in [0, 1); got {sparsity}.")
+        self.sparsity, self.schedule, self.begin, self.end = sparsity, schedule, begin, end
+        self.scope, self.every, self.variant, self.initialiser, self.layers, self.seed = scope, every, variant, initialiser, layers, seed
+        self._model: nn.Module | None = None
+        self._steps = 0
+        self._total: int | None = None
+
+    def prepare(self, model: nn.Module) -> None:
+        """Turn the layers into spectral ones and mask them."""
+        draws = self.initialiser not in ("keep", "gate")
+        source = generator(self.seed) if draws else None
+        spectral.spectralize(model, self.variant, initialiser=self.initialiser, layers=self.layers, generator=source)
+        spectral.sparsify(model, self._due(), scope=self.scope, every=self.every, layers=self.layers)
+
+    def param_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """Eigenvectors with the optimizer's decay; eigenvalues, biases and norms without."""
+        return decayed_groups(model)
+
+    def attach(self, model: nn.Module, structure: Structure, budget: Budget, optimizers: Sequence[torch.optim.Optimizer] = ()) -> None:
+        """Fix the schedule."""
+        if not spectral.spectral_layers(model):
+            raise UsageError("spectral-sparse: the model has no spectral layer; call method.prepare(model) before the optimizer is built.")
+        if self.schedule != "constant" and budget.steps is None:
+            raise UsageError(
+                "spectral-sparse: its schedule needs the length of the run; give Pruner(..., steps=N), or schedule='constant'."
+            )
+        self._model, self._total = model, budget.steps
+
+    def penalty(self) -> float:
+        """Nothing."""
+        return 0.0
+
+    def step(self) -> None:
+        """Raise the sparsity; no unit leaves."""
+        self._steps += 1
+        if self.schedule != "constant" and self._steps % self.every == 0:
+            self._set(self._due())
+
+    def scores(self) -> Mapping[str, Tensor]:
+        """No unit is judged."""
+        return {}
+
+    def removed(self, structure: Structure, plan: Plan) -> None:
+        """Masks are buffers of the layers and were cut with them."""
+
+    def settle(self) -> None:
+        """Decide the masks for the weights as they are, at the full sparsity."""
+        self._set(self.sparsity)
+        if self._model is not None:
+            spectral.refresh_masks(self._model)
+
+    def detach(self) -> None:
+        """Fold every spectral layer into the plain one, masked weights exactly zero."""
+        if self._model is not None:
+            spectral.fold(self._model)
+            self._model = None
+
+    def describe(self) -> dict[str, Any]:
+        """The sparsity wanted by now, and per layer how the mask moved."""
+        layers = {} if self._model is None else {name: asdict(told) for name, told in spectral.topology(self._model).items()}
+        return {"target": self.sparsity, "due": self._due(), "layers": layers}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position in the schedule; masks are the model's."""
+        return {"steps": self._steps}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where the state was taken."""
+        self._steps = int(state["steps"])
+        self._set(self._due(self._steps - self._steps % self.every))
+
+    def _set(self, sparsity: float) -> None:
+        if self._model is not None:
+            spectral.set_sparsity(self._model, sparsity)
+
+    def _due(self, step: int | None = None) -> float:
+        """The sparsity after so many steps."""
+        if self.schedule == "constant":
+            return self.sparsity
+        if self._total is None:
+            return 0.0
+        now = self._steps if step is None else step
+        first, last = self.begin * self._total, self.end * self._total
+        done = min(1.0, max(0.0, (now - first) / (last - first))) if last > first else float(now >= last)
+        return self.sparsity * (1 - (1 - done) ** 3)

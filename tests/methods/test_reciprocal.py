@@ -1,0 +1,111 @@
+"""Sparse training in reciprocal space: the schedule, exact zeros at the end, masks that move, resume from every step, refusals."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from methods.test_resume import same
+from methods.toys import network, points
+from parsinet.errors import ParsinetError
+from parsinet.methods import Pruner, SpectralSparse
+from parsinet.spectral import topology
+
+STEPS = 24
+SIZES = (2 * 12, 12 * 8, 8 * 2)
+
+
+class Run:
+    """A short run of the method on the ring problem."""
+
+    def __init__(self, **options: Any) -> None:
+        self.model = network()
+        self.method = SpectralSparse(**{"sparsity": 0.6, "every": 3, **options})
+        self.method.prepare(self.model)
+        self.optimizer = torch.optim.Adam(self.method.param_groups(self.model), lr=0.02)
+        self.pruner = Pruner(self.model, self.optimizer, self.method, points(4)[0], steps=STEPS)
+
+    def advance(self, begin: int = 0, end: int = STEPS) -> None:
+        for k in range(begin, end):
+            x, y = points(seed=k)
+            F.cross_entropy(self.model(x), y).backward()
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            self.pruner.step()
+
+    def state(self) -> dict[str, Any]:
+        parts = {"pruner": self.pruner, "model": self.model, "optimizer": self.optimizer}
+        return copy.deepcopy({name: part.state_dict() for name, part in parts.items()})
+
+
+def masked(size: int, sparsity: float) -> int:
+    """Entries that are zero: those up to rank round((n − 1)·s)."""
+    return round((size - 1) * sparsity) + 1
+
+
+@pytest.mark.parametrize("schedule", ["cubic", "constant"])
+@pytest.mark.parametrize("variant", ["qr-full", "qr", "two-set", "full", "svd", "unit"])
+def test_plain_layers_with_exactly_the_wanted_zeros_remain(variant: str, schedule: str) -> None:
+    run = Run(variant=variant, schedule=schedule, scope="layer")
+    run.advance()
+    lean = run.pruner.finish()
+    layers = [module for module in lean.modules() if isinstance(module, nn.Linear)]
+    assert [type(layer) for layer in layers] == [nn.Linear] * 3
+    assert [int((layer.weight == 0).sum()) for layer in layers] == [masked(size, 0.6) for size in SIZES]
+
+
+def test_one_threshold_for_all_layers() -> None:
+    run = Run(scope="global")
+    run.advance()
+    lean = run.pruner.finish()
+    zeros = sum(int((module.weight == 0).sum()) for module in lean.modules() if isinstance(module, nn.Linear))
+    assert zeros == masked(sum(SIZES), 0.6)
+
+
+def test_the_sparsity_rises_on_the_cubic_schedule_and_masked_weights_return() -> None:
+    run = Run(every=1, begin=0.0, end=0.5, sparsity=0.8)
+    kept = []
+    for k in range(STEPS):
+        run.advance(k, k + 1)
+        kept.append(sum(layer["kept"] for layer in run.method.describe()["layers"].values()))
+    due = [0.8 * (1 - (1 - min(1.0, k / 12)) ** 3) for k in range(STEPS)]
+    assert kept == [sum(SIZES) - (masked(sum(SIZES), share) if share else 0) for share in due]
+    assert sum(layer.returned for layer in topology(run.model).values()) > 0
+
+
+@pytest.mark.parametrize("options", [{}, {"every": 1}, {"schedule": "constant", "scope": "layer"}])
+def test_resume_from_every_step_is_bitwise(options: dict[str, Any]) -> None:
+    straight, states = Run(**options), []
+    for k in range(STEPS):
+        states.append(straight.state())
+        straight.advance(k, k + 1)
+    end = straight.state()
+    for k in range(0, STEPS, 2):
+        run = Run(**options)
+        run.pruner.load_state_dict(copy.deepcopy(states[k]["pruner"]))
+        run.model.load_state_dict(states[k]["model"])
+        run.optimizer.load_state_dict(copy.deepcopy(states[k]["optimizer"]))
+        assert same(run.state(), states[k]), k
+        run.advance(k)
+        assert same(run.state(), end), k
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sparsity": 1.0}, "sparsity is a share"),
+        ({"schedule": "linear"}, "no schedule 'linear'"),
+        ({"begin": 0.7, "end": 0.2}, "begin and end are shares"),
+        ({"variant": "three-set"}, "unknown variant"),
+        ({"every": 0}, "every is a number"),
+        ({"scope": "all"}, "unknown scope"),
+    ],
+)
+def test_bad_options_are_refused_in_words(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ParsinetError, match=message):
+        Run(**options)
