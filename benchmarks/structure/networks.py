@@ -99,5 +99,6 @@ NETWORKS: dict[str, Callable[[], tuple[nn.Module, Tensor]]] = {
     "encoder, 6 layers": lambda: (Encoder(6), tokens()),
     "encoder, 12 layers": lambda: (Encoder(12), tokens()),
     "encoder, 24 layers": lambda: (Encoder(24), tokens()),
+    "encoder, 48 layers": lambda: (Encoder(48), tokens()),
     "mlp, 4096 wide": lambda: (mlp(), torch.randn(1, 784)),
 }

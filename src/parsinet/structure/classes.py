@@ -68,16 +68,19 @@ def _classes(tracing: Tracing, resolved: Mapping[Place, Rows], raw: Rows, given:
     count = tracing.labels.count
     first, places, role = np.full(count, NONE), np.zeros(count, np.int64), np.zeros(count, np.int64)
     order, used = [np.empty(0, np.int64)], 1
+    seen = np.empty(count, np.int64)
     for number, rows in enumerate(resolved.values()):
-        roots = _distinct(rows)
-        new = roots[first[roots] == NONE]
+        flat = rows[rows != NONE]
+        moments = np.arange(len(flat))
+        seen[flat[::-1].copy()] = moments[::-1].copy()
+        new = flat[(seen[flat] == moments) & (first[flat] == NONE)]
         first[new] = number
         order.append(new)
         for row in rows:
-            held = np.unique(row[row != NONE])
-            _, refined = np.unique(places[held], return_inverse=True)
+            held = row[row != NONE]
+            known, refined = _numbered(places[held])
             places[held] = used + refined
-            used += len(held)
+            used += known
     role[list(role_of)] = list(role_of.values())
     made, name = _production(tracing, raw, given)
     return _Classes(np.concatenate(order), first, places, made, name, role, tracing.labels.frozen())
@@ -110,12 +113,12 @@ def _together(classes: _Classes, seeded: int) -> list[Rows]:
     return [order[positions] for positions in groups]
 
 
-def _distinct(rows: Rows) -> Rows:
-    """The labels of an axis in the order in which they appear, row by row."""
-    flat = rows[rows != NONE]
-    _, first = np.unique(flat, return_index=True)
-    found: Rows = flat[np.sort(first)]
-    return found
+def _numbered(values: Rows) -> tuple[int, Rows]:
+    """How many different values there are, and for each entry the number of its own; mostly there is one."""
+    if len(values) and (values == values[0]).all():
+        return 1, np.zeros_like(values)
+    known, numbers = np.unique(values, return_inverse=True)
+    return len(known), numbers
 
 
 def _producers(tracing: Tracing, axes: Mapping[str, tuple[Axis, ...]]) -> tuple[Rows, Rows, list[str]]:

@@ -139,7 +139,10 @@ def _slots(tracing: Tracing, units: Mapping[str, Rows]) -> Callable[[Rows, int],
         owners: dict[str, Owners] = {}
         for row in rows:
             groups, members = group_of[row], unit_of[row]
-            for number in np.unique(groups[groups != NONE]):
+            several = len(groups) and (groups != groups[0]).any()
+            for number in np.unique(groups) if several else groups[:1]:
+                if number == NONE:
+                    continue
                 owner = owners.setdefault(names[number], np.full(size, NONE))
                 owner[groups == number] = members[groups == number]
         return Slot(size, owners)

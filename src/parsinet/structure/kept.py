@@ -26,6 +26,10 @@ KEY = "parsinet sizes"
 """Under which name an operator's sizes stand in its node."""
 
 
+WITHOUT_SIZES = {f"torch.nn.modules.{kind}" for kind in ("activation", "container", "dropout", "padding", "pooling")}
+"""Modules of torch that keep strides, paddings and dimensions. A watched export is slower, so they are not looked at."""
+
+
 class Kept(int):
     """A whole number kept at an attribute of a module, or `factor` times one."""
 
@@ -58,7 +62,10 @@ class Kept(int):
 def export_watched(model: nn.Module, example_inputs: ExampleInputs, understood: Callable[[Any], bool]) -> Exported:
     """`export`, with the kept numbers among every operator's sizes noted in its node; without where the model minds them."""
     try:
-        with numbers_marked(model), preserve_node_meta(), _Watch():
+        with numbers_marked(model) as found, contextlib.ExitStack() as watching:
+            if found:
+                watching.enter_context(preserve_node_meta())
+                watching.enter_context(_Watch())
             return export(model, example_inputs, understood)
     except StructureError:
         return export(model, example_inputs, understood)
@@ -89,9 +96,12 @@ def _numbers(entry: int | slice) -> tuple[Any, ...]:
 
 
 @contextlib.contextmanager
-def numbers_marked(model: nn.Module) -> Iterator[None]:
-    """Within the context the numbers that modules keep know where they are kept; torch's layers have rules of their own."""
-    tables = [(path, module.__dict__) for path, module in model.named_modules() if not any(isinstance(module, kind) for kind, _ in RULES)]
+def numbers_marked(model: nn.Module) -> Iterator[bool]:
+    """Within the context the numbers that modules keep know where they are kept; gives whether there are any.
+
+    Torch's layers have rules of their own, and the numbers of others of its modules (WITHOUT_SIZES) count no units.
+    """
+    tables = [(path, module.__dict__) for path, module in model.named_modules() if _may_keep_sizes(module)]
     undo: list[tuple[dict[str, Any], dict[str, Any]]] = []
     seen: set[int] = set()
     try:
@@ -108,10 +118,14 @@ def numbers_marked(model: nn.Module) -> Iterator[None]:
                 elif (new := _mark(value, path, name)) is not value:
                     undo.append((table, {name: value}))
                     table[name] = new
-        yield
+        yield bool(undo)
     finally:
         for table, values in reversed(undo):
             table.update(values)
+
+
+def _may_keep_sizes(module: nn.Module) -> bool:
+    return type(module).__module__ not in WITHOUT_SIZES and not any(isinstance(module, kind) for kind, _ in RULES)
 
 
 def _mark(value: Any, path: str, name: str) -> Any:

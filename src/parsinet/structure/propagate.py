@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.fx import Node
-from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.fx.node import map_aggregate
 
 from parsinet.structure.axes import Axis, labelled, marked
@@ -108,8 +107,15 @@ def _apply(tracing: Tracing, node: Node, values: dict[str, Any], own: Rules) -> 
         return _refuse(tracing, node, args, kwargs, f"{tracing.where} is not understood")
     try:
         return rule(tracing, *args, **kwargs)
-    except (TypeError, IndexError, AttributeError, ValueError, KeyError, GuardOnDataDependentSymNode) as error:
+    except Exception as error:
+        if not _form(error):
+            raise
         return _refuse(tracing, node, args, kwargs, f"{tracing.where} is used in a form that is not understood ({type(error).__name__})")
+
+
+def _form(error: Exception) -> bool:
+    """Whether a rule met arguments it does not know, among them sizes that depend on data (torch's class for those is costly to import)."""
+    return isinstance(error, TypeError | LookupError | AttributeError | ValueError) or type(error).__name__ == "GuardOnDataDependentSymNode"
 
 
 def _rule(target: Any, own: Rules) -> Rule | None:

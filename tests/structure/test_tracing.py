@@ -1,0 +1,69 @@
+"""Bookkeeping of a trace: first occurrences, names of makers, products in one go against one by one, the garbage collector's state."""
+
+from __future__ import annotations
+
+import gc
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import parsinet as pn
+from parsinet.errors import StructureError
+from parsinet.structure.axes import NONE, Axis, labelled
+from parsinet.structure.labels import Labels
+from parsinet.structure.tracing import Tracing, earliest
+
+
+@pytest.mark.parametrize("stride", [-2, -1, 1, 2])
+def test_earliest_is_the_first_place_for_any_memory_layout(stride: int) -> None:
+    labels = np.random.default_rng(0).integers(0, 50, 400)[::stride]
+    listed = labels.tolist()
+    expected = [listed.index(label) if label in listed else len(listed) for label in range(60)]
+    assert earliest(labels, 60).tolist() == expected
+
+
+def test_units_keep_their_first_moment_and_their_first_name() -> None:
+    tracing = Tracing(nn.Identity())
+    rows = tracing.labels.fresh(6)
+    for part, name in ((rows[4:], ""), (rows[:3], "a"), (rows[2:], "b"), (rows, "c")):
+        tracing.produce(labelled(part[None]), name)
+    raw, given, names = tracing.made()
+    assert raw.tolist() == [4, 5, 0, 1, 2, 3]
+    assert [names[number] for number in given] == ["b", "b", "a", "a", "a", "b"]
+
+
+def test_products_bound_in_one_go_equal_those_bound_one_by_one() -> None:
+    def split(hurdle: bool) -> list[list[int]]:
+        labels = Labels()
+        axis = labelled(labels.fresh(12)[None])
+        if hurdle:  # a frozen label elsewhere in the row sends every index down the slow path
+            labels.freeze(Axis(1, axis.rows[:, :1]), "for the test")
+        labels.split(axis, (3, 4), "here")
+        resolved: list[list[int]] = labels.resolve(axis).tolist()
+        return resolved
+
+    assert split(False) == split(True)
+    assert len(split(False)) == 2
+
+
+def test_no_label_is_its_own_class_and_stays_so() -> None:
+    labels = Labels()
+    rows = labels.fresh(3000)
+    labels.unify(labelled(rows[None, :3]), labelled(rows[None, 2997:]), "here")
+    assert labels.find(np.array([NONE, 2997, NONE])).tolist() == [NONE, 0, NONE]
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_garbage_collector_is_left_as_it_was(enabled: bool) -> None:
+    was = gc.isenabled()
+    (gc.enable if enabled else gc.disable)()
+    try:
+        pn.trace(nn.Linear(2, 3), torch.randn(1, 2))
+        assert gc.isenabled() is enabled
+        with pytest.raises(StructureError):
+            pn.trace(nn.Linear(2, 3), torch.randn(1, 5))
+        assert gc.isenabled() is enabled
+    finally:
+        (gc.enable if was else gc.disable)()
