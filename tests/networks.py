@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
-from architectures import attention, convolutional, mixed, strangers
+from architectures import attention, convolutional, handwritten, mixed, strangers
 from parsinet import models
+from parsinet.structure import Structure, trace
 
 Inputs = Tensor | tuple[Any, ...] | dict[str, Any]
 
@@ -169,6 +173,8 @@ NETWORKS: dict[str, Callable[[], tuple[nn.Module, Inputs]]] = {
     "cross-attention": _own(attention.CrossAttention, 7, 5),
     "einsum": _own(attention.EinsumAttention, 7, 5),
     "windows": _own(attention.WindowAttention, 3, 8, 12),
+    "nano-gpt": _with(handwritten.NanoGPT, lambda: torch.randint(13, (2, 7))),
+    "timm": _own(handwritten.Timm, 3, 6, 4),
     "projected": _with(mixed.Projected, lambda: torch.randint(9, (2, 6))),
     "elman": _own(mixed.Elman, 4, 3),
     "seq2seq": _with(mixed.Seq2Seq, lambda: (torch.randn(2, 5, 3), torch.randn(2, 4, 2))),
@@ -196,6 +202,21 @@ NETWORKS: dict[str, Callable[[], tuple[nn.Module, Inputs]]] = {
 }
 
 
+TELLING = (
+    "mlp", "mlp-batch-norm", "lenet-5-caffe", "resnet-20", "tiny-vit", "lstm", "branches", "densenet", "gated", "twice", "cells",
+    "shufflenet", "grouped-query", "torch-encoder", "windows", "weight-norm", "experts", "state-space", "cross-stage", "messages",
+)  # fmt: skip
+"""Networks that have one of every pattern: the default run tests the laws that cost most on these."""
+DEEP = ("resnet-56", "wrn-18", "wrn-22")
+"""Networks that are another of the table with more layers."""
+
+
+def cases(default: Iterable[str]) -> pytest.MarkDecorator:
+    """Every network as the argument `name` of a test, those that are not in `default` marked slow."""
+    quick = set(default)
+    return pytest.mark.parametrize("name", [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS])
+
+
 def call(model: nn.Module, inputs: Inputs) -> Any:
     """Run the model: a Tensor is one argument, a tuple all of them, a dict keyword arguments."""
     if isinstance(inputs, dict):
@@ -217,3 +238,18 @@ def make(name: str, seed: int = 0) -> tuple[nn.Module, Inputs]:
             if tensor.is_floating_point() and tensor.dim() == 1:
                 tensor.data = torch.rand_like(tensor) + 0.5
     return model, inputs
+
+
+@cache
+def _traced(name: str, double: bool) -> tuple[nn.Module, Inputs, Structure]:
+    model, inputs = make(name)
+    if double:
+        model = model.double()
+        inputs = tree_map(lambda leaf: leaf.double() if leaf.is_floating_point() else leaf, inputs)
+    return model, inputs, trace(model, inputs)
+
+
+def traced(name: str, *, double: bool = False) -> tuple[nn.Module, Any, Structure]:
+    """A copy of the network for one test, its inputs and its structure; tracing costs most and happens once in a run."""
+    model, inputs, structure = _traced(name, double)
+    return copy.deepcopy(model), inputs, structure

@@ -5,8 +5,8 @@
 
 One recipe for all: 20 epochs, batch 128, mean cross-entropy, one cosine after a warm-up epoch, Nesterov 0.9, test error of the last epoch.
 --tune: three rates per row at 98 %, seed 0, half the epochs, error on 10,000 held-out training images; the best is stored in
-results/lenet-tuning.json, which the other runs read. For the sphere the rate is that of the free tensors, the step on spheres stays 0.01, and p
-is 1.3 as in the exploration before this project. They write results/lenet.json, row by row.
+results/lenet-tuning.json, which the other runs read. For the sphere the rate is that of the free tensors; the step
+on spheres stays 0.01 and p the default. They write results/lenet.json, row by row.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The spectral method: phases, exact shares, what leaves and what moves, resume from every step, refusals."""
+"""The spectral method: phases, exact shares, what leaves and what moves, resume, refusals."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.test_resume import same
+from methods.test_resume import BEGINNINGS, beginnings, same
 from methods.toys import network, points
 from parsinet.errors import ParsinetError, StructureError, UsageError
 from parsinet.methods import Pruner, Spectral
@@ -105,19 +105,20 @@ def test_removal_equals_silence_of_the_units_of_least_relevance() -> None:
     assert torch.allclose(run.pruner.finish().eval()(x), silent, atol=1e-10, rtol=0)
 
 
+@BEGINNINGS
 @pytest.mark.parametrize("schedule", ["pre", "continuous"])
-def test_resume_from_every_step_is_bitwise(schedule: str) -> None:
+def test_resume_is_bitwise(schedule: str, begin: str) -> None:
     straight, states = Run(share=0.6, schedule=schedule), []
     for k in range(STEPS):
         states.append(straight.state())
         straight.advance(k, k + 1)
     end = straight.state()
-    for k, state in enumerate(states):
+    for k in beginnings(begin, [state["pruner"]["units"] for state in states]):
         run = Run(share=0.6, schedule=schedule)
-        run.pruner.load_state_dict(copy.deepcopy(state["pruner"]))
-        run.model.load_state_dict(state["model"])
-        run.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
-        assert same(run.state(), state), k
+        run.pruner.load_state_dict(copy.deepcopy(states[k]["pruner"]))
+        run.model.load_state_dict(states[k]["model"])
+        run.optimizer.load_state_dict(copy.deepcopy(states[k]["optimizer"]))
+        assert same(run.state(), states[k]), k
         run.advance(k)
         assert same(run.state(), end), k
 

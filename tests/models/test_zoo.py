@@ -117,7 +117,11 @@ def test_every_parameter_learns(case: Case) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:The tensor attributes self.lstm._flat_weights")
-@every_case
+@pytest.mark.parametrize(
+    "case",
+    [case if case.parameters < 400_000 else pytest.param(case, marks=pytest.mark.slow) for case in CASES],
+    ids=identify,
+)
 def test_export(case: Case) -> None:
     model, inputs = case.build().eval(), case.inputs()
     program = torch.export.export(model, (inputs,), strict=False)

@@ -38,6 +38,12 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+@pytest.fixture
+def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small pictures, for tests of where they lie and not of what they show."""
+    monkeypatch.setattr("parsinet.report.style.DPI", 30)
+
+
 def test_one_run(gates: Path) -> None:
     out = report([gates], console=quiet())
     assert out == gates / "report"
@@ -50,6 +56,7 @@ def test_one_run(gates: Path) -> None:
     assert all(f"({picture.name})" in page for picture in out.glob("*.png"))
 
 
+@pytest.mark.usefixtures("coarse")
 def test_a_dense_run_has_no_widths_and_no_gates(dense: Path) -> None:
     assert set(tree(report([dense], console=quiet()))) == {"progress.png", "progress-seconds.png", "summary.md"}
 
@@ -68,6 +75,7 @@ def test_many_groups_become_a_tall_map(deep: Path) -> None:
     assert png_size(out / "gates.png")[1] > 1200
 
 
+@pytest.mark.usefixtures("coarse")
 def test_nothing_is_written_outside_out(tmp_path: Path, dense: Path, gates: Path) -> None:
     before = tree(tmp_path)
     out = report([dense, gates], tmp_path / "deep" / "down", quiet())
@@ -77,6 +85,7 @@ def test_nothing_is_written_outside_out(tmp_path: Path, dense: Path, gates: Path
     assert not list(out.glob(".*"))
 
 
+@pytest.mark.usefixtures("coarse")
 def test_a_report_repeats_bitwise_also_from_threads(tmp_path: Path, gates: Path) -> None:
     first = tree(report([gates], tmp_path / "first", quiet()))
     workers = [threading.Thread(target=report, args=([gates], tmp_path / str(number), quiet())) for number in range(2)]
@@ -104,6 +113,7 @@ def test_out_that_is_a_file(tmp_path: Path, dense: Path) -> None:
     assert (tmp_path / "taken").read_text() == "mine"
 
 
+@pytest.mark.usefixtures("coarse")
 def test_refusals(tmp_path: Path, dense: Path) -> None:
     with pytest.raises(UsageError, match="at least one run"):
         report([], console=quiet())
@@ -114,6 +124,7 @@ def test_refusals(tmp_path: Path, dense: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("coarse")
 def test_runs_named_alike_are_told_apart_and_named_twice_shown_once(tmp_path: Path, dense: Path, gates: Path) -> None:
     for seed in ("one", "two"):
         (tmp_path / seed).mkdir()

@@ -29,6 +29,21 @@ CASES = (
     + [("mlp", variant) for variant in MASKED]
     + [("lenet-5-caffe", "qr masked"), ("branches", "unit masked"), ("depthwise", "full masked"), ("autoencoder", "full-one-set")]
 )
+TELLING = {
+    *(("mlp", variant) for variant in ("two-set", "svd", "qr", "full-one-set", "unit", "qr masked")),
+    ("lenet-5-caffe", "one-set"),
+    ("lenet-5-caffe", "full"),
+    ("densenet", "two-set"),
+    ("twice", "two-set"),
+    ("resnext", "one-set-in"),
+    ("tiny-vit", "qr"),
+    ("branches", "unit masked"),
+    ("depthwise", "full masked"),
+}
+"""Every variant and every pattern of networks once; the rest of their product is slow."""
+EACH = pytest.mark.parametrize(
+    ("name", "variant"), [case if case in TELLING else pytest.param(*case, marks=pytest.mark.slow) for case in CASES]
+)
 TRACED: dict[tuple[str, str], tuple[nn.Module, Inputs, Structure]] = {}
 
 
@@ -66,7 +81,7 @@ def plan_of(structure: Structure, seed: int, *, units_only: bool = False) -> Pla
     return structure.plan(alive)
 
 
-@pytest.mark.parametrize(("name", "variant"), CASES)
+@EACH
 def test_shrunk_equals_silenced(name: str, variant: str) -> None:
     model, x, structure = spectral_case(name, variant)
     plan = plan_of(structure, 0)
@@ -79,7 +94,7 @@ def test_shrunk_equals_silenced(name: str, variant: str) -> None:
     assert float(gap) < EXACT
 
 
-@pytest.mark.parametrize(("name", "variant"), CASES)
+@EACH
 def test_folding_and_removing_commute(name: str, variant: str) -> None:
     model, x, structure = spectral_case(name, variant)
     plan = plan_of(structure, 1, units_only=True)
@@ -92,7 +107,7 @@ def test_folding_and_removing_commute(name: str, variant: str) -> None:
         torch.testing.assert_close(value, other.state_dict()[key], rtol=EXACT, atol=EXACT)
 
 
-@pytest.mark.parametrize(("name", "variant"), CASES)
+@EACH
 def test_the_same_units_are_found_as_in_the_plain_network(name: str, variant: str) -> None:
     model, x, structure = spectral_case(name, variant)
     plain = pn.trace(spectral.fold(model), x)
@@ -100,7 +115,9 @@ def test_the_same_units_are_found_as_in_the_plain_network(name: str, variant: st
     assert found == {group.name: (group.size, group.exact) for group in plain.removable()}
 
 
-@pytest.mark.parametrize("variant", VARIANTS + MASKED)
+@pytest.mark.parametrize(
+    "variant", [kind if ("mlp", kind) in TELLING else pytest.param(kind, marks=pytest.mark.slow) for kind in VARIANTS + MASKED]
+)
 def test_training_goes_on_after_a_removal(variant: str) -> None:
     model, x, structure = spectral_case("mlp", variant)
     optimizer = torch.optim.Adam(model.train().parameters(), lr=1e-3)

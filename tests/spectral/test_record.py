@@ -21,6 +21,7 @@ CASES = [
     ("depthwise", "two-set"),
     ("autoencoder", "full"),
 ]
+TELLING = [("mlp", "two-set"), ("mlp", "qr-full"), ("mlp", "unit"), ("lenet-5-caffe", "qr"), ("branches", "full-one-set")]
 
 
 def masks(structure: Structure, names: list[str], seed: int) -> dict[str, torch.Tensor]:
@@ -33,7 +34,7 @@ def masks(structure: Structure, names: list[str], seed: int) -> dict[str, torch.
     return found
 
 
-@pytest.mark.parametrize(("name", "variant"), CASES)
+@pytest.mark.parametrize(("name", "variant"), [case if case in TELLING else pytest.param(*case, marks=pytest.mark.slow) for case in CASES])
 def test_saved_folded_and_loaded_by_the_plain_architecture(name: str, variant: str, tmp_path: Path) -> None:
     """Units leave three times: before the layers are spectral, while they are (ranks as well), and after the fold."""
     model, x = make(name)

@@ -269,3 +269,13 @@ def test_small_tensors_share_blocks_and_move_as_they_would_alone(p):
         optimizer.step()
     for one, other in zip(together, alone, strict=True):
         assert torch.allclose(one, other, atol=1e-14)
+
+
+@pytest.mark.parametrize("q", [2.5, 3, 3.5, 4, 5, 6, 7, 8, 10, 12, 16, 18])
+def test_powers_by_multiplication_give_the_step_of_the_slow_twin(q):
+    """Exponents with whole or half powers take roots and products instead of logarithms."""
+    p = q / (q - 1)
+    gradients = [normal((6, 9), seed) for seed in range(1, 5)]
+    fast, slow = (train(normal((6, 9)), gradients, p=p, foreach=foreach, momentum=0.0)[0] for foreach in (True, False))
+    assert torch.allclose(fast, slow, rtol=1e-9, atol=1e-12)
+    check_on_sphere(fast, p, 1e-12)

@@ -17,12 +17,20 @@ STAYS: dict[str, set[str]] = {
     "mixer": {"tokens.2"},
     "experts": {"router", "experts.0.2"},
     "spectral-norm": {"fc3"},
-    "state-space": {"x_proj", "x_proj#2", "out_proj"},
+    "state-space": {"x_proj", "out_proj"},
     "autoencoder": {"fc1.weight"},
     "twice": {"back"},
     "branches": {"left.groups", "left.groups#2"},
+    "configured": {"spread#2", "pool#2"},
+    "spatial-gating": {"mix"},
+    "messages": {"a"},
+    "routed": {"gate", "up"},
 }
-"""Groups that rightly stay, besides the output: what is added to the raw input or to positions, sized by user code, or one of its kind."""
+"""Groups that rightly stay, besides the output.
+
+They are added to the raw input (`out_proj`) or to positions (`mix`), sized by a literal in the code (`x_proj`, `spread#2`, `pool#2`), chosen
+by `topk` or `scatter` (`gate`, `up`: experts), or one of their kind (`a`).
+"""
 
 INEXACT = {
     "volumes": {"wave", "wave.groups"},
@@ -38,6 +46,10 @@ INEXACT = {
     "mixer": {"patch"},
     "tiny-vit": {"patch_embed"},
     "char-gpt": {"embed"},
+    "perceiver": {"latents"},
+    "relative-bias": {"embed"},
+    "nano-gpt": {"transformer.heads", "transformer.head_dim"},
+    "timm": {"embed.heads", "embed.head_dim"},
 }
 """Groups whose removal cannot equal silence: widths under a norm, head sizes under 1/√d, inputs of a spectral norm."""
 
@@ -59,7 +71,9 @@ UNITS = {
     "elman": "rnn cell plain",
     "weight-norm": "conv1 conv2 fc1",
     "own-parametrization": "fc1 conv",
-    "state-space": "in_proj",
+    "state-space": "in_proj x_proj#2",
+    "nano-gpt": "transformer.heads transformer.head_dim transformer.h.0.mlp.c_fc transformer.h.1.mlp.c_fc",
+    "timm": "embed.heads embed.head_dim up",
     "sets": "phi rho",
 }
 """What may leave, by name."""

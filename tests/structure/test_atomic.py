@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import parsinet as pn
-from networks import make
+from networks import traced
 from parsinet.errors import ParsinetWarning
 from parsinet.structure.plan import Fold
 
@@ -24,8 +24,7 @@ class Interrupted(BaseException):
 
 def start(name: str) -> tuple[nn.Module, Any, torch.optim.Optimizer, Any]:
     """A network in training that has lost units once already, its optimizer and the plan of a second removal."""
-    model, x = make(name)
-    structure = pn.trace(model, x)
+    model, x, structure = traced(name)
     optimizer = torch.optim.Adam(model.parameters())
     first = structure.plan({group.name: torch.arange(group.size) > 0 for group in structure.removable()})
     pn.shrink(model, first, optimizers=[optimizer])

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 import parsinet as pn
 from architectures.strangers import Configured, CrossStage, Generator
-from parsinet.structure.kept import Kept, numbers_marked
+from parsinet.structure.kept import numbers_marked
+from parsinet.structure.numbers import Kept
 
 
 def shrunk(model: nn.Module, *inputs: Tensor) -> nn.Module:

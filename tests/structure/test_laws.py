@@ -13,14 +13,15 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 import parsinet as pn
-from networks import NETWORKS, Inputs, call, flat, make
+from networks import DEEP, NETWORKS, TELLING, Inputs, call, cases, flat, make
 from parsinet.structure.cutting import cut
 from parsinet.structure.plan import Plan, Structure
 
 EXACT = 1e-10
 """float64: sums over fewer terms differ in the last digits only."""
 
-CASES = pytest.mark.parametrize("name", NETWORKS)
+CASES = cases(name for name in NETWORKS if name not in DEEP)
+DEAR = cases(TELLING)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def silence_gap(model: nn.Module, x: Inputs, plan: Plan) -> float:
 
 
 @CASES
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 def test_shrunk_equals_silenced(traced: dict, name: str, seed: int) -> None:
     model, x, structure = get(traced, name)
     plan = random_plan(structure, seed)
@@ -96,7 +97,7 @@ def test_silence_changes_the_output_and_leaves_no_trace(traced: dict, name: str)
     assert all(torch.equal(state[key], value) for key, value in model.state_dict().items())
 
 
-@CASES
+@DEAR
 def test_two_removals_equal_one(traced: dict, name: str) -> None:
     """Removing twice, the second time by the structure derived without tracing, is removing once; a fresh trace agrees."""
     model, x, structure = get(traced, name)
@@ -136,7 +137,7 @@ def test_saved_and_loaded_is_bitwise_the_same(traced: dict, name: str, tmp_path:
     assert str(loaded) == str(model)
 
 
-@CASES
+@DEAR
 def test_a_shrunk_network_still_exports(traced: dict, name: str) -> None:
     model, x, structure = get(traced, name)
     pn.shrink(model, random_plan(structure, 10))

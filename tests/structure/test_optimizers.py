@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn, optim
 
 import parsinet as pn
-from networks import make
+from networks import traced
 from parsinet.errors import ParsinetWarning, StructureError
 from parsinet.structure.optimizers import RULES, entries, whole
 from parsinet.structure.plan import Plan
@@ -58,10 +58,8 @@ def start(name: str) -> tuple[nn.Module, Tensor, Plan]:
 
     In evaluation mode, so that every parameter has a gradient: batch statistics would cancel a bias before the norm.
     """
-    model, x = make(name)
-    model, x = model.double().eval(), x.double()
-    structure = pn.trace(model, x)
-    return model, x, structure.plan({group.name: torch.arange(group.size) % 3 != 1 for group in structure.removable()})
+    model, x, structure = traced(name, double=True)
+    return model.eval(), x, structure.plan({group.name: torch.arange(group.size) % 3 != 1 for group in structure.removable()})
 
 
 def train(model: nn.Module, optimizers: Iterable[optim.Optimizer], x: Tensor, steps: int = 3) -> None:

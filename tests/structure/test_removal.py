@@ -9,15 +9,14 @@ import torch
 from torch import nn
 
 import parsinet as pn
-from networks import make
+from networks import make, traced
 from parsinet.errors import StructureError
 from parsinet.structure.plan import Plan
 
 
 def start(name: str = "mlp") -> tuple[nn.Module, torch.Tensor, Plan]:
     """A network, its inputs and the plan to remove every third unit."""
-    model, x = make(name)
-    structure = pn.trace(model, x)
+    model, x, structure = traced(name)
     return model, x, structure.plan({group.name: torch.arange(group.size) % 3 != 1 for group in structure.removable()})
 
 

@@ -11,15 +11,14 @@ import torch
 from torch import nn
 
 import parsinet as pn
-from networks import call, make
+from networks import call, make, traced
 from parsinet.errors import StorageError, StructureError
 from parsinet.structure.record import StructureRecord, from_ranges, record_of, to_ranges
 
 
 def small(name: str = "mlp") -> tuple[nn.Module, object]:
     """A network that has lost every third unit of every removable group."""
-    model, x = make(name)
-    structure = pn.trace(model, x)
+    model, x, structure = traced(name)
     pn.shrink(model, structure.plan({group.name: torch.arange(group.size) % 3 != 1 for group in structure.removable()}))
     return model.eval(), x
 

@@ -20,7 +20,9 @@ transformers = pytest.importorskip("transformers", reason='transformers is not i
 
 EXACT = 1e-10
 """float64: sums over fewer terms differ in the last digits only."""
-CASES = pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in FAMILIES])
+ALIKE = {*SLOW, "bert", "roberta", "distilbert", "electra", "mistral", "qwen2", "phi", "deit", "clip-text"}
+"""Families left to the slow run: the laws take longest on them, or their parts are those of another in the table."""
+CASES = pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in ALIKE else ()) for name in FAMILIES])
 Traced = dict[str, tuple[nn.Module, Structure]]
 
 

@@ -23,8 +23,8 @@ GROWTHS = ("gradient", "random")
 class Sphere(MaskedTraining):
     """Trains on unit Lp spheres with `parsinet.sphere.LpSGD` and evolves the topology to a sparsity.
 
-    p: exponent of the spheres, one number or {pattern of layer names: p}; smaller is sparser by itself, 1.2 to 1.5 served best under masks
-    (docs/sphere.md). p_start: where p begins, falling geometrically to p until the masks are final (one p only). last: layers left off
+    p: exponent of the spheres, one number or {pattern of layer names: p}; smaller is sparser by itself, 1.2 to 1.5 served best under masks;
+    4/3 and 6/5 need no logarithms and cost least. p_start: where p begins, falling geometrically to p until the masks are final (one p only). last: layers left off
     the spheres, None for the layer defined last; their weights are masked all the same unless `exclude` names them.
     free_lr, free_rule, free_decay: learning rate, "sgd" or "adam", and weight decay of everything off the spheres.
 
@@ -49,7 +49,7 @@ class Sphere(MaskedTraining):
         self,
         sparsity: float = 0.9,
         *,
-        p: float | Mapping[str, float] = 1.3,
+        p: float | Mapping[str, float] = 4 / 3,
         p_start: float | None = None,
         last: str | Sequence[str] | None = None,
         free_lr: float = 0.05,

@@ -115,8 +115,10 @@ def _power_(out: Tensor, spare: Tensor, x: Tensor, k: float, positive: bool = Fa
     count = halves(k)
     if count is None:
         return (torch.log2(x, out=out) if positive else torch.abs(x, out=out).log2_()).mul_(k).exp2_()
-    if count < 2:
-        return torch.abs(x, out=out).sqrt_() if count else out.fill_(1)
+    if count == 0:
+        return out.fill_(1)
+    if count < 3:
+        return torch.abs(x, out=out).sqrt_() if count == 1 else torch.abs(x, out=out)
     base = x if positive or count % 4 == 0 else torch.abs(x, out=spare)
     if count == 3:
         return torch.sqrt(base, out=out).mul_(base)

@@ -1,7 +1,8 @@
 """Numbers that modules keep (`self.heads`, `self.sizes[1]`, `self.cfg.width`), followed to the operators that take a size from them.
 
 While the network is exported every such number is one that knows where it is kept, so an operator's size is known to come from
-there and not by coincidence: `view(b, t, self.h, 16)` says that `h` counts the indices of the third axis.
+there and not by coincidence: `view(b, t, self.h, 16)` says that `h` counts the indices of the third axis. So does every size read
+off a tensor: after `b, t, c = x.shape`, `view(b, t, c)` says that its last axis is as long as that of x.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.fx.traceback import annotate, preserve_node_meta
 from torch.overrides import TorchFunctionMode
@@ -20,43 +22,19 @@ from parsinet.errors import StructureError
 from parsinet.structure.attributes import RULES
 from parsinet.structure.axes import Axis, labelled
 from parsinet.structure.export import ExampleInputs, Exported, export
-from parsinet.structure.tracing import Tracing
+from parsinet.structure.numbers import Kept, Marked, Seen, Share
+from parsinet.structure.tracing import Tracing, Value
 
 KEY = "parsinet sizes"
 """Under which name an operator's sizes stand in its node."""
 
+SHAPE = "parsinet shape"
+"""Under which name the number of a reading of a tensor's shape stands in its node."""
+
+READING = (Tensor.size, Tensor.shape.__get__)  # type: ignore[attr-defined]
 
 WITHOUT_SIZES = {f"torch.nn.modules.{kind}" for kind in ("activation", "container", "dropout", "padding", "pooling")}
 """Modules of torch that keep strides, paddings and dimensions. A watched export is slower, so they are not looked at."""
-
-
-class Kept(int):
-    """A whole number kept at an attribute of a module, or `factor` times one."""
-
-    module: str
-    attribute: str
-    factor: int
-
-    def __new__(cls, value: int, module: str, attribute: str, factor: int = 1) -> Kept:
-        number = super().__new__(cls, value)
-        number.module, number.attribute, number.factor = module, attribute, factor
-        return number
-
-    def __mul__(self, other: Any) -> Any:
-        product = int(self) * other
-        return Kept(product, self.module, self.attribute, self.factor * other) if type(other) is int else product
-
-    __rmul__ = __mul__
-
-    def __hash__(self) -> int:
-        """Of its place, so that whoever keeps results by their arguments keeps none made with the number of another place."""
-        return hash((self.module, self.attribute, self.factor, int(self)))
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Kept:
-        return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return int, (int(self),)
 
 
 def export_watched(model: nn.Module, example_inputs: ExampleInputs, understood: Callable[[Any], bool]) -> Exported:
@@ -72,15 +50,33 @@ def export_watched(model: nn.Module, example_inputs: ExampleInputs, understood: 
 
 
 class _Watch(TorchFunctionMode):
-    """Notes the whole numbers and slices among a call's arguments where at least one of them is a kept number."""
+    """Notes the whole numbers and slices among a call's arguments where at least one of them is marked, and marks sizes read off tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.readings = 0
 
     def __torch_function__(self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         options = kwargs or {}
+        if function in READING:
+            return self._read(args[0], function(*args, **options), *args[1:], **options)
         sizes = list(_sizes((args, tuple(options.values()))))
-        if not any(isinstance(number, Kept) for entry in sizes for number in _numbers(entry)):
+        if not any(isinstance(number, Marked) for entry in sizes for number in _numbers(entry)):
             return function(*args, **options)
         with annotate({KEY: sizes}):
             return function(*args, **options)
+
+    def _read(self, tensor: Tensor, found: Any, dim: int | None = None) -> Any:
+        """The shape or size as marked numbers; an operator that does nothing tells the graph which tensor it is of."""
+        sizes = (found,) if dim is not None else tuple(found)
+        if tensor.dim() < 2 or isinstance(tensor, nn.Parameter) or not all(type(size) is int for size in sizes):
+            return found
+        self.readings += 1
+        with annotate({SHAPE: self.readings}):
+            torch.ops.aten._assert_tensor_metadata.default(tensor, dtype=tensor.dtype)
+        if dim is not None:
+            return Seen(found, self.readings, dim)
+        return torch.Size([Seen(size, self.readings, d) for d, size in enumerate(sizes)])
 
 
 def _sizes(argument: Any) -> Iterator[int | slice]:
@@ -157,7 +153,12 @@ def sizes_of(tracing: Tracing) -> Sequence[int | slice]:
 
 
 def count(tracing: Tracing, number: Any, axis: Axis) -> bool:
-    """If `number` is kept somewhere and is this axis' size, it counts the axis' indices (of k·n: those of one of k equal parts)."""
+    """If `number` is kept somewhere and is this axis' size, it counts the axis' indices (of k·n: those of one of k equal parts).
+
+    A size read off a tensor ties the axis to the one it was read of: they stay equally long.
+    """
+    if isinstance(number, Seen):
+        return _tie(tracing, number, axis)
     if not isinstance(number, Kept) or not axis.tracked or axis.size != number:
         return False
     if number.factor != 1:
@@ -166,6 +167,28 @@ def count(tracing: Tracing, number: Any, axis: Axis) -> bool:
             return False
     tracing.count_of(number.module, number.attribute, axis)
     return True
+
+
+def note_shape(tracing: Tracing, x: Value, *_: Any, **__: Any) -> None:
+    """The running operator marks where the shape of `x` is read."""
+    custom = tracing.node.meta.get("custom", {}) if tracing.node is not None else {}
+    if SHAPE in custom:
+        tracing.seen[custom[SHAPE]] = x
+
+
+def _tie(tracing: Tracing, number: Seen, axis: Axis) -> bool:
+    source = tracing.seen[number.tensor].axes[number.dim] if number.tensor in tracing.seen else axis
+    if not (source.tracked and axis.tracked and source.size == axis.size == number):
+        return False
+    tracing.labels.unify(source, axis, tracing.where)
+    return True
+
+
+def _tie_share(tracing: Tracing, number: Share, given: Sequence[int | slice], axes: Sequence[Axis], d: int) -> None:
+    """`view(b, t, self.heads, c // self.heads)`: both axes together are as long as the one `c` was read of."""
+    for k, other in enumerate(given[:d]):
+        if isinstance(other, Kept) and (other.module, other.attribute) == (number.divisor.module, number.divisor.attribute):
+            _tie(tracing, number.whole, tracing.labels.merge([axes[k], axes[d]]))
 
 
 def count_axes(tracing: Tracing, axes: Sequence[Axis]) -> set[int]:
@@ -179,6 +202,9 @@ def count_split(tracing: Tracing, axes: Sequence[Axis], before: int) -> None:
     given = sizes_of(tracing)
     if len(given) == len(axes):
         count_axes(tracing, axes)
+        for d, number in enumerate(given):
+            if isinstance(number, Share):
+                _tie_share(tracing, number, given, axes, d)
     elif given and len(given) - 1 == len(axes) - before + 1 and isinstance(given[0], int):
         for number, axis in zip(given[1:], axes[given[0] % before :], strict=False):
             count(tracing, number, axis)

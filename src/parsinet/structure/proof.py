@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import traceback
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from parsinet.structure.copies import duplicate
@@ -23,6 +25,8 @@ from parsinet.structure.silencing import silence
 
 LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
 """Frames in torch and in this package are not the user's."""
+
+Mask = NDArray[np.bool_]
 
 TOLERANCE = 1e-9
 """Largest difference, relative to the outputs' size: float64 rounding of a deep network stays orders below."""
@@ -72,10 +76,10 @@ def _search(subject: _Subject, names: Sequence[str], verdicts: dict[str, str]) -
 def _try(subject: _Subject, names: Sequence[str], uneven: bool) -> str | None:
     """None if removing units of these groups runs and (where exact is claimed) equals silence; else why not."""
     structure = subject.structure
-    numbers = {name: number if uneven else None for number, name in enumerate(structure.layout.groups)}
+    masks = _uneven(structure) if uneven else {name: _third(structure.group(name).size) for name in names}
     exact = [name for name in names if structure.group(name).exact]
     try:
-        plan = structure.plan({name: _mask(structure.group(name), numbers[name]) for name in names})
+        plan = structure.plan({name: masks[name] for name in names})
         smaller = duplicate(subject.model)
         shrink(smaller, plan)
         actual = subject.call.on(smaller)
@@ -91,16 +95,25 @@ def _try(subject: _Subject, names: Sequence[str], uneven: bool) -> str | None:
     return None if close(actual, expected, TOLERANCE if precise else COARSE) else "inexact"
 
 
-def _mask(group: UnitGroup, number: int | None) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Every third unit leaves, from the second on: irregular enough to catch a wrong index, and never all.
-
-    With a number: by turns the first unit, every second and all but the last, so that groups that only fit each other
-    while they lose equally many (halves cut by `x[:, : n // 2]`) are found out.
-    """
-    mask = np.ones(group.size, dtype=bool)
-    shares = (slice(0, 1), slice(0, group.size - 1, 2), slice(0, group.size - 1))
-    mask[slice(1, None, 3) if number is None else shares[number % 3]] = False
+def _third(size: int) -> Mask:
+    """Every third unit leaves, from the second on: irregular enough to catch a wrong index, and never all."""
+    mask = np.ones(size, dtype=bool)
+    mask[1::3] = False
     return mask
+
+
+def _uneven(structure: Structure) -> dict[str, Mask]:
+    """As many different losses as sizes allow, from one unit to all but one, each spread over the group and with its first unit.
+
+    Groups that only fit each other while they lose equally many (halves cut by `x[:, : n // 2]`) are found out.
+    """
+    masks, used = {}, Counter[int]()
+    for group in sorted(structure.removable(), key=lambda group: group.size):
+        loss = min(range(1, group.size), key=lambda loss: (used[loss], loss))
+        used[loss] += 1
+        masks[group.name] = np.ones(group.size, dtype=bool)
+        masks[group.name][np.arange(loss) * group.size // loss] = False
+    return masks
 
 
 def _judged(group: UnitGroup, verdict: str | None) -> UnitGroup:
@@ -122,9 +135,13 @@ def _subject(core: Core, call: Call) -> _Subject:
 
 
 def _place(error: Exception) -> str:
-    """The line of the user's code that failed, as `source` at file:line, and a colon."""
+    """The line of the user's code that failed, as `source` at file:line, what to write instead of a division there, and a colon."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(LIBRARIES)]
-    return f"`{frames[-1].line}` at {Path(frames[-1].filename).name}:{frames[-1].lineno} needs its present size, " if frames else ""
+    if not frames:
+        return ""
+    quotient = re.search(r"(int\()?[\w.]+ //? [\w.]+(?(1)\))", frames[-1].line or "")
+    advice = f" (keep `{quotient[0]}` as an attribute of its own, which then follows, or write -1)" if quotient else ""
+    return f"`{frames[-1].line}` at {Path(frames[-1].filename).name}:{frames[-1].lineno} needs its present size{advice}, "
 
 
 def _message(error: Exception) -> str:

@@ -64,7 +64,7 @@ def propagate(tracing: Tracing, exported: Exported, values: dict[str, Any], own:
 
 def _idle(node: Node) -> bool:
     """Whether nobody reads what the operator makes of one tensor (`x[:, :, -1]` for the sake of its shape) and it writes nowhere."""
-    single = isinstance(node.target, torch._ops.OpOverload) and len(node.all_input_nodes) < 2
+    single = isinstance(node.target, torch._ops.OpOverload) and len(node.all_input_nodes) < 2 and bool(node.target._schema.returns)
     return single and not node.users and not _mutable(node)
 
 

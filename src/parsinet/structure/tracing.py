@@ -89,6 +89,8 @@ class Tracing:
     """Axes whose removal changes more than silence does, and why."""
     roles: list[tuple[Axis, str]] = field(default_factory=list)
     """Axes with a name of their own within the producing module's parent: heads, qk_dim, groups."""
+    seen: dict[int, Value] = field(default_factory=dict)
+    """Tensors whose shapes the network reads, by the number of the reading."""
     node: torch.fx.Node | None = None
     seeded: int = 0
     """Labels below this number belong to indices of tensors; those above were made where a view splits an axis."""
@@ -127,8 +129,9 @@ class Tracing:
     def contract(self, left: Value, i: int, right: Value, j: int, *, gate: bool = False) -> None:
         """Axis i of `left` meets axis j of `right` in a sum over products; `gate`: `left` is the running module's input."""
         a, b = left.axes[i], right.axes[j]
-        self.meet(left, a, right, b)
-        self.note_read(i - len(left.axes), a if a.tracked else b, gate and right.constant and not left.constant)
+        gate = gate and right.constant
+        self.meet(Value(left.axes) if gate else left, a, right, b)
+        self.note_read(i - len(left.axes), a if a.tracked else b, gate)
 
     def meet(self, left: Value, a: Axis, right: Value, b: Axis) -> None:
         """Unite the axes of a contraction; note which tensor of the model does the reading, if one does."""

@@ -18,7 +18,7 @@ _SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     ("data",): DataPart,
     ("data", "augmentation"): AugmentationPart,
     ("optimizer", "sgd"): Sgd,
-    ("usual_optimizer", "adam"): Adam,
+    ("optimizer", "adam"): Adam,
     ("optimizer", "adamw"): AdamW,
     ("optimizer", "lpsgd"): LpSgd,
     ("schedule", "constant"): Constant,

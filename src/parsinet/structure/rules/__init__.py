@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from parsinet.structure.kept import note_shape
 from parsinet.structure.rules import contraction as c
 from parsinet.structure.rules import elementwise as e
 from parsinet.structure.rules import normalisation as n
@@ -95,7 +96,8 @@ RULES: dict[str, Rule] = _table(
     ("rnn_tanh_cell rnn_relu_cell", r.rnn_cell),
     ("contiguous clone to _to_copy type_as detach alias lift_fresh lift_fresh_copy positive float half double", e.same),
     ("dropout feature_dropout alpha_dropout feature_alpha_dropout rand_like randn_like bernoulli", e.same),
-    ("fill fill_ zero_ _assert_tensor_metadata", e.same),
+    ("fill fill_ zero_", e.same),
+    ("_assert_tensor_metadata", note_shape),
     ("avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d", e.positions),
     ("adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d", e.positions),
     ("upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_linear1d upsample_bilinear2d upsample_bicubic2d", e.positions),
