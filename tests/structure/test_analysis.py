@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import parsinet as pn
 from networks import NETWORKS, call, flat, make
 from parsinet.errors import ArgumentTypeError, StructureError
+from parsinet.structure.proof import _uneven
 
 STAYS: dict[str, set[str]] = {
     "super-resolution": {"last"},
@@ -28,8 +29,8 @@ STAYS: dict[str, set[str]] = {
 }
 """Groups that rightly stay, besides the output.
 
-They are added to the raw input (`out_proj`) or to positions (`mix`), sized by a literal in the code (`x_proj`, `spread#2`, `pool#2`), chosen
-by `topk` or `scatter` (`gate`, `up`: experts), or one of their kind (`a`).
+They are added to the raw input (`out_proj`) or to positions (`mix`), sized by a literal in the code (`x_proj`, `spread#2`, `pool#2`),
+chosen by `topk` or `scatter` (`gate`, `up`: experts), or one of their kind (`a`).
 """
 
 INEXACT = {
@@ -275,3 +276,16 @@ def test_halves_that_only_fit_each_other_are_not_offered_one_by_one() -> None:
         smaller = copy.deepcopy(model)
         pn.shrink(smaller, structure.plan({group.name: [False] + [True] * (group.size - 1)}))
         smaller(x)
+
+
+def test_groups_lose_different_numbers_of_units_where_sizes_allow() -> None:
+    for name in ("mlp", "resnet-56", "gpt", "densenet"):
+        model, x = make(name)
+        structure = pn.trace(model, x)
+        lost = {group: int((~mask).sum()) for group, mask in _uneven(structure).items()}
+        sizes = sorted(structure.group(group).size for group in lost)
+        most = 0
+        for size in sizes:
+            most = min(most + 1, size - 1)
+        assert len(set(lost.values())) == most
+        assert all(0 < loss < structure.group(group).size for group, loss in lost.items())

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 import parsinet as pn
+from architectures.handwritten import NanoGPT
 from architectures.strangers import Configured, CrossStage, Generator
 from parsinet.structure.kept import numbers_marked
-from parsinet.structure.numbers import Kept
+from parsinet.structure.numbers import Kept, Seen, Share
 
 
 def shrunk(model: nn.Module, *inputs: Tensor) -> nn.Module:
@@ -125,6 +126,70 @@ def test_kept_numbers_are_numbers() -> None:
     assert (int(double), double.factor, double.attribute) == (12, 2, "heads")
     assert [0] * Kept(2, "", "n") == [0, 0]
     assert type(copy.deepcopy(number)) is Kept
+
+
+def test_sizes_read_off_tensors_are_numbers() -> None:
+    size = Seen(12, 1, 2)
+    assert (size, size // 5, size * 2) == (12, 2, 24)
+    assert type(size // 5) is int
+    assert {12: "found"}[size] == "found"
+    share = size // Kept(3, "attn", "n_head")
+    assert isinstance(share, Share)
+    assert (int(share), share.whole, share.divisor) == (4, 12, 3)
+
+
+def test_a_width_that_is_divided_among_heads_leaves_with_them() -> None:
+    """nanoGPT: `C // self.n_head` is right only while the residual stream is as wide as all heads."""
+    model, tokens = NanoGPT(), torch.randint(13, (2, 7))
+    structure = pn.trace(model, tokens)
+    pn.shrink(model, structure.plan({"transformer.heads": [True, False, True]}))
+    attention = model.transformer.h[1].attn
+    assert (attention.n_head, attention.n_embd, model.lm_head.in_features) == (2, 8, 8)
+    structure = pn.trace(model, tokens)
+    pn.shrink(model, structure.plan({"transformer.head_dim": [True, False, True, True]}))
+    assert (attention.n_head, attention.n_embd, model.lm_head.in_features) == (2, 6, 6)
+    assert model(tokens).shape == (2, 7, 13)
+
+
+def test_a_division_that_is_not_followed_is_named() -> None:
+    class Divided(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.n_head = 3
+            self.lift, self.q, self.out, self.fc = nn.Linear(5, 12), nn.Linear(12, 12), nn.Linear(12, 12), nn.Linear(12, 8)
+            self.head = nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.lift(x)
+            b, t, c = x.shape
+            q = self.q(x).view(b, t, self.n_head, int(c / self.n_head)).transpose(1, 2)
+            y = (q @ q.transpose(2, 3)).softmax(-1) @ q
+            return self.head(torch.relu(self.fc(x + self.out(y.transpose(1, 2).flatten(2)))))
+
+    structure = pn.trace(Divided(), torch.randn(2, 4, 5))
+    assert "keep `int(c / self.n_head)` as an attribute of its own" in structure.group("lift").reason
+    assert "test_kept.py:" in structure.group("lift").reason
+    assert structure.group("fc").removable
+
+
+OVER_CHANNELS = (
+    nn.ConstantPad3d((0, 0, 0, 0, 1, 2), 0.0),
+    nn.AdaptiveAvgPool3d((9, 4, 5)),
+    nn.AdaptiveMaxPool3d((6, 4, 5)),
+    nn.AvgPool3d((2, 1, 1)),
+)
+
+
+@pytest.mark.parametrize("layer", OVER_CHANNELS, ids=str)
+def test_numbers_of_padding_and_pooling_count_no_units(layer: nn.Module) -> None:
+    """Even over channels, where what they make is of fixed size: nothing is offered that does not run."""
+    model = nn.Sequential(nn.Conv2d(3, 6, 1), nn.ReLU(), nn.Conv2d(6, 6, 1), layer, nn.LazyConv2d(4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    x = torch.randn(2, 3, 4, 5)
+    model(x)
+    offered = {group.name for group in pn.trace(model, x).removable()}
+    assert {"0", "4"} <= offered
+    assert ("2" in offered) == isinstance(layer, nn.ConstantPad3d)
+    shrunk(model, x)
 
 
 def test_results_kept_for_one_place_are_not_taken_for_another() -> None:

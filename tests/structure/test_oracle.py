@@ -14,6 +14,10 @@ from parsinet import models
 
 peer = pytest.importorskip("torch_pruning", reason="the oracle is Torch-Pruning: pip install parsinet[peers]")
 
+COARSER = {("attention", "query"), ("attention", "value")}
+"""Groups it finds too large: it takes the product of two activations for an operator that acts entry by entry, and so joins what the
+product sums over (query and key) to what it does not (value)."""
+
 Places = frozenset[tuple[str, int]]
 
 
@@ -103,6 +107,21 @@ def test_the_same_places_are_coupled(name: str) -> None:
     for group, places in ours(model, x).items():
         layer = model.get_submodule(group) if group in dict(model.named_modules()) else None
         if isinstance(layer, nn.Linear | nn.Conv2d) and layer.weight.shape[0] == pn.trace(model, x).group(group).size:
-            assert theirs(model, x, layer) == places, group
+            found = theirs(model, x, layer)
+            assert found > places if (name, group) in COARSER else found == places, group
             compared += 1
     assert compared >= 2
+
+
+@pytest.mark.parametrize("group", ["query", "value"])
+def test_query_and_value_leave_apart(group: str) -> None:
+    """Where the oracle joins them, the network that has lost one of both without the other runs and equals the silenced one."""
+    model, x = CASES["attention"]()
+    model, x = model.double(), x.double()
+    structure = pn.trace(model, x)
+    plan = structure.plan({group: torch.arange(structure.group(group).size) != 3})
+    with pn.silence(model, plan):
+        silenced = model(x)
+    pn.shrink(model, plan)
+    assert torch.allclose(model(x), silenced, rtol=0, atol=1e-12)
+    assert (model.query.out_features, model.value.out_features) == ((7, 10) if group == "query" else (8, 9))

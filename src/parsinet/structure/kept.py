@@ -1,18 +1,15 @@
 """Numbers that modules keep (`self.heads`, `self.sizes[1]`, `self.cfg.width`), followed to the operators that take a size from them.
 
 While the network is exported every such number is one that knows where it is kept, so an operator's size is known to come from
-there and not by coincidence: `view(b, t, self.h, 16)` says that `h` counts the indices of the third axis. So does every size read
-off a tensor: after `b, t, c = x.shape`, `view(b, t, c)` says that its last axis is as long as that of x.
+there and not by coincidence; so does every size read off a tensor. `counting` says what follows of them.
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.fx.traceback import annotate, preserve_node_meta
@@ -20,10 +17,8 @@ from torch.overrides import TorchFunctionMode
 
 from parsinet.errors import StructureError
 from parsinet.structure.attributes import RULES
-from parsinet.structure.axes import Axis, labelled
 from parsinet.structure.export import ExampleInputs, Exported, export
-from parsinet.structure.numbers import Kept, Marked, Seen, Share
-from parsinet.structure.tracing import Tracing, Value
+from parsinet.structure.numbers import Kept, Marked, Seen
 
 KEY = "parsinet sizes"
 """Under which name an operator's sizes stand in its node."""
@@ -50,7 +45,7 @@ def export_watched(model: nn.Module, example_inputs: ExampleInputs, understood: 
 
 
 class _Watch(TorchFunctionMode):
-    """Notes the whole numbers and slices among a call's arguments where at least one of them is marked, and marks sizes read off tensors."""
+    """Notes the whole numbers and slices among a call's arguments if one of them is marked; marks sizes read off tensors."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -144,77 +139,3 @@ def _is_number(key: Any, entry: Any) -> bool:
 def _is_configuration(value: Any) -> bool:
     """An object of plain data: no module, tensor, function, class or container."""
     return hasattr(value, "__dict__") and not (isinstance(value, nn.Module | Tensor | type | int | str) or callable(value))
-
-
-def sizes_of(tracing: Tracing) -> Sequence[int | slice]:
-    """The whole numbers among the running operator's arguments as the module's code gave them; () where none of them is kept."""
-    found = tracing.node.meta.get("custom", {}).get(KEY, ()) if tracing.node is not None else ()
-    return copy.copy(found)
-
-
-def count(tracing: Tracing, number: Any, axis: Axis) -> bool:
-    """If `number` is kept somewhere and is this axis' size, it counts the axis' indices (of k·n: those of one of k equal parts).
-
-    A size read off a tensor ties the axis to the one it was read of: they stay equally long.
-    """
-    if isinstance(number, Seen):
-        return _tie(tracing, number, axis)
-    if not isinstance(number, Kept) or not axis.tracked or axis.size != number:
-        return False
-    if number.factor != 1:
-        axis = labelled(np.unique(tracing.labels.resolve(axis), axis=1))
-        if axis.size * number.factor != number:
-            return False
-    tracing.count_of(number.module, number.attribute, axis)
-    return True
-
-
-def note_shape(tracing: Tracing, x: Value, *_: Any, **__: Any) -> None:
-    """The running operator marks where the shape of `x` is read."""
-    custom = tracing.node.meta.get("custom", {}) if tracing.node is not None else {}
-    if SHAPE in custom:
-        tracing.seen[custom[SHAPE]] = x
-
-
-def _tie(tracing: Tracing, number: Seen, axis: Axis) -> bool:
-    source = tracing.seen[number.tensor].axes[number.dim] if number.tensor in tracing.seen else axis
-    if not (source.tracked and axis.tracked and source.size == axis.size == number):
-        return False
-    tracing.labels.unify(source, axis, tracing.where)
-    return True
-
-
-def _tie_share(tracing: Tracing, number: Share, given: Sequence[int | slice], axes: Sequence[Axis], d: int) -> None:
-    """`view(b, t, self.heads, c // self.heads)`: both axes together are as long as the one `c` was read of."""
-    for k, other in enumerate(given[:d]):
-        if isinstance(other, Kept) and (other.module, other.attribute) == (number.divisor.module, number.divisor.attribute):
-            _tie(tracing, number.whole, tracing.labels.merge([axes[k], axes[d]]))
-
-
-def count_axes(tracing: Tracing, axes: Sequence[Axis]) -> set[int]:
-    """Where an operator was told the sizes of its result: axis by axis; returns which were counted."""
-    given = sizes_of(tracing)
-    return {d for d, (number, axis) in enumerate(zip(given, axes, strict=False)) if count(tracing, number, axis)}
-
-
-def count_split(tracing: Tracing, axes: Sequence[Axis], before: int) -> None:
-    """Where a view was told the sizes of its result, or (`unflatten`) a dimension of `before` and what becomes of it."""
-    given = sizes_of(tracing)
-    if len(given) == len(axes):
-        count_axes(tracing, axes)
-        for d, number in enumerate(given):
-            if isinstance(number, Share):
-                _tie_share(tracing, number, given, axes, d)
-    elif given and len(given) - 1 == len(axes) - before + 1 and isinstance(given[0], int):
-        for number, axis in zip(given[1:], axes[given[0] % before :], strict=False):
-            count(tracing, number, axis)
-
-
-def count_cut(tracing: Tracing, start: int, stop: int, first: Axis, piece: Axis) -> None:
-    """Where a slice was told its bounds: `x[:n]` has n indices, and so has what `x[n:]` leaves out (`first`)."""
-    for entry in sizes_of(tracing):
-        if isinstance(entry, slice):
-            if entry.start is not None and entry.start == start:
-                count(tracing, entry.start, first)
-            if entry.stop is not None and entry.stop == stop and not start:
-                count(tracing, entry.stop, piece)

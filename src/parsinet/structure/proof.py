@@ -108,8 +108,10 @@ def _uneven(structure: Structure) -> dict[str, Mask]:
     Groups that only fit each other while they lose equally many (halves cut by `x[:, : n // 2]`) are found out.
     """
     masks, used = {}, Counter[int]()
-    for group in sorted(structure.removable(), key=lambda group: group.size):
-        loss = min(range(1, group.size), key=lambda loss: (used[loss], loss))
+    groups = sorted(structure.removable(), key=lambda group: group.size)
+    for rank, group in enumerate(groups):
+        losses = range(group.size - 1, 0, -1) if rank % 2 else range(1, group.size)
+        loss = min(losses[: len(groups)], key=used.__getitem__)
         used[loss] += 1
         masks[group.name] = np.ones(group.size, dtype=bool)
         masks[group.name][np.arange(loss) * group.size // loss] = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from parsinet.structure.kept import note_shape
+from parsinet.structure.counting import note_shape
 from parsinet.structure.rules import contraction as c
 from parsinet.structure.rules import elementwise as e
 from parsinet.structure.rules import normalisation as n

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from parsinet.structure.axes import Axis, fixed, part
-from parsinet.structure.kept import count_axes
+from parsinet.structure.counting import count_axes
 from parsinet.structure.sizes import HEADS
 from parsinet.structure.tracing import Tracing, Value
 
@@ -32,20 +33,31 @@ def same(ctx: Tracing, x: Value, *_: Any, **__: Any) -> Value:
 
 
 def positions(ctx: Tracing, x: Value, *_: Any, **__: Any) -> Value:
-    """Pooling, interpolation: [batch, channels, positions…] with every channel for itself."""
-    shape = ctx.shape()
-    spatial = sum(axis.tracked for axis in x.axes[2:])
-    if spatial:
-        for axis in x.axes[2:]:
-            ctx.labels.freeze(axis, f"{ctx.where} runs over it")
-    keep = [axis if d < 2 or axis.size == size else fixed(size) for d, (axis, size) in enumerate(zip(x.axes, shape, strict=True))]
-    return x.with_axes(keep)
+    """Pooling, interpolation: every channel for itself, positions are the last axes, as many as the operator's name says.
+
+    Whoever pools an image without a batch, or channels as depth, has units among the positions.
+    """
+    return _over_positions(ctx, x, ctx.shape())
 
 
 def positions_with_indices(ctx: Tracing, x: Value, *_: Any, **__: Any) -> list[Value]:
     """Max pooling that also returns where each maximum was."""
-    first = x.with_axes([axis if d < 2 else fixed(size) for d, (axis, size) in enumerate(zip(x.axes, ctx.shape(0), strict=True))])
-    return [first, first]
+    return [_over_positions(ctx, x, ctx.shape(0))] * 2
+
+
+def _over_positions(ctx: Tracing, x: Value, shape: tuple[int, ...]) -> Value:
+    first = len(x.axes) - _pooled(ctx)
+    for axis in x.axes[first:]:
+        ctx.labels.freeze(axis, f"{ctx.where} runs over it")
+    keep = [axis if d < first or axis.size == size else fixed(size) for d, (axis, size) in enumerate(zip(x.axes, shape, strict=True))]
+    return x.with_axes(keep)
+
+
+def _pooled(ctx: Tracing) -> int:
+    """Over how many axes the running operator runs: the number before the `d` of its name."""
+    found = re.search(r"([123])d", str(ctx.node.target)) if ctx.node is not None else None
+    assert found is not None, "operators on positions are named after their number"
+    return int(found[1])
 
 
 def reduce(ctx: Tracing, x: Value, dim: int | list[int] | None = None, keepdim: bool = False, *_: Any, **options: Any) -> Value:

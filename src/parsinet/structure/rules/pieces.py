@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from parsinet.structure.axes import Axis, concatenate, fixed, labelled, part
-from parsinet.structure.kept import count, count_cut, sizes_of
+from parsinet.structure.counting import count, count_cut, sizes_of
 from parsinet.structure.sizes import PIECES
 from parsinet.structure.tracing import Tracing, Value
 

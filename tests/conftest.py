@@ -1,0 +1,31 @@
+"""Names, at the end of a run, the tests of the default suite that use more than two seconds of processor time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+LIMIT = 2.0
+"""Seconds of this process' processor time, which other work on the machine does not lengthen (threads that wait busily do)."""
+HEAVY = pytest.StashKey[dict[str, float]]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    began = time.process_time()
+    try:
+        return (yield)
+    finally:
+        spent = time.process_time() - began
+        if spent > LIMIT and item.get_closest_marker("slow") is None:
+            item.config.stash.setdefault(HEAVY, {})[item.nodeid] = spent
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    heavy = terminalreporter.config.stash.get(HEAVY, {})
+    if heavy:
+        terminalreporter.section(f"more than {LIMIT:g} s of processor time: shrink them or mark them slow")
+    for name, seconds in sorted(heavy.items(), key=lambda entry: -entry[1]):
+        terminalreporter.line(f"{seconds:.1f} s  {name}")
