@@ -85,7 +85,9 @@ def test_the_sparsity_rises_on_the_cubic_schedule_and_masked_weights_return() ->
 
 
 @BEGINNINGS
-@pytest.mark.parametrize("options", [{}, {"every": 1, "variant": "two-set"}, {"schedule": "constant", "scope": "layer", "variant": "unit"}])
+@pytest.mark.parametrize(
+    "options", [{}, *(pytest.param(more, marks=pytest.mark.slow) for more in ({"every": 1}, {"schedule": "constant", "scope": "layer"}))]
+)
 def test_resume_is_bitwise(options: dict[str, Any], begin: str) -> None:
     straight, states = Run(**options), []
     for k in range(STEPS):

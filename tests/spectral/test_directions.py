@@ -54,6 +54,22 @@ def test_eigenvalues_are_the_lengths_of_the_weights(name: str, p: float, initial
     assert torch.equal(spectral.fold(unit).weight, unit.weight)
 
 
+@pytest.mark.parametrize("p", [10.0, 50.0, 150.0])
+def test_high_orders_stay_in_range(p: float) -> None:
+    """0.03^50 is no float32, yet the norm of such entries is."""
+    layer: Any = nn.Linear(20, 6)
+    with torch.no_grad():
+        layer.weight.copy_(0.03 * numbers(6, 20))
+        layer.weight[2] = 0.0
+    weight = layer.weight.detach().clone()
+    spectral.spectralize(layer, "unit", p=p)
+    torch.testing.assert_close(layer.weight, weight, rtol=1e-5, atol=1e-8)
+    expected = slow_lengths(weight.double(), p, 0).float()
+    torch.testing.assert_close(layer.spectrum.lambda_out.detach(), expected, rtol=1e-5, atol=1e-8)
+    layer(torch.ones(3, 20)).sum().backward()
+    assert all(bool(parameter.grad.isfinite().all()) for parameter in layer.parameters())
+
+
 @pytest.mark.parametrize("p", ORDERS)
 @pytest.mark.parametrize(("shape", "dim"), [((4, 3), 0), ((3, 2, 2), 0), ((2, 4, 3), 1)])
 def test_gradcheck(shape: tuple[int, ...], dim: int, p: float) -> None:

@@ -181,6 +181,18 @@ def test_an_evaluation_after_training_sees_the_last_step() -> None:
     assert all(torch.equal(layer.spectrum.mask.kept, slow_mask(layer.unmasked_weight(), 0.8)) for layer in (model[0], model[2]))
 
 
+def test_a_fused_step_between_two_evaluations_is_seen() -> None:
+    model = spectral.sparsify(network("full"), 0.8)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.5, fused=True)
+    (model(X) - TARGET).square().mean().backward()
+    model.eval()(X)
+    optimizer.step()
+    before = model[0].spectrum.mask.kept.clone()  # type: ignore[union-attr, operator]
+    model(X)
+    assert not torch.equal(model[0].spectrum.mask.kept, before)  # type: ignore[union-attr, arg-type]
+    assert all(torch.equal(layer.spectrum.mask.kept, slow_mask(layer.unmasked_weight(), 0.8)) for layer in (model[0], model[2]))
+
+
 def test_an_evaluation_of_unchanged_weights_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model = spectral.sparsify(network(), 0.5).eval()
     model(X)

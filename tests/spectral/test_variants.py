@@ -82,6 +82,13 @@ def test_frozen_tensors_are_buffers_and_stay(variant: str) -> None:
     assert (variant == "full") == (not frozen)
 
 
+@pytest.mark.parametrize("variant", spectral.VARIANTS)
+def test_one_node_has_eigenvalues_laid_out_like_any_other(variant: str) -> None:
+    """A stride of 0 would make autograd warn in layers with one output."""
+    for nodes in ((5, 1), (1, 5)):
+        assert all(0 not in parameter.stride() for parameter in spectralize(nn.Linear(*nodes), variant).parameters())
+
+
 def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:
     x, target = torch.randn(16, 6, generator=generator(1)), torch.randn(16, 3, generator=generator(2))
     for _ in range(steps):

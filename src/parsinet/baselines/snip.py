@@ -66,8 +66,7 @@ class SNIP(MaskedTraining):
         return topology.saliency
 
     def _follow(self, masks: Masks) -> None:
-        if not self.settled:
-            caught = masks.caught()
+        if not self.settled and (caught := masks.caught()):
             self._sensitivity = {name: self._sensitivity[name] + value if self._sensitivity else value for name, value in caught.items()}
 
     def _update(self, masks: Masks, step: int) -> dict[str, Tensor] | None:

@@ -30,6 +30,8 @@ class MaskedTraining(ABC):
     silences = True
     regrows = False
     """Whether hidden weights can come back: then unread units leave only once the masks are final."""
+    straight_through = False
+    """Whether the optimizer wants dense gradients and masks them itself."""
 
     def __init__(
         self,
@@ -72,7 +74,7 @@ class MaskedTraining(ABC):
         exclude = [topology.last_layer(model) if name == "last" else name for name in self.exclude]
         weights = topology.maskable(model, exclude)
         self._window = self._schedule(budget)
-        self._masks = Masks(weights, optimizers=optimizers, generator=self._generator)
+        self._masks = Masks(weights, optimizers=optimizers, generator=self._generator, straight_through=self.straight_through)
         self._structure = structure
         self._check(self.masks)
         if (first := self._start(self.masks)) is not None:
@@ -90,11 +92,13 @@ class MaskedTraining(ABC):
         self._follow(self.masks)
         changed = False
         if self._window.due(self._steps) and not self.settled:
+            self.settled = self._steps >= self._window.end
             new = self._update(self.masks, self._steps)
+            if new is None and self.settled:
+                new = self._finish(self.masks)
             changed = new is not None
             if new is not None:
                 self.masks.set(new)
-            self.settled = self._steps >= self._window.end
         self._arm()
         return self._readable() if self.remove_units and (self.settled or not self.regrows) and (changed or self._last()) else None
 

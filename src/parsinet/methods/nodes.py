@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
+from parsinet.errors import UsageError
 from parsinet.spectral import SpectralLayer, eigenvalue_relevance, relevance, spectral_layers
 from parsinet.structure import Structure
 
@@ -41,7 +42,15 @@ def _both(model: nn.Module, structure: Structure) -> dict[str, Tensor]:
 
 def _eigenvalues(model: nn.Module, structure: Structure) -> dict[str, Tensor]:
     """|λ_i| as published: of maps that train one set, the receivers'."""
-    return _gathered(structure, _made(model, structure, eigenvalue_relevance))
+    return _gathered(structure, _made(model, structure, _of_receivers))
+
+
+def _of_receivers(layer: nn.Module) -> Tensor:
+    """`eigenvalue_relevance`; UsageError for maps that train the senders' set."""
+    values = eigenvalue_relevance(layer)
+    if isinstance(layer, SpectralLayer) and not layer.spectrum.lambda_out.dim():
+        raise UsageError("Spectral: score 'eigenvalue' ranks what receives, and variant 'one-set-in' trains what sends; use 'outgoing'.")
+    return values
 
 
 SCORES: Mapping[str, Callable[[nn.Module, Structure], dict[str, Tensor]]] = {

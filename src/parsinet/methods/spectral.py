@@ -102,6 +102,11 @@ class Spectral:
         for name, count in (("min_units", min_units), ("interval", interval)):
             if count is not None and count < 1:
                 raise UsageError(f"Spectral: {name} must be ≥ 1, got {count}.")
+        if max_fall is not None and phases.begin < phases.end:
+            raise UsageError(
+                "Spectral: max_fall judges one removal, and a gradual one has taken nearly all of the share before its last; "
+                "give schedule='post', 'pre' or 'distilled', or end equal to begin."
+            )
         self.share, self.phases = share, phases
         self.variant, self.initialiser, self.layers = variant, initialiser or _usual_initialiser(variant), layers
         self.score, self.scope, self.min_units, self.interval = score, scope, min_units, interval
@@ -230,6 +235,8 @@ class Spectral:
             if name not in scored:
                 reason = structure.group(name).reason or "no spectral layer makes its units"
                 raise StructureError(f"Spectral: group {name!r} cannot shrink: {reason}.")
+        if self._wanted is not None and not self._wanted:
+            raise UsageError("Spectral: groups names no group; leave it out for all of them, or give share=0 to train only.")
         if self.share and not scored:
             raise UsageError("Spectral: no group of this network can lose units; `parsinet inspect` says why. Give share=0 to train only.")
         return list(scored if self._wanted is None else self._wanted)

@@ -93,6 +93,7 @@ class Sphere(MaskedTraining):
         self.free: dict[str, Any] = {"lr": free_lr, "rule": free_rule, "weight_decay": free_decay}
         self.start, self.rate, self.controller, self.growth, self.least = min(start, sparsity), rate, controller, growth, least
         self.memory: dict[str, Any] = {"regrow": regrow, "norm_over": norm_over}
+        self.straight_through = regrow == "dense"
         self._optimizer: sphere.LpSGD | None = None
         self._units: dict[str, int] = {}
 

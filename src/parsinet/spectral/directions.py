@@ -10,6 +10,9 @@ from torch.autograd.function import once_differentiable
 
 from parsinet.errors import UsageError
 
+HIGH = 4.0
+"""Orders above it are taken of entries divided by the largest of their row, whose powers would leave the range of float32."""
+
 
 class UnitBlock(nn.Module):
     """φ_i = scale_i·θ_i/‖θ_i‖_p over the senders and taps of every receiver i, θ trained.
@@ -54,8 +57,12 @@ def lengths(phi: Tensor, p: float, dim: int) -> Tensor:
     """‖φ‖_p over all dimensions but `dim`, kept as 1; in float32 for 16-bit numbers, and never quite zero."""
     wide = torch.promote_types(phi.dtype, torch.float32)
     over = [d for d in range(phi.dim()) if d != dim]
+    tiny = torch.finfo(wide).tiny
+    if p > HIGH and phi.numel():
+        largest = phi.abs().amax(over, keepdim=True).to(wide).clamp_min(tiny)
+        return torch.linalg.vector_norm(phi / largest, p, over, keepdim=True, dtype=wide).mul(largest).clamp_min(tiny)
     norms: Tensor = torch.linalg.vector_norm(phi, p, over, keepdim=True, dtype=wide)
-    return norms.clamp_min(torch.finfo(wide).tiny)
+    return norms.clamp_min(tiny)
 
 
 def directions(phi: Tensor, gap: Tensor, p: float, dim: int) -> tuple[Tensor, Tensor]:

@@ -91,10 +91,21 @@ class Sparsifier:
         return [cut_off([values], mask.sparsity) for values, (_, mask) in zip(magnitudes, self.layers, strict=True)]
 
     def _versions(self) -> tuple[object, ...]:
-        """What tells whether a tensor was written to since: its counter of writes and its memory."""
+        """What tells whether a tensor was written to since: its counter of writes and its memory.
+
+        Fused optimizers leave the counter as it is, so of tensors that have a gradient the sum of their bits counts too.
+        """
         parts = [part for layer, _ in self.layers for part in (layer.spectrum, layer.spectrum.basis)]
         tensors = [tensor for part in parts for tensor in (*part.parameters(recurse=False), *part.buffers(recurse=False))]
-        return tuple((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors)
+        return tuple((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version, _bits(tensor)) for tensor in tensors)
+
+
+def _bits(tensor: Tensor) -> int:
+    """The sum of the entries read as integers, exact; 0 where no gradient waits to be applied."""
+    if tensor.grad is None:
+        return 0
+    integer = {2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
+    return int(tensor.detach().view(integer).sum())
 
 
 def sparsifiers(model: nn.Module) -> list[Sparsifier]:

@@ -105,7 +105,7 @@ def _laid_out(values: Tensor, nodes: int, trains: bool, which: str, name: str, i
             "Use variant='two-set', or an initialiser with a constant there."
         )
     wide = values if values.dtype == torch.float64 else values.float()
-    return wide.expand(nodes).clone() if trains and not wide.dim() else wide
+    return wide.repeat(nodes) if trains and not wide.dim() else wide
 
 
 def _basis(variant: Variant, phi: Tensor | tuple[Tensor, Tensor, Tensor]) -> nn.Module:

@@ -32,6 +32,7 @@ def dual_steps_(
     g_min: float,
     masks: Tensors | None = None,
     counted: bool = False,
+    hollow: bool = False,
 ) -> None:
     """`update.dual_step` on every (w, v, g) of the lists, each [units, entries], in place; p ≤ 2.
 
@@ -39,9 +40,10 @@ def dual_steps_(
     S = Σt² = Σ|y|^q: w_r = t·h/S^(1/p) and v_r = y/S^(1/q). One power for both, and no sign to put back.
     |1−c| ≤ ‖y‖_q ≤ 1+c, so the scaling of y is left out where S can neither under- nor overflow: for every usual η.
     masks: uint8, 0 where w is to be 0 whatever v; `counted`: S is taken over the others alone, and a row with none stays.
+    hollow: some v_r may be 0, as of rows that were hidden as a whole and lost v; then ‖y‖_q may be c, and y is always scaled.
     """
     q, share = p / (p - 1), eta / (1 - eta)
-    near_one = share != 1 and q * math.log2((1 + share) / abs(1 - share)) < 60
+    near_one = not hollow and share != 1 and q * math.log2((1 + share) / min(1.0, abs(1 - share))) < 60
     for (w, v, g, *mask), (x, out, spare) in blocks(scratch, 2, ws, vs, gs, *([] if masks is None else [masks])):
         still, a, factor = _sizes(g, x, g_min)
         y = torch.addcmul(v, g, _sum_of_powers(out, spare, a, q, positive=True).pow_(-1 / q).mul_(factor), value=-share, out=x)

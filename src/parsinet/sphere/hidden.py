@@ -30,8 +30,11 @@ def set_mask_(parameter: Tensor, state: dict[str, Any], group: Mapping[str, Any]
 
     Hidden: the weight is 0, and so are its moments ("dense": cleared when it is hidden, then they go on). On spheres v stays ("hard":
     v = 0) and a weight shown again is sp(v, 1/(p−1)) at once; free weights come back as 0. Units that are then off their sphere in the norm
-    that counts are put back on it; the weights that stay active in other units keep every bit.
+    that counts are put back on it; the weights that stay active in other units keep every bit. The mask it has already changes nothing, so
+    that telling it once more after a removal leaves the function as it is.
     """
+    if mask is not None and "mask" in state and torch.equal(state["mask"], mask.to(parameter.device)):
+        return
     constrained = has_sphere(parameter, group)
     if constrained:
         enter_(parameter, state, group)

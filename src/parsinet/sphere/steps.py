@@ -40,9 +40,10 @@ def _in_dual_coordinates(
     masks = [[bytes_of(state) for state in states]] if masked else []
     columns = [wide, [state["dual"] for state in states], directions, *masks]
     fast, slow = _sorted(columns, place, group["foreach"] and p <= 2)
-    foreach.dual_steps_(scratch, fast[0], fast[1], fast[2], eta, p, g_min, fast[3] if masked else None, group["norm_over"] == "active")
+    active, hollow = group["norm_over"] == "active", masked and group["regrow"] == "hard"
+    foreach.dual_steps_(scratch, fast[0], fast[1], fast[2], eta, p, g_min, fast[3] if masked else None, active, hollow)
     for w, v, g, *mask in zip(*slow, strict=True):
-        over = mask[0].view(torch.bool) if mask and group["norm_over"] == "active" else None
+        over = mask[0].view(torch.bool) if mask and active else None
         for target, value in zip((w, v), update.dual_step(w, v, g, eta, p, place, g_min, over), strict=True):
             target.copy_(value)
         if mask:

@@ -56,7 +56,7 @@ class Masks:
         self._masks = {name: torch.ones(weight.shape, dtype=torch.bool, device=weight.device) for name, weight in weights.items()}
         self._keep = {name: torch.ones_like(weight.detach()) for name, weight in weights.items()}
         self._answered = tell(self._optimizers, self.weights, self._masks)
-        self._moved = moved(self._optimizers, self.weights)
+        self._moved = list(weights) if straight_through else moved(self._optimizers, self.weights)
         self._gradients = GradientMask(self.weights, self._keep, straight_through=straight_through)
         self.counters = Counters(self._masks)
 
@@ -113,10 +113,12 @@ class Masks:
         self._gradients.catching = score
 
     def caught(self) -> dict[str, Tensor]:
-        """What was caught since the last call, for all weights; empty if a weight had no gradient or a value is not finite."""
+        """What was caught since the last call, for all weights, 0 for those the loss did not reach; empty if no gradient came at all or a
+        value is not finite."""
         found = self._gradients.take()
-        whole = found.keys() == self.weights.keys() and all(bool(torch.isfinite(value.sum())) for value in found.values())
-        return {name: found[name] for name in self.weights} if whole else {}
+        if not found or not all(bool(torch.isfinite(value.sum())) for value in found.values()):
+            return {}
+        return {name: found[name] if name in found else torch.zeros_like(weight.detach()) for name, weight in self.weights.items()}
 
     def lots(self) -> dict[str, Tensor]:
         """A uniform number per entry, from the generator."""
