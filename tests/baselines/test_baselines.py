@@ -146,6 +146,16 @@ def test_snip_keeps_the_most_sensitive_weights_of_the_first_batch() -> None:
     assert all(torch.equal(run.method.masks.masks[n], m) for n, m in expected.items())
 
 
+def test_snip_keeps_what_it_knows_when_a_batch_has_no_finite_gradient() -> None:
+    run = Run("snip", sparsity=0.7, batches=3, remove_units=False)
+    for k in range(3):
+        loss = run.model(torch.randn(4, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(k))).square().mean()
+        (loss * float("inf") if k == 2 else loss).backward()
+        run.optimizer.zero_grad()
+        run.pruner.step()
+    assert run.method.masks.active == round(0.3 * run.method.masks.total)
+
+
 def test_a_run_that_ends_early_still_meets_its_sparsity() -> None:
     run = Run("gmp", sparsity=0.9, remove_units=False)
     for k in range(8):

@@ -180,6 +180,8 @@ def test_the_guided_search_returns_the_last_share_that_held(step: float, expecte
     assert same(dict(model.state_dict()), dict(before))
     asked.clear()
     assert largest_share(model, structure, masks, lambda: 1.0, 0.05, step=step) == 1.0
+    values = iter([1.0, 1.0, float("nan")])
+    assert largest_share(model, structure, masks, lambda: next(values), 0.05, step=step) == pytest.approx(step)
 
 
 def test_the_metric_limits_the_last_removal() -> None:

@@ -67,6 +67,16 @@ def test_a_run_that_ends_early_still_meets_it() -> None:
     assert run.nonzeros() == round(WEIGHTS * 0.4)
 
 
+def test_no_weight_is_spent_on_units_that_leave() -> None:
+    """What unread units would hold goes to the others, not to the same place again."""
+    for seed in range(3):
+        run = Run(sparsity=0.8, seed=seed, least=0)
+        run.advance()
+        run.pruner.finish()
+        assert run.pruner.widths() != {"fc1": 12, "fc2": 8}
+        assert run.nonzeros() == round(WEIGHTS * 0.2)
+
+
 def test_weights_stay_on_their_spheres_as_the_forward_pass_sees_them() -> None:
     run = Run(p=1.3, norm_over="active", remove_units=False)
     run.advance()
@@ -101,6 +111,56 @@ def test_units_nobody_reads_leave_and_the_function_stays() -> None:
     before = run.model(x)
     shrink(run.model, run.pruner.structure.plan(alive))
     assert torch.allclose(run.model(x), before, atol=1e-12)
+
+
+@pytest.mark.parametrize("norm_over", ["all", "active"])
+def test_a_removal_by_the_pruner_keeps_the_function(norm_over: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, x, outputs = Run(sparsity=0.9, least=0, end=0.5, norm_over=norm_over), points(seed=9)[0], []
+
+    def output() -> Tensor:
+        run.model.eval()
+        y = run.model(x).detach()
+        run.model.train()
+        return y
+
+    def step() -> Any:
+        alive = method_step()
+        outputs.append(output())
+        return alive
+
+    method_step = run.method.step
+    monkeypatch.setattr(run.method, "step", step)
+    for k in range(STEPS // 2):
+        run.advance(k, k + 1)
+    assert run.pruner.widths()["fc1"] < 12
+    assert torch.allclose(output(), outputs[-1], atol=1e-5)
+
+
+def test_in_dense_mode_hidden_duals_follow_the_dense_gradient() -> None:
+    moved = {}
+    for regrow in ("semi", "dense"):
+        run = Run(regrow=regrow, start=0.5, begin=0.5)
+        run.advance(0, 3)
+        weight = run.model.fc2.weight
+        dual = run.optimizer.state[weight]["dual"]
+        hidden = ~run.method.masks.masks["fc2.weight"]
+        before = dual.clone()
+        run.advance(3, 4)
+        ratio = (dual / before).masked_fill(~hidden, 0)
+        moved[regrow] = max(float(row[row != 0].max() - row[row != 0].min()) for row in ratio)
+        assert not weight.detach()[hidden].any()
+    assert moved["semi"] < 1e-4 < 1e-2 < moved["dense"]
+
+
+def test_a_last_gradient_that_is_not_finite_costs_no_sparsity() -> None:
+    """At the step that ends the window, as when a loss scale is too large: the optimizer's step is skipped, the masks become final."""
+    run = Run(remove_units=False, least=0, end=0.5)
+    run.advance(0, STEPS // 2 - 1)
+    (F.cross_entropy(run.model(points()[0]), points()[1]) * float("inf")).backward()
+    run.optimizer.zero_grad()
+    run.pruner.step()
+    assert run.method.settled
+    assert run.nonzeros() == round(WEIGHTS * 0.4)
 
 
 @BEGINNINGS

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -95,3 +97,14 @@ def test_relevance_of_channels(groups: int) -> None:
     torch.testing.assert_close(spectral.relevance(conv), conv.weight.detach().flatten(1).norm(dim=1), **CLOSE)
     columns = conv.weight.detach().reshape(groups, 8 // groups, 4 // groups, -1).square().sum((1, 3)).reshape(-1).sqrt()
     torch.testing.assert_close(spectral.relevance(conv, "senders"), columns, **CLOSE)
+
+
+def test_decay_of_both_factors_is_a_group_lasso_on_nodes() -> None:
+    """min over c of a·(cλ_i)² + b·‖φ_i/c‖² = 2√(ab)·r_i, r the relevance, which no c changes."""
+    layer: Any = spectral.spectralize(nn.Linear(5, 7, dtype=torch.float64), "full-one-set", initialiser="gate")
+    a, b, own = 0.3, 0.02, layer.spectrum
+    with torch.no_grad():
+        own.lambda_out.copy_(torch.linspace(-2, 3, 7))
+        scales = torch.logspace(-3, 3, 60001, dtype=torch.float64)[:, None]
+        cost = a * (scales * own.lambda_out).square() + b * own.basis().square().sum(1) / scales.square()
+    torch.testing.assert_close(cost.min(0).values, 2 * (a * b) ** 0.5 * spectral.relevance(layer), rtol=1e-6, atol=1e-12)

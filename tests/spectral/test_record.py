@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 import parsinet as pn
 from networks import call, flat, make
@@ -81,3 +82,23 @@ def test_a_network_without_removals_has_no_record() -> None:
     names = set(vars(model))
     spectral.fold(spectral.spectralize(model))
     assert set(vars(model)) == names
+
+
+@pytest.mark.parametrize("variant", ["svd", "qr-full"])
+def test_nodes_of_a_grouped_convolution_are_nodes_in_decompositions_too(variant: str, tmp_path: Path) -> None:
+    def build() -> nn.Module:
+        return nn.Sequential(nn.Conv2d(2, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=4), nn.ReLU(), nn.Conv2d(8, 3, 1))
+
+    x = torch.ones(2, 2, 5, 5)
+    plain = {group.name: group.size for group in pn.trace(build(), x).removable()}
+    model = spectral.spectralize(build(), variant).eval()
+    structure = pn.trace(model, x)
+    nodes = spectral.node_groups(structure)
+    assert sorted(structure.group(name).size for name in nodes) == sorted(plain.values())
+    pn.shrink(model, structure.plan(masks(structure, nodes, 1)))
+    pn.save(spectral.fold(model), tmp_path)
+    written = json.loads((tmp_path / "structure.json").read_text())
+    assert ".spectrum." not in json.dumps(written)
+    assert set(written["units"]) <= set(plain)
+    assert "2" in written["units"]
+    assert torch.equal(pn.load(tmp_path, build).eval()(x), model(x))

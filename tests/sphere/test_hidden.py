@@ -371,6 +371,40 @@ def test_adopted_weights_start_a_new_dual():
     assert not torch.allclose(twin, wanted)
 
 
+@pytest.mark.parametrize("show_all", [True, False])
+@pytest.mark.parametrize("norm_over", ["all", "active"])
+def test_units_hidden_as_a_whole_come_back_under_small_steps(norm_over, show_all):
+    """Hard mode takes their v away; with nothing but a small step in it, Σ|v|^q is far below what float32 holds."""
+    seen = []
+    for foreach in (True, False):
+        options = {"p": 1.04, "lr": 1e-3, "regrow": "hard", "norm_over": norm_over, "momentum": 0.0, "foreach": foreach}
+        w, optimizer, _ = made(dtype=torch.float32, **options)
+        mask = mask_of(w.shape, 1)
+        hidden = mask.clone()
+        hidden[0] = False
+        optimizer.set_masks({w: hidden})
+        optimizer.set_masks({w: None if show_all else mask})
+        advance(w, optimizer, [7, 8])
+        assert optimizer.state[w]["dual"][0].norm() > 0.5
+        seen.append(w.detach().clone())
+    assert torch.allclose(*seen, rtol=1e-3, atol=1e-5)
+
+
+def test_a_mask_told_again_changes_nothing_after_a_removal():
+    """Inputs that nobody saw leave; the unit goes back to its sphere at the next step, not before."""
+    model, optimizer = masked_network()
+    weight = model[3].weight
+    mask = optimizer.mask(weight).clone()
+    mask[:, 0] = False
+    optimizer.set_masks({weight: mask})
+    before, units = weight.detach()[:, 1:].clone(), torch.ones(mask.shape[1], dtype=torch.bool)
+    units[0] = False
+    structure = pn.structure.trace(model, normal((2, 8)))
+    pn.structure.shrink(model, structure.plan({"0": units}), optimizers=[optimizer])
+    optimizer.set_masks({weight: mask[:, 1:]})
+    assert torch.equal(weight, before)
+
+
 def test_refusals():
     w, optimizer, _ = made()
     before = copy.deepcopy(optimizer.state_dict())

@@ -279,3 +279,10 @@ def test_powers_by_multiplication_give_the_step_of_the_slow_twin(q):
     fast, slow = (train(normal((6, 9)), gradients, p=p, foreach=foreach, momentum=0.0)[0] for foreach in (True, False))
     assert torch.allclose(fast, slow, rtol=1e-9, atol=1e-12)
     check_on_sphere(fast, p, 1e-12)
+
+
+@pytest.mark.parametrize(("p", "eta"), [(1.02, 0.9), (1.02, 0.09), (1.05, 0.99)])
+def test_long_steps_do_not_overflow_in_float32(p, eta):
+    """With η > 2/3 no ‖y‖_q is below 1, but its power may be above what float32 holds."""
+    gradients = [normal((6, 40), seed, torch.float32) for seed in range(1, 5)]
+    check_on_sphere(train(normal((6, 40), dtype=torch.float32), gradients, p=p, lr=eta)[0], p, 1e-5)

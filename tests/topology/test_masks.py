@@ -186,6 +186,28 @@ def test_what_is_not_finite_is_not_given_out() -> None:
     assert masks.caught() == {}
 
 
+def test_weights_the_loss_does_not_reach_have_gradient_zero() -> None:
+    model = nn.ModuleDict({"used": nn.Linear(3, 2), "unused": nn.Linear(3, 2)})
+    masks = Masks(topology.maskable(model))
+    masks.catch(gradient)
+    assert masks.caught() == {}
+    model["used"](torch.ones(1, 3)).sum().backward()
+    caught = masks.caught()
+    assert caught["used.weight"].all()
+    assert not caught["unused.weight"].any()
+
+
+def test_dense_gradients_move_no_hidden_weight_of_an_optimizer_that_does_not_mask() -> None:
+    model = network()
+    optimizer = OPTIMIZERS["sgd"](model.parameters())
+    masks = Masks(topology.maskable(model), optimizers=[optimizer], straight_through=True)
+    masks.begin(random_masks(masks))
+    backward(model)
+    optimizer.step()
+    masks.restore_()
+    assert all(not w.detach()[~masks.masks[n]].any() for n, w in masks.weights.items())
+
+
 def test_gradients_may_stay_dense_for_an_optimizer_that_masks_them_itself() -> None:
     model = network()
     masks = Masks(topology.maskable(model), straight_through=True)

@@ -89,6 +89,17 @@ def test_training_macs_follow_every_removal(quick: Quick, pruning: Recipes) -> N
     assert end["dense_train_macs"] == 3 * size * start["macs"]
 
 
+def test_weights_composed_for_a_batch_cost_each_example_its_part(quick: Quick, small: Recipes) -> None:
+    """R Q is multiplied once for 128 examples: n_out·k·n_in multiply-adds, and n_out·n_in for each of them."""
+    result = quick(small(method__name="spectral-sparse", epochs=1))
+    start, *_, end = read_record(result.folder / "record.jsonl")
+    shapes = [(24, 64), (16, 24), (10, 16)]
+    once = sum(n_out * min(n_out, n_in) * n_in for n_out, n_in in shapes)
+    epoch = events(result.folder, "epoch")[0]
+    assert epoch["macs"] == round(start["macs"] + once / 128)
+    assert end["train_macs"] == 1438 * epoch["macs"]
+
+
 STEPS = [1, 9, 10, 12, 17]
 
 

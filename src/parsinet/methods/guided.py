@@ -34,7 +34,7 @@ def largest_share(
         share = min(limit, count * step)
         with silence(model, structure.plan(masks(share))):
             fallen = (whole - metric()) / whole
-        if fallen > max_fall:
+        if not fallen <= max_fall:  # nor where it is no number
             return held
         held, count = share, count + 1
     return held

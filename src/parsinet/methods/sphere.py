@@ -24,8 +24,9 @@ class Sphere(MaskedTraining):
     """Trains on unit Lp spheres with `parsinet.sphere.LpSGD` and evolves the topology to a sparsity.
 
     p: exponent of the spheres, one number or {pattern of layer names: p}; smaller is sparser by itself, 1.2 to 1.5 served best under masks;
-    4/3 and 6/5 need no logarithms and cost least. p_start: where p begins, falling geometrically to p until the masks are final (one p only). last: layers left off
-    the spheres, None for the layer defined last; their weights are masked all the same unless `exclude` names them.
+    4/3 and 6/5 need no logarithms and cost least. p_start: where p begins, falling geometrically to p until the masks are final (one p
+    only). last: layers left off the spheres, None for the layer defined last; their weights are masked all the same unless `exclude` names
+    them.
     free_lr, free_rule, free_decay: learning rate, "sgd" or "adam", and weight decay of everything off the spheres.
 
     sparsity 0 trains without masks. Else start: share of random zeros at first. Every `interval` steps between `begin` and `end` (shares of
@@ -177,7 +178,7 @@ class Sphere(MaskedTraining):
         if not self.sparsity or self.controller == "authors":
             return None
         with torch.no_grad():
-            return self._evolved(masks, {name: torch.zeros_like(weight) for name, weight in masks.weights.items()}, 0.0, self.sparsity)
+            return self._evolved(masks, {name: torch.ones_like(weight) for name, weight in masks.weights.items()}, 0.0, self.sparsity)
 
     def _evolved(self, masks: Masks, growth: Mapping[str, Tensor], rate: float, sparsity: float) -> dict[str, Tensor]:
         """Masks with exactly the wanted number of active weights; where unread units will leave, none of them in such a unit."""
@@ -188,12 +189,20 @@ class Sphere(MaskedTraining):
             if turn and all(torch.equal(mask, chosen[name]) for name, mask in useful.items()):
                 break
             drop = 0.0 if turn else rate
+            if turn:  # else the same entries of no use would be chosen again
+                growth = self._useful_growth(chosen, growth)
             chosen = topology.evolve(masks.weights, useful, growth, drop, wanted, unit_dims=self._units, least=self.least)
         return chosen
 
     def _useful(self, masks: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         assert self._structure is not None
         return without_unread(self._structure, masks) if self.remove_units else masks
+
+    def _useful_growth(self, masks: Mapping[str, Tensor], growth: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Scores of growth, 0 for all entries of units that are unread under the masks."""
+        assert self._structure is not None
+        places = without_unread(self._structure, masks, {name: torch.ones_like(mask) for name, mask in masks.items()})
+        return {name: score.masked_fill(~places[name], 0) for name, score in growth.items()}
 
 
 ROUNDS = 5

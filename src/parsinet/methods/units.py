@@ -37,10 +37,11 @@ def read_units(structure: Structure, present: Mapping[str, Tensor]) -> dict[str,
     return {name: torch.from_numpy(mask) for name, mask in alive.items()}
 
 
-def without_unread(structure: Structure, present: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`present` without the entries that belong to units nobody reads: they do nothing for the network, others may take their place."""
+def without_unread(structure: Structure, present: Mapping[str, Tensor], entries: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """`entries` (default `present`) without those of units that nobody reads when `present` is there: they do nothing for the network,
+    others may take their place."""
     alive = {name: mask.numpy() for name, mask in read_units(structure, present).items() if not mask.all()}
-    found = {name: mask.clone() for name, mask in present.items()}
+    found = {name: mask.clone() for name, mask in (present if entries is None else entries).items()}
     for (name, dim), slot in structure.layout.tensors.items():
         if name in found and not alive.keys().isdisjoint(slot.owners):
             stay = torch.from_numpy(slot.keep(alive)).to(found[name].device)

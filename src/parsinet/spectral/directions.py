@@ -60,8 +60,9 @@ def lengths(phi: Tensor, p: float, dim: int) -> Tensor:
     tiny = torch.finfo(wide).tiny
     if p > HIGH and phi.numel():
         largest = phi.abs().amax(over, keepdim=True).to(wide).clamp_min(tiny)
-        return torch.linalg.vector_norm(phi / largest, p, over, keepdim=True, dtype=wide).mul(largest).clamp_min(tiny)
-    norms: Tensor = torch.linalg.vector_norm(phi, p, over, keepdim=True, dtype=wide)
+        norms: Tensor = torch.linalg.vector_norm(phi / largest, p, over, keepdim=True, dtype=wide) * largest
+    else:
+        norms = torch.linalg.vector_norm(phi, p, over, keepdim=True, dtype=wide)
     return norms.clamp_min(tiny)
 
 

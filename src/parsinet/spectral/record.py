@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
@@ -15,8 +16,11 @@ RECORD = "_structure_record"
 ROWS, COLUMNS = ("phi", "U", "R"), ("phi", "V", "Q")
 """Tensors of a basis whose first dimension, and whose later dimensions, are those of the weight."""
 
-RANKS = ".spectrum.basis."
-"""In the names of groups of units that are no nodes: the ranks of a decomposition, named after the tensor that counts them."""
+RANKS = re.compile(r"(^|\.)spectrum\.basis\.(s\[0\]|[UR]\[1\]|[VQ]\[0\])$")
+"""Names of groups of units that are no nodes: the ranks of a decomposition, named after the tensor that counts them."""
+
+NODES = re.compile(r"\.?spectrum\.basis\.\w+(\[\d\])?$")
+"""How the name of a group of nodes ends that is called after its basis, as in a grouped convolution whose φ is decomposed."""
 
 
 class _Group(Protocol):
@@ -52,8 +56,8 @@ def fold_record(model: nn.Module, layers: Mapping[str, SpectralLayer]) -> None:
                 before = new.tensors.setdefault(weight, {}).get(dim)
                 new.sizes.setdefault(weight, {}).setdefault(dim, sizes[dim])
                 new.tensors[weight][dim] = dims[dim] if before is None else [before[index] for index in dims[dim]]
-    new.units = {group: units for group, units in new.units.items() if not _is_rank(group)}
-    removals = ({group: units for group, units in removal.items() if not _is_rank(group)} for removal in new.removals)
+    new.units = _of_nodes(new.units)
+    removals = (_of_nodes(removal) for removal in new.removals)
     new.removals = [removal for removal in removals if removal]
     vars(model)[RECORD] = new
 
@@ -62,5 +66,10 @@ def _of_the_weight(part: str, dims: Iterable[int]) -> list[int]:
     return [dim for dim in dims if part in (ROWS if dim == 0 else COLUMNS)]
 
 
+def _of_nodes(units: Mapping[str, Any]) -> dict[str, Any]:
+    """Units by group, ranks left out, under the names of the plain network."""
+    return {NODES.sub("", group): own for group, own in units.items() if not _is_rank(group)}
+
+
 def _is_rank(group: str) -> bool:
-    return RANKS in f".{group}"
+    return RANKS.search(group) is not None

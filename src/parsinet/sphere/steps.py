@@ -40,7 +40,7 @@ def _in_dual_coordinates(
     masks = [[bytes_of(state) for state in states]] if masked else []
     columns = [wide, [state["dual"] for state in states], directions, *masks]
     fast, slow = _sorted(columns, place, group["foreach"] and p <= 2)
-    active, hollow = group["norm_over"] == "active", masked and group["regrow"] == "hard"
+    active, hollow = group["norm_over"] == "active", group["regrow"] == "hard"
     foreach.dual_steps_(scratch, fast[0], fast[1], fast[2], eta, p, g_min, fast[3] if masked else None, active, hollow)
     for w, v, g, *mask in zip(*slow, strict=True):
         over = mask[0].view(torch.bool) if mask and active else None

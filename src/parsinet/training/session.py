@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from parsinet import measure
 from parsinet.errors import ParsinetError, RunError
 from parsinet.training import environment
 from parsinet.training.assembly import Assembly
@@ -36,7 +37,8 @@ class Session:
         recipe = assembly.recipe
         self.display = Display(console, f"{recipe.model.name} · {recipe.method.name}", assembly.steps)
         self.writer = RecordWriter(folder.record)
-        self.monitor = Monitor(assembly.example_inputs, Stopwatch(), (self.writer.write, self.display.show), self._validate, self._save)
+        batch = measure.resize_batch(assembly.example_inputs, recipe.data.batch_size)  # weights are composed once for all of it
+        self.monitor = Monitor(batch, Stopwatch(), (self.writer.write, self.display.show), self._validate, self._save)
         self.training = False
 
     def request_stop(self) -> bool:
