@@ -14,6 +14,7 @@ from methods.test_resume import BEGINNINGS, beginnings, same
 from methods.toys import network, points
 from parsinet.errors import ParsinetError
 from parsinet.methods import Pruner, Sphere
+from parsinet.methods.units import without_unread
 from parsinet.sphere import LpSGD
 from parsinet.structure import shrink
 
@@ -68,13 +69,18 @@ def test_a_run_that_ends_early_still_meets_it() -> None:
 
 
 def test_no_weight_is_spent_on_units_that_leave() -> None:
-    """What unread units would hold goes to the others, not to the same place again."""
-    for seed in range(3):
-        run = Run(sparsity=0.8, seed=seed, least=0)
-        run.advance()
-        run.pruner.finish()
-        assert run.pruner.widths() != {"fc1": 12, "fc2": 8}
-        assert run.nonzeros() == round(WEIGHTS * 0.2)
+    """What unread units would hold goes to the others, not to the same place again, whatever the gradient says."""
+    run = Run(start=0.0, least=0)
+    hidden = {name: torch.ones_like(mask) for name, mask in run.method.masks.masks.items()}
+    hidden["fc2.weight"][:, :4] = False
+    hidden["fc2.weight"][4:] = False
+    hidden["fc1.weight"][:4] = False
+    run.method.masks.set(hidden)
+    growth = {name: torch.ones_like(mask, dtype=torch.float32) for name, mask in hidden.items()}
+    growth["fc2.weight"][:, :4] = 0
+    chosen = run.method._evolved(run.method.masks, growth, 0.0, 0.4)
+    useful = without_unread(run.pruner.structure, chosen)
+    assert sum(int(mask.sum()) for mask in useful.values()) == round(WEIGHTS * 0.6)
 
 
 def test_weights_stay_on_their_spheres_as_the_forward_pass_sees_them() -> None:
