@@ -221,7 +221,7 @@ def test_the_lasso_and_the_decays_reach_what_they_name() -> None:
         ({"share": -0.1}, "share must be ≥ 0"),
         ({"begin": 0.5, "end": 0.2}, "end must not be below begin"),
         ({"eigenvalues": 2.0}, "eigenvalues is a share of the run"),
-        ({"min_units": 0}, "min_units must be ≥ 1"),
+        ({"min_units": 0}, "min_units must be a whole number"),
         ({"max_fall": 0.1, "schedule": "post"}, "max_fall needs a metric"),
         ({"max_fall": 0.1, "metric": lambda: 1.0}, "max_fall judges one removal"),
         ({"groups": []}, "groups names no group"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -14,27 +13,9 @@ from parsinet.errors import StructureError, UsageError, suggest
 from parsinet.methods.base import Alive, Budget, generator
 from parsinet.methods.guided import largest_share
 from parsinet.methods.nodes import SCORES, node_scores
+from parsinet.methods.phases import SCHEDULES, phases_of
 from parsinet.methods.ranking import SCOPES, keep_best
 from parsinet.structure import Plan, Structure
-
-
-@dataclass(frozen=True)
-class Phases:
-    """Shares of the run: until `eigenvalues` they train alone; units leave between `begin` and `end`."""
-
-    eigenvalues: float
-    begin: float
-    end: float
-
-
-SCHEDULES: Mapping[str, Phases] = {
-    "post": Phases(0.0, 1.0, 1.0),
-    "pre": Phases(0.5, 0.5, 0.5),
-    "distilled": Phases(0.2, 0.2, 0.2),
-    "continuous": Phases(0.0, 0.1, 0.6),
-}
-"""post: remove after training. pre: eigenvalues first, remove, then train all. distilled: the same after a short warm-up.
-continuous: remove on a cubic schedule while everything trains."""
 
 
 class Spectral:
@@ -88,7 +69,7 @@ class Spectral:
         _known(
             ("schedule", schedule, SCHEDULES), ("score", score, SCORES), ("scope", scope, SCOPES), ("variant", variant, spectral.VARIANTS)
         )
-        phases = _phases(SCHEDULES[schedule], eigenvalues, begin, end)
+        phases = phases_of(schedule, eigenvalues, begin, end)
         _not_negative(
             share=share,
             eigenvalue_decay=eigenvalue_decay,
@@ -100,8 +81,8 @@ class Spectral:
         if share > 1:
             raise UsageError(f"Spectral: share is a part of the units, in [0, 1]; got {share}.")
         for name, count in (("min_units", min_units), ("interval", interval)):
-            if count is not None and count < 1:
-                raise UsageError(f"Spectral: {name} must be ≥ 1, got {count}.")
+            if count is not None and (not isinstance(count, int) or count < 1):
+                raise UsageError(f"Spectral: {name} must be a whole number ≥ 1, got {count!r}.")
         if max_fall is not None and phases.begin < phases.end:
             raise UsageError(
                 "Spectral: max_fall judges one removal, and a gradual one has taken nearly all of the share before its last; "
@@ -172,7 +153,7 @@ class Spectral:
     def step(self) -> Alive | None:
         """Begin to train φ when its time has come; name the units that stay when some are due to leave."""
         self._steps += 1
-        if self._steps == self._first_of_all():
+        if self.phases.alone(self._steps - 1, self._budget.steps) != self.phases.alone(self._steps, self._budget.steps):
             self._enter_phase()
         if self.settled:
             return None
@@ -216,7 +197,7 @@ class Spectral:
         """Per group the score of every unit; which phase runs; the share that should be gone."""
         scores = {} if self.settled or self._model is None else self.scores()
         groups = {name: {"score": [round(value, 4) for value in row.tolist()]} for name, row in scores.items()}
-        phase = "eigenvalues" if self._alone() else "all"
+        phase = "eigenvalues" if self.phases.alone(self._steps, self._budget.steps) else "all"
         return {"settled": self.settled, "phase": phase, "share": self.share if self.settled else self._due(), "groups": groups}
 
     def state_dict(self) -> dict[str, Any]:
@@ -246,41 +227,17 @@ class Spectral:
 
     def _due(self) -> float:
         """The share that should be gone by now."""
-        steps = self._budget.steps or 1
-        first, last = self.phases.begin * steps, self.phases.end * steps
-        done = min(1.0, max(0.0, (self._steps - first) / (last - first))) if last > first else float(self._steps >= last)
-        return self.share * (1 - (1 - done) ** 3)
-
-    def _first_of_all(self) -> int:
-        """The step after which φ trains too."""
-        return round(self.phases.eigenvalues * self._budget.steps) if self._budget.steps else 0
-
-    def _alone(self) -> bool:
-        return self._steps < self._first_of_all()
+        return self.share * self.phases.gone(self._steps, self._budget.steps)
 
     def _enter_phase(self) -> None:
         if self._model is not None and self.phases.eigenvalues:
-            (spectral.freeze_basis if self._alone() else spectral.train_basis)(self._model)
-
-
-def _phases(usual: Phases, eigenvalues: float | None, begin: float | None, end: float | None) -> Phases:
-    """The schedule's phases with the caller's changes; begin and end move together where they were one and only one is given."""
-    given = {"eigenvalues": eigenvalues, "begin": begin, "end": end}
-    if usual.begin == usual.end:
-        given["begin"] = begin if begin is not None else end
-        given["end"] = end if end is not None else begin
-    phases = replace(usual, **{name: value for name, value in given.items() if value is not None})
-    for name, value in asdict(phases).items():
-        if not 0 <= value <= 1:
-            raise UsageError(f"Spectral: {name} is a share of the run, in [0, 1]; got {value}.")
-    if phases.end < phases.begin:
-        raise UsageError(f"Spectral: end must not be below begin, got {phases.begin} and {phases.end}.")
-    return phases
+            alone = self.phases.alone(self._steps, self._budget.steps)
+            (spectral.freeze_basis if alone else spectral.train_basis)(self._model)
 
 
 def _known(*choices: tuple[str, str, Collection[str]]) -> None:
     for name, value, known in choices:
-        if value not in known:
+        if not isinstance(value, str) or value not in known:
             raise UsageError(f"Spectral: there is no {name} {value!r}.{suggest(str(value), known)}")
 
 

@@ -1,0 +1,56 @@
+"""The phases of spectral training as shares of a run: eigenvalues alone, nodes leaving, everything training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+
+from parsinet.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Phases:
+    """Shares of the run: until `eigenvalues` they train alone; units leave between `begin` and `end`."""
+
+    eigenvalues: float
+    begin: float
+    end: float
+
+    def alone(self, step: int, steps: int | None) -> bool:
+        """Whether after this step of so many eigenvalues train alone."""
+        return steps is not None and step < round(self.eigenvalues * steps)
+
+    def gone(self, step: int, steps: int | None) -> float:
+        """Which part of the share should be gone after this step: 1 − (1 − u)³ at part u of the way from begin to end."""
+        first, last = self.begin * (steps or 1), self.end * (steps or 1)
+        done = min(1.0, max(0.0, (step - first) / (last - first))) if last > first else float(step >= last)
+        return 1 - (1 - done) ** 3
+
+
+SCHEDULES: Mapping[str, Phases] = {
+    "post": Phases(0.0, 1.0, 1.0),
+    "pre": Phases(0.5, 0.5, 0.5),
+    "distilled": Phases(0.2, 0.2, 0.2),
+    "continuous": Phases(0.0, 0.1, 0.6),
+}
+"""post: remove after training. pre: eigenvalues first, remove, then train all. distilled: the same after a short warm-up.
+continuous: remove on a cubic schedule while everything trains."""
+
+
+def phases_of(schedule: str, eigenvalues: float | None, begin: float | None, end: float | None) -> Phases:
+    """A schedule's phases with the caller's changes; begin and end move together where they were one and only one is given.
+
+    Raises UsageError for shares outside [0, 1] and an end before the begin.
+    """
+    usual = SCHEDULES[schedule]
+    given = {"eigenvalues": eigenvalues, "begin": begin, "end": end}
+    if usual.begin == usual.end:
+        given["begin"] = begin if begin is not None else end
+        given["end"] = end if end is not None else begin
+    phases = replace(usual, **{name: value for name, value in given.items() if value is not None})
+    for name, value in asdict(phases).items():
+        if not 0 <= value <= 1:
+            raise UsageError(f"Spectral: {name} is a share of the run, in [0, 1]; got {value}.")
+    if phases.end < phases.begin:
+        raise UsageError(f"Spectral: end must not be below begin, got {phases.begin} and {phases.end}.")
+    return phases
