@@ -217,17 +217,18 @@ def table(records: list[dict[str, Any]]) -> str:
         lines += ["|---" * (len(columns) + 1) + "|"]
         for method in methods:
             cells = [_cell(found.get((method, *column))) for column in columns]
-            lines.append(f"| {method} | " + " | ".join(cells) + " |")
+            lines.append(f"| {method.replace('|', chr(92) + '|')} | " + " | ".join(cells) + " |")
         whole = {key[:2]: values for key, values in found.items() if key[2] == 0}
         told = [f"{method}, {activation}: {_cell(values)}" for (method, activation), values in whole.items()]
-        lines += ["", "Nothing removed: " + "; ".join(told) + ".", ""]
+        lines += ["", *(["Nothing removed: " + "; ".join(told) + ".", ""] if told else [])]
     return "\n".join(lines)
 
 
 def _cell(values: list[float] | None) -> str:
     if not values:
         return "–"
-    return f"{statistics.mean(values):.4f} ± {statistics.pstdev(values):.4f}"
+    mean = f"{statistics.mean(values):.4f}"
+    return f"{mean} ± {statistics.pstdev(values):.4f}" if len(values) > 1 else f"{mean} (one seed)"
 
 
 def main() -> None:
