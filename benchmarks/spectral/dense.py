@@ -65,7 +65,7 @@ OURS = [
     Setting("S-SVD (true factors), P2 sparse start, cosine", "svd", "p2-sparse-qr", 0.05, 40),
     Setting("S-QR (triangular), cosine", "qr", "p2-qr", 0.05, 40),
 ]
-"""The best of each variant in the search, by held-out accuracy, on one cosine over 40 epochs."""
+"""Among the best of each variant in the search, by held-out accuracy, on one cosine over 40 epochs."""
 
 SETS = {"published": PUBLISHED, "search": SEARCH, "ours": OURS}
 
