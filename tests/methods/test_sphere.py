@@ -15,7 +15,7 @@ from methods.toys import network, points
 from parsinet.errors import ParsinetError
 from parsinet.methods import Pruner, Sphere
 from parsinet.methods.units import without_unread
-from parsinet.sphere import LpSGD
+from parsinet.sphere import LpSGD, p_for_sparsity
 from parsinet.structure import shrink
 
 STEPS = 24
@@ -52,7 +52,7 @@ class Run:
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.5, 0.9])
-@pytest.mark.parametrize("growth", ["gradient", "random"])
+@pytest.mark.parametrize("growth", ["gradient", "momentum", "random"])
 def test_the_sparsity_is_met_to_one_weight(sparsity: float, growth: str) -> None:
     run = Run(sparsity=sparsity, growth=growth, remove_units=False, least=0)
     run.advance()
@@ -158,6 +158,40 @@ def test_in_dense_mode_hidden_duals_follow_the_dense_gradient() -> None:
     assert moved["semi"] < 1e-4 < 1e-2 < moved["dense"]
 
 
+def test_soft_pruning_hides_nothing_before_the_end_and_shrinks_what_it_would() -> None:
+    run = Run(regrow="soft", fade=0.25, remove_units=False, least=0, begin=0.25, end=0.75)
+    run.advance(0, 5)
+    x, y = points(seed=5)
+    F.cross_entropy(run.model(x), y).backward()
+    run.optimizer.step()
+    last = run.model.out.weight.detach().clone()
+    run.method.step()
+    ratio = run.model.out.weight.detach() / last
+    assert set(ratio.flatten().tolist()) == {0.25, 1.0}, "free weights are only multiplied"
+    assert run.nonzeros() == WEIGHTS
+    for weight in run.weights()[:2]:
+        assert torch.allclose(weight.abs().pow(4 / 3).sum(1), torch.ones(len(weight)), atol=1e-5)
+    run.optimizer.zero_grad()
+    run.advance(6, 18)
+    assert run.nonzeros() == round(WEIGHTS * 0.4)
+
+
+def test_half_pruning_drops_fewer_by_the_threshold() -> None:
+    """The count is the same, so what the threshold does not drop is not replaced by growth either."""
+    grown = {}
+    for regrow in ("semi", "half"):
+        run = Run(regrow=regrow, start=0.6, sparsity=0.6, rate=1.0, remove_units=False, least=0)
+        run.advance(0, 4)
+        grown[regrow] = run.method.describe()["grown"]
+    assert grown["half"] == pytest.approx(grown["semi"] / 2, abs=2)
+
+
+def test_p_by_itself_follows_the_sparsity_and_the_fan_in() -> None:
+    run = Run(sparsity=0.3, p="auto", least=0)
+    expected = [p_for_sparsity(fan_in, 0.3) for fan_in in (2, 12)]
+    assert [group["p"] for group in run.optimizer.param_groups if group["constrained"]] == pytest.approx(expected)
+
+
 def test_a_last_gradient_that_is_not_finite_costs_no_sparsity() -> None:
     """At the step that ends the window, as when a loss scale is too large: the optimizer's step is skipped, the masks become final."""
     run = Run(remove_units=False, least=0, end=0.5)
@@ -170,7 +204,9 @@ def test_a_last_gradient_that_is_not_finite_costs_no_sparsity() -> None:
 
 
 @BEGINNINGS
-@pytest.mark.parametrize("options", [{}, {"regrow": "hard", "growth": "random"}, {"controller": "authors", "regrow": "dense"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"regrow": "hard", "growth": "momentum"}, {"controller": "authors", "regrow": "dense"}, {"regrow": "soft"}]
+)
 def test_resume_is_bitwise(options: dict[str, Any], begin: str) -> None:
     straight, states = Run(sparsity=0.8, **options), []
     for k in range(STEPS):
@@ -206,7 +242,12 @@ def test_the_description_tells_density_and_hoyer() -> None:
         ({"p": {"*": 1.5}, "p_start": 2.0}, "p falls from p_start"),
         ({"controller": "pid"}, "no controller 'pid'"),
         ({"growth": "momentun"}, "no growth"),
-        ({"regrow": "soft"}, "regrow"),
+        ({"regrow": "sof"}, "no regrow 'sof'. Did you mean 'soft'"),
+        ({"regrow": "soft", "controller": "authors"}, "needs controller"),
+        ({"fade": 0.5}, "goes with regrow"),
+        ({"regrow": "soft", "fade": 1.0}, r"fade must be in \[0, 1\)"),
+        ({"p": "smart"}, '"auto"'),
+        ({"p": "auto", "sparsity": 0.0}, "takes p from the sparsity"),
         ({"rate": 0.0}, "rate in"),
         ({"start": 1.0}, "start must be"),
         ({"least": -1}, "least must be"),
@@ -224,3 +265,9 @@ def test_another_optimizer_is_refused_with_the_way_out() -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with pytest.raises(ParsinetError, match=r"LpSGD\(method\.param_groups"):
         Pruner(model, optimizer, method, points(4)[0], steps=10)
+
+
+def test_p_by_itself_asks_a_small_unit_for_no_more_than_it_can_have() -> None:
+    with pytest.warns(UserWarning, match=r"1\.02"):
+        run = Run(sparsity=0.95, p="auto", least=0)
+    assert [group["p"] for group in run.optimizer.param_groups if group["constrained"]] == [1.02]

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from parsinet import topology
 from parsinet.baselines.random_mask import dealt_out
-from parsinet.errors import UsageError, suggest
-from parsinet.methods import MaskedTraining
+from parsinet.errors import UsageError
+from parsinet.methods import GrowingTraining, MaskedTraining
 from parsinet.methods.base import Budget
-from parsinet.structure import Plan, Structure
 from parsinet.topology import Masks, Window
-
-MOMENTUM = 0.9
 
 
 class SET(MaskedTraining):
@@ -68,18 +63,16 @@ class SET(MaskedTraining):
         return window if self.interval or not budget.steps else Window(window.begin, window.end, max(1, budget.steps // 20))
 
 
-class RigL(MaskedTraining):
+class RigL(GrowingTraining):
     """Rigged lottery.
 
     At every update each tensor drops the share d of its active weights of smallest |w|, d = α (1 + cos πu)/2 with the progress u, and
     activates as many others of largest |g|, starting at 0; g is the dense gradient of the step before the update, taken from its own
-    backward pass. growth: "gradient"; "momentum" for an average of dense gradients (one dense buffer more); "random".
-    Other options: `MaskedTraining`; distribution "erk" or "uniform".
+    backward pass. growth: see `GrowingTraining`. Other options: `MaskedTraining`; distribution "erk" or "uniform".
     Source: U. Evci et al. 2020, arXiv 1911.11134 (α = .3, every 100 steps, end .75); momentum: arXiv 1907.04840.
     """
 
     name = "rigl"
-    regrows = True
 
     def __init__(
         self,
@@ -96,11 +89,9 @@ class RigL(MaskedTraining):
         seed: int = 0,
     ) -> None:
         dealt_out(self.name, distribution)
-        if growth not in topology.GROWTHS:
-            raise UsageError(f"{self.name}: there is no growth {growth!r}.{suggest(growth, topology.GROWTHS)}")
-        self.alpha, self.growth = _rate(self.name, "alpha", alpha), growth
-        self._average: dict[str, Tensor] = {}
+        self.alpha = _rate(self.name, "alpha", alpha)
         super().__init__(
+            growth=growth,
             sparsity=sparsity,
             distribution=distribution,
             begin=begin,
@@ -111,44 +102,13 @@ class RigL(MaskedTraining):
             seed=seed,
         )
 
-    def removed(self, structure: Structure, plan: Plan) -> None:
-        """Cut the masks and the average as the weights were cut."""
-        super().removed(structure, plan)
-        self._average = {name: plan.cut(name, average) for name, average in self._average.items()}
-
-    def state_dict(self) -> dict[str, Any]:
-        """The masks' state and the average of gradients, in the order of the weights."""
-        return {**super().state_dict(), "average": [average.clone() for average in self._average.values()]}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where `state_dict` was taken."""
-        super().load_state_dict(state)
-        held = zip(self.masks.weights.items(), state["average"], strict=True) if state["average"] else ()
-        self._average = {name: average.to(weight.device, copy=True) for (name, weight), average in held}
-
     def _start(self, masks: Masks) -> dict[str, Tensor]:
         return topology.scatter(masks.masks, self._wanted(self.sparsity), masks.lots())
 
-    def _score(self, step: int) -> topology.Score | None:
-        wanted = self.growth == "momentum" or (self.growth == "gradient" and self._window.due(step))
-        return _gradient if wanted else None
-
-    def _follow(self, masks: Masks) -> None:
-        if self.growth != "momentum" or self.settled:
-            self._average = {}
-            return
-        for name, gradient in masks.caught().items():
-            average = self._average.setdefault(name, torch.zeros_like(gradient))
-            topology.average_(average, gradient, MOMENTUM)
-
     def _update(self, masks: Masks, step: int) -> dict[str, Tensor] | None:
         rate = topology.cosine_rate(self._window.progress(step), self.alpha)
-        scores = masks.lots() if self.growth == "random" else topology.magnitudes(self._average or masks.caught())
+        scores = topology.magnitudes(self._growth(masks))
         return topology.exchange(masks.weights, masks.masks, scores, rate) if scores else None
-
-
-def _gradient(weight: Tensor, gradient: Tensor) -> Tensor:
-    return gradient
 
 
 def _rate(name: str, option: str, value: float) -> float:

@@ -9,6 +9,7 @@ from parsinet.errors import UsageError, suggest
 from parsinet.methods.base import Alive, Budget, Method
 from parsinet.methods.dense import Dense
 from parsinet.methods.gates import Gates
+from parsinet.methods.growing import GrowingTraining
 from parsinet.methods.masking import MaskedTraining
 from parsinet.methods.pruner import Pruner, Removal
 from parsinet.methods.reciprocal import SpectralSparse
@@ -25,6 +26,7 @@ __all__ = [
     "Budget",
     "Dense",
     "Gates",
+    "GrowingTraining",
     "MaskedTraining",
     "Method",
     "Pruner",

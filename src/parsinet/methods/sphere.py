@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,20 +12,21 @@ from torch import Tensor, nn
 from parsinet import sphere, topology
 from parsinet.errors import UsageError, suggest
 from parsinet.methods.base import Alive, Budget
-from parsinet.methods.masking import MaskedTraining
-from parsinet.methods.units import without_unread
+from parsinet.methods.growing import GrowingTraining
+from parsinet.methods.units import evolved
 from parsinet.structure import Structure
 from parsinet.topology import Masks
 
 CONTROLLERS = ("cubic", "authors")
-GROWTHS = ("gradient", "random")
+REGROWS = ("semi", "hard", "dense", "half", "soft")
 
 
-class Sphere(MaskedTraining):
+class Sphere(GrowingTraining):
     """Trains on unit Lp spheres with `parsinet.sphere.LpSGD` and evolves the topology to a sparsity.
 
-    p: exponent of the spheres, one number or {pattern of layer names: p}; smaller is sparser by itself, 1.2 to 1.5 served best under masks;
-    4/3 and 6/5 need no logarithms and cost least. p_start: where p begins, falling geometrically to p until the masks are final (one p
+    p: exponent of the spheres, one number, {pattern of layer names: p}, or "auto": per layer the p at which that share of its weights is
+    small by itself, `sphere.p_for_sparsity`. Smaller is sparser by itself, 1.2 to 1.5 served best under masks; 4/3 and 6/5 need no
+    logarithms and cost least. p_start: where p begins, falling geometrically to p until the masks are final (one p
     only). last: layers left off the spheres, None for the layer defined last; their weights are masked all the same unless `exclude` names
     them.
     free_lr, free_rule, free_decay: learning rate, "sgd" or "adam", and weight decay of everything off the spheres.
@@ -32,9 +34,12 @@ class Sphere(MaskedTraining):
     sparsity 0 trains without masks. Else start: share of random zeros at first. Every `interval` steps between `begin` and `end` (shares of
     the run) active weights below rate·(1 + cos πu)/2 times the mean of their unit are dropped and others grow back: controller "cubic" to
     exactly the number that s_t = s* + (start − s*)(1 − min(u/0.9, 1))³ leaves, "authors" by their bang-bang rule, which ends near the
-    target. growth: "gradient", |g| over its unit's norm, taken from the training pass itself, or "random". regrow, norm_over: what the
-    optimizer keeps of hidden weights, see `LpSGD.set_masks`. least: active weights every unit keeps. distribution: "global" lets all layers
-    compete, "uniform" and "erk" give each its number. exclude, remove_units, seed: as in `MaskedTraining`.
+    target. growth: by |g| over its unit's norm, "gradient", "momentum" or "random", see `GrowingTraining`.
+    regrow: what becomes of a dropped weight. "semi", "hard", "dense": hidden, and kept by the optimizer as `LpSGD.set_masks` says; "half":
+    as "semi", but only the smaller half of what lies below the threshold is dropped; "soft": nothing is hidden until the window ends,
+    what would be is multiplied by `fade` at every update instead (default ½). norm_over: see `LpSGD.set_masks`. least: active weights
+    every unit keeps. distribution: "global" lets all layers compete, "uniform" and "erk" give each its number.
+    exclude, remove_units, seed: as in `MaskedTraining`.
 
     Raises UsageError for values out of range, another optimizer than LpSGD, no number of steps.
     Source: W. Li et al. 2021, arXiv 2103.16013 (abstract) and its authors' code; exact counts, growth by |g| in one pass, p_start and the
@@ -44,13 +49,12 @@ class Sphere(MaskedTraining):
     name = "sphere"
     usual_optimizer = "lpsgd"
     """What a recipe takes where it names none."""
-    regrows = True
 
     def __init__(
         self,
         sparsity: float = 0.9,
         *,
-        p: float | Mapping[str, float] = 4 / 3,
+        p: float | str | Mapping[str, float] = 4 / 3,
         p_start: float | None = None,
         last: str | Sequence[str] | None = None,
         free_lr: float = 0.05,
@@ -61,6 +65,7 @@ class Sphere(MaskedTraining):
         controller: str = "cubic",
         growth: str = "gradient",
         regrow: str = "semi",
+        fade: float | None = None,
         norm_over: str = "all",
         least: int = 1,
         distribution: str = "global",
@@ -72,6 +77,7 @@ class Sphere(MaskedTraining):
         seed: int = 0,
     ) -> None:
         super().__init__(
+            growth=growth,
             sparsity=sparsity,
             distribution=distribution,
             begin=begin,
@@ -81,25 +87,36 @@ class Sphere(MaskedTraining):
             remove_units=remove_units,
             seed=seed,
         )
-        for name, value, known in (("controller", controller, CONTROLLERS), ("growth", growth, GROWTHS)):
+        for name, value, known in (("controller", controller, CONTROLLERS), ("regrow", regrow, REGROWS)):
             if value not in known:
                 raise UsageError(f"sphere: there is no {name} {value!r}.{suggest(str(value), known)}")
         if not 0 <= start < 1 or not 0 < rate <= 1:
             raise UsageError(f"sphere: start must be in [0, 1) and rate in (0, 1], got {start} and {rate}.")
         if not isinstance(least, int) or least < 0:
             raise UsageError(f"sphere: least must be a whole number ≥ 0, got {least!r}.")
-        if p_start is not None and (isinstance(p, Mapping) or p_start < p):
+        if isinstance(p, str) and p != "auto":
+            raise UsageError(f'sphere: p must be a number, a mapping of layer names to numbers, or "auto", got {p!r}.')
+        if p == "auto" and not sparsity:
+            raise UsageError('sphere: p="auto" takes p from the sparsity; give a sparsity > 0, or p as a number.')
+        if p_start is not None and (isinstance(p, Mapping | str) or p_start < p):
             raise UsageError(f"sphere: p falls from p_start to one number p; got p_start={p_start} and p={p}.")
+        if regrow in ("half", "soft") and controller == "authors":
+            raise UsageError(f'sphere: regrow="{regrow}" needs controller="cubic"; the authors\' rule has a share of its own.')
+        if fade is not None and (regrow != "soft" or not 0 <= fade < 1):
+            raise UsageError(f'sphere: fade must be in [0, 1) and goes with regrow="soft", got fade={fade} and regrow={regrow!r}.')
         self.p, self.p_start, self.last = p, p_start, last
         self.free: dict[str, Any] = {"lr": free_lr, "rule": free_rule, "weight_decay": free_decay}
-        self.start, self.rate, self.controller, self.growth, self.least = min(start, sparsity), rate, controller, growth, least
-        self.memory: dict[str, Any] = {"regrow": regrow, "norm_over": norm_over}
+        self.start, self.rate, self.controller, self.least = min(start, sparsity), rate, controller, least
+        self.regrow, self.fade = regrow, 0.5 if fade is None else fade
+        self.memory: dict[str, Any] = {"regrow": regrow if regrow in ("hard", "dense") else "semi", "norm_over": norm_over}
         self.straight_through = regrow == "dense"
         self._optimizer: sphere.LpSGD | None = None
         self._units: dict[str, int] = {}
 
     def param_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """One group per p for the weights on spheres, one for everything else."""
+        if isinstance(self.p, str):
+            return sphere.param_groups(model, self._exponent, last=self.last, free=self.free, **self.memory)
         p = self.p if self.p_start is None else self.p_start
         return sphere.param_groups(model, p, last=self.last, free=self.free, **self.memory)
 
@@ -138,8 +155,12 @@ class Sphere(MaskedTraining):
         hoyer = {name: round(sphere.hoyer(row.flatten(1)).mean().item(), 4) for name, row in rows.items()}
         return {**super().describe(), "p": {name: exponents[id(self.masks.weights[name])] for name in rows}, "hoyer": hoyer}
 
+    def _exponent(self, fan_in: int) -> float:
+        """p="auto": a unit of n weights can have at most n − 1 small ones."""
+        return sphere.p_for_sparsity(fan_in, min(self.sparsity, 0.999 * (fan_in - 1) / fan_in))
+
     def _start(self, masks: Masks) -> dict[str, Tensor] | None:
-        if not self.start:
+        if not self.start or self.regrow == "soft":
             return None
         return topology.scatter(masks.masks, topology.wanted(masks.shapes, self.start, "uniform"), masks.lots())
 
@@ -157,13 +178,13 @@ class Sphere(MaskedTraining):
             )
 
     def _score(self, step: int) -> topology.Score | None:
-        return _gradient if self.sparsity and self.growth == "gradient" and self._window.due(step) else None
+        return super()._score(step) if self.sparsity else None
 
     @torch.no_grad()
     def _update(self, masks: Masks, step: int) -> dict[str, Tensor] | None:
         if not self.sparsity:
             return None
-        growth = masks.lots() if self.growth == "random" else masks.caught()
+        growth = self._growth(masks)
         progress = self._window.progress(step)
         rate = topology.cosine_rate(progress, self.rate)
         if not growth:
@@ -171,7 +192,18 @@ class Sphere(MaskedTraining):
         if self.controller == "authors":
             share = topology.BangBang(self.sparsity).replaced_share(1 - masks.active / masks.total, rate)
             return topology.regrow(masks.weights, masks.masks, growth, rate, share, unit_dims=self._units)
-        return self._evolved(masks, growth, rate, topology.cubic_sparsity(progress, self.sparsity, self.start, RAMP))
+        chosen = self._evolved(masks, growth, rate, topology.cubic_sparsity(progress, self.sparsity, self.start, RAMP))
+        if self.regrow == "soft" and step < self._window.end:
+            self._soften(masks, chosen)
+            return None
+        return chosen
+
+    def _soften(self, masks: Masks, chosen: Mapping[str, Tensor]) -> None:
+        """Multiply what is not chosen by `fade`; the optimizer rebuilds v from what the weights are then."""
+        assert self._optimizer is not None
+        for name, weight in masks.weights.items():
+            weight.mul_(torch.where(chosen[name], 1.0, self.fade))
+        self._optimizer.adopt(masks.weights.values())
 
     def _finish(self, masks: Masks) -> dict[str, Tensor] | None:
         """Without a gradient at hand: the largest of every unit's mean stay."""
@@ -181,36 +213,12 @@ class Sphere(MaskedTraining):
             return self._evolved(masks, {name: torch.ones_like(weight) for name, weight in masks.weights.items()}, 0.0, self.sparsity)
 
     def _evolved(self, masks: Masks, growth: Mapping[str, Tensor], rate: float, sparsity: float) -> dict[str, Tensor]:
-        """Masks with exactly the wanted number of active weights; where unread units will leave, none of them in such a unit."""
-        wanted = self._wanted(sparsity)
-        chosen = dict(masks.masks)
-        for turn in range(ROUNDS):
-            useful = self._useful(chosen)
-            if turn and all(torch.equal(mask, chosen[name]) for name, mask in useful.items()):
-                break
-            drop = 0.0 if turn else rate
-            if turn:  # else the same entries of no use would be chosen again
-                growth = self._useful_growth(chosen, growth)
-            chosen = topology.evolve(masks.weights, useful, growth, drop, wanted, unit_dims=self._units, least=self.least)
-        return chosen
+        rule = partial(
+            topology.evolve, masks.weights, unit_dims=self._units, least=self.least, dropped=0.5 if self.regrow == "half" else 1.0
+        )
+        structure = self._structure if self.remove_units else None
+        return evolved(partial(rule, wanted=self._wanted(sparsity)), masks.masks, growth, rate, structure)
 
-    def _useful(self, masks: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        assert self._structure is not None
-        return without_unread(self._structure, masks) if self.remove_units else masks
-
-    def _useful_growth(self, masks: Mapping[str, Tensor], growth: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Scores of growth, 0 for all entries of units that are unread under the masks."""
-        assert self._structure is not None
-        places = without_unread(self._structure, masks, {name: torch.ones_like(mask) for name, mask in masks.items()})
-        return {name: score.masked_fill(~places[name], 0) for name, score in growth.items()}
-
-
-ROUNDS = 5
-"""Units may lose their last reader when others do; after so many looks what is left is accepted."""
 
 RAMP = 0.9
 """Share of the window in which the sparsity rises; in the rest the topology still moves at the final number of weights."""
-
-
-def _gradient(weight: Tensor, gradient: Tensor) -> Tensor:
-    return gradient

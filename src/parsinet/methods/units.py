@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -76,3 +77,32 @@ def _read(
         units = owner[used]
         read[units[units >= 0]] = True
     return read
+
+
+class Rule(Protocol):
+    """(masks, growth, rate) → masks with a fixed number of active weights."""
+
+    def __call__(self, masks: Mapping[str, Tensor], growth: Mapping[str, Tensor], rate: float, /) -> dict[str, Tensor]: ...
+
+
+def evolved(
+    rule: Rule, masks: Mapping[str, Tensor], growth: Mapping[str, Tensor], rate: float, structure: Structure | None
+) -> dict[str, Tensor]:
+    """The rule's masks; with a structure none of their active weights lies in a unit nobody reads, so that such units can leave at no loss.
+
+    Those weights are given to others: the rule is asked again, without a threshold, until nothing changes or `ROUNDS` times.
+    """
+    chosen = dict(masks)
+    for turn in range(ROUNDS):
+        useful = without_unread(structure, chosen) if structure is not None else chosen
+        if turn and all(torch.equal(mask, chosen[name]) for name, mask in useful.items()):
+            break
+        if turn and structure is not None:  # else the same entries of no use would be chosen again
+            places = without_unread(structure, chosen, {name: torch.ones_like(mask) for name, mask in chosen.items()})
+            growth = {name: score.masked_fill(~places[name], 0) for name, score in growth.items()}
+        chosen = rule(useful, growth, 0.0 if turn else rate)
+    return chosen
+
+
+ROUNDS = 5
+"""Units may lose their last reader when others do; after so many looks what is left is accepted."""

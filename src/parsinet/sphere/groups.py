@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -25,7 +25,7 @@ UNIT_DIMS: tuple[tuple[type[nn.Module], int], ...] = (
 
 def param_groups(
     model: nn.Module,
-    p: float | Mapping[str, float] = 1.2,
+    p: float | Mapping[str, float] | Callable[[int], float] = 1.2,
     *,
     last: str | Sequence[str] | None = None,
     min_in: int = 2,
@@ -38,7 +38,8 @@ def param_groups(
     parameters, weights shared with another kind of module, grouped transposed convolutions, and layers with fewer than `min_in` input
     channels (depthwise convolutions; a stem on one channel).
 
-    p: one number, or {pattern: p} with patterns of layer names (`"layer1.*"`), the first that matches counting; `"*"` for the rest.
+    p: one number; {pattern: p} with patterns of layer names (`"layer1.*"`), the first that matches counting, `"*"` for the rest; or a
+    function of a layer's fan-in n, such as `lambda n: p_for_sparsity(n, 0.9)`.
     last: the names of the layers to leave free as the last; None for the layer defined last, () for none.
     free: options of the free group alone, such as {"lr": 0.05}. options: of all groups.
     Raises UsageError for names that are no layers, patterns that match nothing, layers without a p, a model without constrained weights.
@@ -102,8 +103,16 @@ def _owners(model: nn.Module, chosen: Mapping[str, nn.Module]) -> set[int]:
     return own - foreign
 
 
-def _exponents(chosen: Mapping[str, nn.Module], p: float | Mapping[str, float]) -> dict[str, float]:
+def _fan_in(layer: nn.Module) -> int:
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    return weight.numel() // weight.shape[_unit_dim(layer)]
+
+
+def _exponents(chosen: Mapping[str, nn.Module], p: float | Mapping[str, float] | Callable[[int], float]) -> dict[str, float]:
     """p of every layer by name."""
+    if callable(p):
+        return {name: check_p(f"param_groups: p of {name}", p(_fan_in(layer))) for name, layer in chosen.items()}
     if not isinstance(p, Mapping):
         return dict.fromkeys(chosen, check_p("param_groups", p))
     if not p:

@@ -42,18 +42,29 @@ def exchange(weights: Tensors, masks: Tensors, growth: Tensors, rate: float, *, 
 
 
 def evolve(
-    weights: Tensors, masks: Tensors, gradients: Tensors, rate: float, wanted: Wanted, *, unit_dims: UnitDims, least: int = 1
+    weights: Tensors,
+    masks: Tensors,
+    gradients: Tensors,
+    rate: float,
+    wanted: Wanted,
+    *,
+    unit_dims: UnitDims,
+    least: int = 1,
+    dropped: float = 1.0,
 ) -> dict[str, Tensor]:
     """Drop what lies below its row's threshold, then grow or drop to exactly `wanted` active entries.
 
-    K = {active, |w| ≥ h_r}, h_r = rate · mean active |w_r|. With fewer than wanted in K the entries outside of highest |g|/‖g_r‖₂ join;
-    with more, those of lowest |w|/mean |w_r| leave, but the `least` largest of each row stay.
+    K = {active, |w| ≥ h_r}, h_r = rate · mean active |w_r|; of the active entries below, only the share `dropped` with the smallest
+    |w|/mean |w_r| stays outside of K. With fewer than wanted in K the entries outside of highest |g|/‖g_r‖₂ join; with more, those of
+    lowest |w|/mean |w_r| leave, but the `least` largest of each row stay.
     Scores are pooled over all tensors, or ranked within each where wanted is a mapping.
     Raises UsageError if wanted is below what the floor holds. Source: authors' code of arXiv 2103.16013; exact counts are ours.
     """
+    drop = {name: relative_magnitude(weight, masks[name], unit_dims[name]) for name, weight in weights.items()}
     kept = {name: above_threshold(weight, masks[name], rate, unit_dims[name]) for name, weight in weights.items()}
+    if dropped < 1:
+        kept = {name: mask | _spared(drop[name], masks[name] & ~mask, dropped) for name, mask in kept.items()}
     safe = {name: strongest(weights[name], kept[name], least, unit_dims[name]) for name in kept} if least else {}
-    drop = {name: relative_magnitude(weights[name], masks[name], unit_dims[name]) for name in kept}
     drop = {name: score.masked_fill(safe[name], torch.inf) if least else score for name, score in drop.items()}
     grow = {name: relative_gradient(gradient, unit_dims[name]) for name, gradient in gradients.items()}
     if not isinstance(wanted, int):
@@ -73,6 +84,10 @@ def regrow(weights: Tensors, masks: Tensors, gradients: Tensors, rate: float, sh
         number = min(count(~kept), int(share * (count(masks[name]) - count(kept))))
         after[name] = kept | top_k(relative_gradient(gradients[name], unit_dims[name]), number, ~kept)
     return after
+
+
+def _spared(score: Tensor, below: Tensor, dropped: float) -> Tensor:
+    return top_k(score, count(below) - round(dropped * count(below)), below)
 
 
 def _to_count(kept: Tensors, drop: Tensors, grow: Tensors, wanted: int) -> dict[str, Tensor]:
