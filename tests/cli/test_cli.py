@@ -213,7 +213,7 @@ def completed(words: str) -> str:
 
 def test_shell_completion_offers_names() -> None:
     assert completed("parsinet train --model lenet-5").split() == ["lenet-5-caffe"]
-    assert completed("parsinet train --method g").split() == ["gates", "gmp"]
+    assert completed("parsinet train --method g").split() == ["gates", "gmp", "group-lasso"]
     assert completed("parsinet inspect --data fashion").split() == ["fashion-mnist"]
 
 

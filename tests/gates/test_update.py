@@ -39,6 +39,18 @@ def test_step_equals_the_formula(clamp, as_tensor):
     assert torch.allclose(theta, vector(*expected), atol=1e-14)
 
 
+def test_absorbing_ends_hold_what_stands_there_and_nothing_else():
+    theta, free = vector(0.0, 1.0, 0.5, 0.99, 0.01), vector(0.0, 1.0, 0.5, 0.99, 0.01)
+    for gradient in (-0.02, 0.02):
+        theta_step_(theta, torch.full((5,), gradient, dtype=torch.float64), 0.01, 10, absorbing=True)
+        theta_step_(free, torch.full((5,), gradient, dtype=torch.float64), 0.01, 10)
+    assert theta[0] == 0
+    assert theta[1] == 1
+    assert theta[3] == 1, "what arrives stays too"
+    assert torch.equal(theta[[2, 4]], free[[2, 4]])
+    assert free[0] != 0 or free[1] != 1, "without absorption the ends let go"
+
+
 def test_price_floor_bounds_the_step_of_a_free_unit():
     for price in (0.0, vector(0.0)):
         theta = vector(0.5)

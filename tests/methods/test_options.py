@@ -27,6 +27,8 @@ REFUSED = {
     "fall, a fraction": ({"fall_steps": 0.1}, "fall_steps must be a whole number ≥ 1, got 0.1"),
     "interval": ({"interval": 2.5}, "interval must be a whole number ≥ 1"),
     "estimator": ({"estimator": "curvatures"}, "no estimator 'curvatures'. Did you mean 'curvature'?"),
+    "decide": ({"decide": "flip"}, "no way to decide called 'flip'. Did you mean 'flips'?"),
+    "deciding 0": ({"deciding": 0.0}, "deciding must be > 0 and ≤ 1.0, got 0.0"),
     "one word": ({"groups": "fc1"}, "groups must be a list of group names, got the single word 'fc1'"),
 }
 

@@ -15,7 +15,8 @@ from methods.toys import OPTIMIZERS, network, points, start, train_step
 from parsinet import data, models
 from parsinet.data import Batches
 from parsinet.methods import Gates, Pruner
-from parsinet.methods.pruner import Removal, round_up
+from parsinet.methods.pruner import Removal
+from parsinet.methods.ranking import round_up
 
 
 @pytest.mark.parametrize(

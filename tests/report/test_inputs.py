@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from parsinet.errors import UsageError
-from parsinet.report import input_picture, inputs
+from parsinet.report import input_picture, inputs, read
+from report.conftest import end, start, write
 
 
 def test_every_score_stands_at_its_place() -> None:
@@ -52,3 +55,25 @@ def test_scores_of_zero_are_a_picture_too() -> None:
 def test_refusals(scores: list[float], shape: tuple[int, ...], names: list[str] | None, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         input_picture(scores, shape, title="", names=names)
+
+
+@pytest.mark.parametrize(
+    ("groups", "kept", "drawn"),
+    [
+        ({"input": 784, "fc1": 30}, {"input": [0, 29, 783]}, True),
+        ({"fc1": 30}, {}, False),
+        ({"input": 5, "input#2": 7}, {"input": [1], "input#2": [2]}, False),
+        ({"input": 28}, {"input": [1]}, False),
+    ],
+)
+def test_a_run_whose_inputs_left_shows_which_are_read(
+    tmp_path: Path, groups: dict[str, int], kept: dict[str, list[int]], drawn: bool
+) -> None:
+    last = {**end((10, 10), (5, 5), 0.02, 1.0, 0.5), "inputs": kept}
+    page = inputs.kept_inputs(read(write(tmp_path / "run", [start("gates", groups, 10, 10), last])))
+    assert (page is not None) == drawn
+    if page is not None:
+        image = np.asarray(page.axes[0].images[0].get_array())
+        assert image.shape == (28, 28)
+        assert list(zip(*image.nonzero(), strict=True)) == [(0, 0), (1, 1), (27, 27)]
+        assert "3 of 784 inputs are read: 1; the others are not: 0" in [text.get_text() for text in page.texts]

@@ -50,7 +50,7 @@ class FakePruner:
     def penalty(self) -> Tensor:
         return 0.01 * self.model.get_parameter("0.weight").square().sum()
 
-    def step(self) -> Removal | None:
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Removal | None:
         self.steps += 1
         return Removal(self.steps, {"0": (8, 7)}) if self.steps == 2 else None
 

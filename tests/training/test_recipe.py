@@ -89,6 +89,13 @@ def test_settings_are_typed_by_yaml(text: str, value: Any) -> None:
     assert type(settled) is type(value)
 
 
+def test_a_target_with_an_equals_sign_of_its_own_is_one_value(tmp_path: Path) -> None:
+    recipe = recipe_from({"method": with_settings({}, ["method.name=gates", "method.target=macs=20%"])["method"]})
+    assert recipe.method.options == {"target": "macs=20%"}
+    save_recipe(recipe, tmp_path / "recipe.yaml")
+    assert load_recipe(tmp_path / "recipe.yaml") == recipe
+
+
 def test_later_settings_win_and_the_first_mapping_stays_as_it_is() -> None:
     first = {"optimizer": {"lr": 1.0}}
     assert with_settings(first, ["optimizer.lr=2", "optimizer.lr=3"]) == {"optimizer": {"lr": 3}}

@@ -1,4 +1,4 @@
-"""Sparse training as others do it, as methods: gradual magnitude pruning, SET, RigL, SNIP, a random mask."""
+"""What others do, as methods: sparse weights (GMP, SET, RigL, SNIP, random) and fewer units (L0, VIB, SBP, lasso, slimming, rankings)."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -6,15 +6,50 @@ from typing import Any
 
 from parsinet.baselines.dynamic import SET, RigL
 from parsinet.baselines.gmp import GMP
+from parsinet.baselines.group_lasso import GroupLasso
+from parsinet.baselines.l0 import L0
 from parsinet.baselines.random_mask import RandomMask
+from parsinet.baselines.ranked import MagnitudeUnits, RandomUnits
+from parsinet.baselines.sbp import SBP
+from parsinet.baselines.slimming import Slimming
 from parsinet.baselines.snip import SNIP
+from parsinet.baselines.vib import VIB
 from parsinet.methods import Method, build_from
 
 BASELINES: Mapping[str, Callable[..., Method]] = MappingProxyType(
-    {"gmp": GMP, "random-mask": RandomMask, "rigl": RigL, "set": SET, "snip": SNIP}
+    {
+        "gmp": GMP,
+        "group-lasso": GroupLasso,
+        "l0": L0,
+        "magnitude-units": MagnitudeUnits,
+        "random-mask": RandomMask,
+        "random-units": RandomUnits,
+        "rigl": RigL,
+        "sbp": SBP,
+        "set": SET,
+        "slimming": Slimming,
+        "snip": SNIP,
+        "vib": VIB,
+    }
 )
 
-__all__ = ["BASELINES", "GMP", "SET", "SNIP", "RandomMask", "RigL", "build", "names"]
+__all__ = [
+    "BASELINES",
+    "GMP",
+    "L0",
+    "SBP",
+    "SET",
+    "SNIP",
+    "VIB",
+    "GroupLasso",
+    "MagnitudeUnits",
+    "RandomMask",
+    "RandomUnits",
+    "RigL",
+    "Slimming",
+    "build",
+    "names",
+]
 
 
 def names() -> tuple[str, ...]:

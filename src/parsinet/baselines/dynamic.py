@@ -29,7 +29,8 @@ class SET(MaskedTraining):
     def __init__(
         self,
         *,
-        sparsity: float = 0.9,
+        sparsity: float | None = None,
+        target: str | None = None,
         distribution: str = "erk",
         zeta: float = 0.3,
         begin: float = 0.0,
@@ -43,6 +44,7 @@ class SET(MaskedTraining):
         self.zeta = _rate(self.name, "zeta", zeta)
         super().__init__(
             sparsity=sparsity,
+            target=target,
             distribution=distribution,
             begin=begin,
             end=end,
@@ -77,7 +79,8 @@ class RigL(GrowingTraining):
     def __init__(
         self,
         *,
-        sparsity: float = 0.9,
+        sparsity: float | None = None,
+        target: str | None = None,
         distribution: str = "erk",
         alpha: float = 0.3,
         growth: str = "gradient",
@@ -93,6 +96,7 @@ class RigL(GrowingTraining):
         super().__init__(
             growth=growth,
             sparsity=sparsity,
+            target=target,
             distribution=distribution,
             begin=begin,
             end=end,

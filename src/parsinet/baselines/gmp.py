@@ -25,7 +25,8 @@ class GMP(MaskedTraining):
     def __init__(
         self,
         *,
-        sparsity: float = 0.9,
+        sparsity: float | None = None,
+        target: str | None = None,
         distribution: str = "global",
         begin: float = 0.1,
         end: float = 0.75,
@@ -36,6 +37,7 @@ class GMP(MaskedTraining):
     ) -> None:
         super().__init__(
             sparsity=sparsity,
+            target=target,
             distribution=distribution,
             begin=begin,
             end=end,

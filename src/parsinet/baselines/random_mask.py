@@ -24,7 +24,8 @@ class RandomMask(MaskedTraining):
     def __init__(
         self,
         *,
-        sparsity: float = 0.9,
+        sparsity: float | None = None,
+        target: str | None = None,
         distribution: str = "erk",
         exclude: Sequence[str] = (),
         remove_units: bool = True,
@@ -33,6 +34,7 @@ class RandomMask(MaskedTraining):
         dealt_out(self.name, distribution)
         super().__init__(
             sparsity=sparsity,
+            target=target,
             distribution=distribution,
             begin=0.0,
             end=0.0,

@@ -27,7 +27,8 @@ class SNIP(MaskedTraining):
     def __init__(
         self,
         *,
-        sparsity: float = 0.9,
+        sparsity: float | None = None,
+        target: str | None = None,
         distribution: str = "global",
         batches: int = 1,
         exclude: Sequence[str] = (),
@@ -40,6 +41,7 @@ class SNIP(MaskedTraining):
         self._sensitivity: dict[str, Tensor] = {}
         super().__init__(
             sparsity=sparsity,
+            target=target,
             distribution=distribution,
             begin=0.0,
             end=0.0,

@@ -51,6 +51,8 @@ def inspect(
     else:
         console = Console()
         console.print(_table(recipe.model.name, found.groups))
+        if found.blocks:
+            console.print(_table("residual branches", found.blocks, "block"))
         console.print(f"{100 * found.share:.1f} % of {found.parameters:,} parameters lie in groups that can shrink.", highlight=False)
     if png is not None:
         from parsinet.report import picture
@@ -68,12 +70,13 @@ def _shape(text: str) -> tuple[int, ...]:
     return shape
 
 
-def _table(title: str, rows: Sequence[UnitRow]) -> Table:
+def _table(title: str, rows: Sequence[UnitRow], kind: str = "group") -> Table:
+    """Groups with their units, or blocks, which have none."""
     table = Table(title=title, title_justify="left")
-    for heading in ("group", "units", "parameters", "removable"):
+    for heading in (kind, *(["units"] if kind == "group" else []), "parameters", "removable"):
         table.add_column(heading, justify="right" if heading in ("units", "parameters") else "left", overflow="fold")
     for row in rows:
-        table.add_row(row.name, f"{row.size:,}", f"{row.parameters:,}", _verdict(row))
+        table.add_row(row.name, *([f"{row.size:,}"] if kind == "group" else []), f"{row.parameters:,}", _verdict(row))
     return table
 
 

@@ -2,7 +2,9 @@
 
 DATA = ("digits", "mnist", "fashion-mnist", "cifar10")
 METHODS = ("dense", "gates", "spectral", "spectral-sparse", "sphere")
-BASELINES = ("gmp", "random-mask", "rigl", "set", "snip")
+BASELINES = (
+    "gmp", "group-lasso", "l0", "magnitude-units", "random-mask", "random-units", "rigl", "sbp", "set", "slimming", "snip", "vib",
+)  # fmt: skip
 MODELS = (
     "char-gpt",
     "lenet-300-100",

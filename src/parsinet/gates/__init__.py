@@ -4,14 +4,22 @@ from parsinet.gates.estimators import ESTIMATORS, Estimator, curvature_corrected
 from parsinet.gates.gate import QSink, gate
 from parsinet.gates.hyperprior import log_density, log_gamma, optimal_prior, price, profile
 from parsinet.gates.owner import Owner
+from parsinet.gates.prices import Complexity, Term
 from parsinet.gates.stability import attracted, box
+from parsinet.gates.trials import MOST, PANEL, Trials, Verdict
 from parsinet.gates.update import dead_units, ema_, open_units, pin_best_, theta_step_
 
 __all__ = [
     "ESTIMATORS",
+    "MOST",
+    "PANEL",
+    "Complexity",
     "Estimator",
     "Owner",
     "QSink",
+    "Term",
+    "Trials",
+    "Verdict",
     "attracted",
     "box",
     "curvature_corrected",

@@ -13,6 +13,7 @@ def theta_step_(
     clamp: float | None = 10.0,
     *,
     price_floor: float = 1e-6,
+    absorbing: bool = False,
 ) -> Tensor:
     """One projected gradient step on the gate probabilities, in place.
 
@@ -22,6 +23,7 @@ def theta_step_(
     theta: [n], changed. gradient: ĝ [n], nats per example, negative where the unit is useful. price: ρ in nats per example, a float or
     [n]. fall_steps: T_fall > 0, in steps; larger is a smaller step. clamp: bound on the step in units of ρ, None for none (the clamp
     limits mini-batch noise but biases the step: never combine it with sampled flips scaled up). price_floor: > 0, nats per example.
+    absorbing: gates that stand at 0 or 1 stay there.
     Returns theta. Raises UsageError for numbers out of range or shapes that do not fit.
     Source: derived in our specification; the method is Guenter & Sideris, arXiv 2205.04650.
     """
@@ -40,6 +42,8 @@ def theta_step_(
         bound, rate = clamp and clamp * floored, 1 / (floored * fall_steps)
     if bound is not None:
         move.clamp_(-bound, bound)
+    if absorbing:
+        move.masked_fill_((theta <= 0) | (theta >= 1), 0)
     return theta.sub_(move, alpha=rate).clamp_(0, 1)
 
 
@@ -56,22 +60,25 @@ def pin_best_(theta: Tensor, usefulness: Tensor) -> bool:
     return True
 
 
-def open_units(theta: Tensor, usefulness: Tensor) -> Tensor:
+def open_units(theta: Tensor, usefulness: Tensor, *, may_empty: bool = False) -> Tensor:
     """The gates rounded: open at θ ≥ ½; where none is, the most useful unit.
 
-    theta: [n]. usefulness: [n], Δ̂ = −ĝ, higher is more useful. Returns a bool mask [n] with at least one True.
+    theta: [n]. usefulness: [n], Δ̂ = −ĝ, higher is more useful. may_empty: the group may close whole, as a residual branch does.
+    Returns a bool mask [n], without may_empty with at least one True.
     Raises UsageError for shapes that do not fit or an empty group. Source: our specification.
     """
     _same_shape("open_units: usefulness", usefulness, theta)
     mask = theta >= 0.5
-    mask[usefulness.argmax()] |= ~mask.any()
+    if not may_empty:
+        mask[usefulness.argmax()] |= ~mask.any()
     return mask
 
 
-def dead_units(theta: Tensor, usefulness_ema: Tensor, price: Tensor | float, threshold: float = 0.02) -> Tensor:
+def dead_units(theta: Tensor, usefulness_ema: Tensor, price: Tensor | float, threshold: float = 0.02, *, may_empty: bool = False) -> Tensor:
     """The units that may leave: closed, and not about to open again.
 
-    dead = θ ≤ threshold and (Δ̂ < ρ or θ = 0), where Δ̂ is minus the moving average of ĝ. If all are dead the most useful one stays.
+    dead = θ ≤ threshold and (Δ̂ < ρ or θ = 0), where Δ̂ is minus the moving average of ĝ. If all are dead the most useful one stays, unless
+    the group may_empty.
 
     theta: [n]. usefulness_ema: [n], moving average of Δ̂ = −ĝ in nats per example, higher is more useful. price: ρ in nats per example,
     float or [n]. threshold: in [0, 1). Returns a bool mask [n], True where dead.
@@ -81,7 +88,7 @@ def dead_units(theta: Tensor, usefulness_ema: Tensor, price: Tensor | float, thr
     if not 0 <= threshold < 1:
         raise UsageError(f"dead_units: threshold must be in [0, 1), got {threshold}.")
     dead = (theta <= threshold) & ((usefulness_ema < price) | (theta == 0))
-    if bool(dead.all()):
+    if not may_empty and bool(dead.all()):
         dead[usefulness_ema.argmax()] = False
     return dead
 

@@ -1,13 +1,14 @@
 """What a training method is to the rest of parsinet: one small object behind one protocol."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from parsinet.structure import Plan, Structure
+from parsinet.structure.export import ExampleInputs
 
 Alive = Mapping[str, Tensor]
 """Group name → bool mask over the group's present units, True where the unit stays. Groups not named stay whole."""
@@ -17,11 +18,14 @@ Alive = Mapping[str, Tensor]
 class Budget:
     """What is known of the run before it starts; None where the caller's own loop does not say.
 
-    steps: optimizer steps of the whole run. examples: size of the training set (N in log γ / N).
+    steps: optimizer steps of the whole run. examples: size of the training set (N in log γ / N). example_inputs: what the network is
+    traced with. round_to: numbers of units are kept at multiples of it.
     """
 
     steps: int | None = None
     examples: int | None = None
+    example_inputs: ExampleInputs | None = None
+    round_to: int = 1
 
 
 class Method(Protocol):
@@ -31,6 +35,8 @@ class Method(Protocol):
     (the network is traced), then for every step `penalty` (added to the loss) and `step` (after the optimizer's
     step; may name units that leave), `removed` after each removal, `settle` (the last decision; afterwards the structure is fixed),
     `detach` (hooks and parametrizations leave; plain modules remain).
+
+    A method that lets whole residual branches go (`Structure.blocks`) has `blocks = True`; one that works on the network's inputs, `inputs = True`.
     """
 
     name: str
@@ -83,6 +89,15 @@ class Method(Protocol):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken; called after `attach` on a network that already has the saved widths."""
+
+
+@runtime_checkable
+class Probing(Protocol):
+    """A method that can learn from evaluating the loss again, where the training loop offers that."""
+
+    def probe(self, loss: Callable[[], Tensor]) -> None:
+        """Before `step`, at any step: `loss` runs the model on the batch of this step and returns its mean loss. What the method evaluates
+        must leave no trace in the model: no gradients, running statistics and random numbers as they were."""
 
 
 def generator(seed: int) -> torch.Generator:

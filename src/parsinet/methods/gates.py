@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,10 +11,17 @@ from torch import Tensor, nn
 from parsinet import gates
 from parsinet.errors import StructureError, UsageError, suggest
 from parsinet.methods.base import Alive, Budget, decayed_groups, generator
+from parsinet.methods.blocking import BlockOptions
+from parsinet.methods.choice import check_inputs, gateable_groups
+from parsinet.methods.deciding import Deciding
 from parsinet.methods.gating import GateBank
+from parsinet.methods.price_options import PriceOptions
+from parsinet.methods.pricing import Pricing
+from parsinet.methods.ranges import check_whole, check_within
+from parsinet.methods.target import Target
+from parsinet.methods.walking import guard, walk
 from parsinet.structure import Plan, Structure
 
-DEFAULT_PRICE = 1e-3
 DEFAULT_FALL_STEPS = 1000
 GUARD_SHARE = 0.01
 """Share of the fall time between two looks at whether a whole group is closing, at most 10 steps: θ moves a hundredth under its price."""
@@ -25,14 +32,23 @@ class Gates:
 
     Every unit is multiplied by ξ ~ Bernoulli(θ). The hyper-prior with parameter γ leaves a price ρ = log γ/N on each θ, so training
     minimises E_ξ[loss] + Σ ρ θ over weights and θ ∈ [0, 1] together. A unit that lowers the loss by less than its price falls to θ = 0
-    and is removed; what is still open at the end of the gated phase is decided by θ ≥ ½, and the structure stays fixed from there on.
+    and is removed. Late in the gated phase every gate comes to stand at 0 or 1; the structure stays fixed from its end on.
 
-    price: ρ in nats per example (default 1e-3), or log_gamma: log γ, which needs the number of training examples.
+    price: ρ in nats per example (default 1e-3), or log_gamma: log γ, which needs the number of training examples. cost_price: ν, the price
+    of the whole dense network; a unit then pays for the share of the cost that leaves with it. computation: share of multiply-adds in that
+    cost (default ½), the rest is parameters. target: "macs=20%", "params=45k", "bytes=30%", "latency=2ms": ν is found during the run, and
+    what remains fits; needs the length of the run, and computation is 1 or 0 by the target's kind unless given.
     theta: initial θ. gated: share of the run in which gates act. fall_steps: steps in which θ falls from 1 to 0 under the price alone
     (default a tenth of the run, 1000 if its length is unknown). warmup: share of the run before the first removal. interval: steps between
     removals (default a two-hundredth of the run, at least 10; 100 if unknown). threshold: a unit at or below it may leave.
     clamp: bound of a step's force in units of the price, None for none. estimator: "curvature" or "straight-through".
-    groups: names of the groups to gate (default all whose removal is exact and whose readers can be gated). seed: of the draws.
+    decide: how gates come to 0 or 1 in the last part of the gated phase, whose share of it is `deciding`. "flips": gates that stand at 0 or
+    1 stay there, and the exact gains of single units are compared with their prices (if `Pruner.step` is given a closure, else as
+    "absorb"); "absorb": gates that stand at 0 or 1 stay there; "round": no such part. What is undecided to the end is rounded.
+    groups: names of the groups to gate (default all whose removal is exact and whose readers can be gated). inputs: gate the features of
+    the network's inputs too, which layers then select. blocks: gate residual branches too, which leave whole: True for all that can, or
+    their names; θ of a block falls half as fast. block_price: what a block pays; else block_factor (default 1) times what its units pay
+    together, or with cost_price what it costs. groups=[] gates blocks alone. seed: of the draws.
 
     The loss must be a mean over the batch; of several backward passes before one step the sum of their losses must be (gradients are
     accumulated with losses divided by the number of passes).
@@ -50,6 +66,9 @@ class Gates:
         *,
         price: float | None = None,
         log_gamma: float | None = None,
+        cost_price: float | None = None,
+        computation: float | None = None,
+        target: str | None = None,
         theta: float = 0.9,
         gated: float = 0.6,
         fall_steps: int | None = None,
@@ -58,35 +77,44 @@ class Gates:
         threshold: float = 0.02,
         clamp: float | None = 10.0,
         estimator: str = "curvature",
+        decide: str = "flips",
+        deciding: float = 0.4,
         groups: Sequence[str] | None = None,
+        inputs: bool = False,
+        blocks: bool | Sequence[str] = False,
+        block_price: float | None = None,
+        block_factor: float | None = None,
         seed: int = 0,
     ) -> None:
-        if price is not None and log_gamma is not None:
-            raise UsageError("Gates: give price or log_gamma, not both (price = log_gamma / number of training examples).")
-        _within("price", price, 0, float("inf"))
-        _within("log_gamma", log_gamma, 0, float("inf"))
-        _within("theta", theta, 0.5, 1.0)
-        _within("gated", gated, 0, 1.0)
-        _within("warmup", warmup, 0, 1.0, include_low=True)
-        _within("threshold", threshold, 0, 0.5, include_low=True)
-        _whole("fall_steps", fall_steps)
-        _whole("interval", interval)
-        _within("clamp", clamp, 0, float("inf"))
+        self._block_options = BlockOptions(blocks, block_price, block_factor)
+        wanted = None if target is None else Target.parse("Gates", target)
+        self.prices = PriceOptions(price, log_gamma, cost_price, computation, wanted)
+        self.prices.check(self._block_options)
+        check_within("Gates", "theta", theta, 0.5, 1.0)
+        check_within("Gates", "gated", gated, 0, 1.0)
+        check_within("Gates", "warmup", warmup, 0, 1.0, include_low=True)
+        check_within("Gates", "threshold", threshold, 0, 0.5, include_low=True)
+        check_within("Gates", "deciding", deciding, 0, 1.0)
+        check_whole("Gates", "fall_steps", fall_steps)
+        check_whole("Gates", "interval", interval)
+        check_within("Gates", "clamp", clamp, 0, float("inf"))
         if estimator not in gates.ESTIMATORS:
             raise UsageError(f"Gates: there is no estimator {estimator!r}.{suggest(estimator, gates.ESTIMATORS)}")
         if isinstance(groups, str):
             raise UsageError(f"Gates: groups must be a list of group names, got the single word {groups!r}. Write [{groups!r}].")
-        self.price = DEFAULT_PRICE if price is None and log_gamma is None else price
-        self.log_gamma = log_gamma
         self.theta, self.gated, self.warmup, self.threshold, self.clamp = theta, gated, warmup, threshold, clamp
         self.fall_steps, self.interval = fall_steps, interval
         self.settled = False
         self._estimator = gates.ESTIMATORS[estimator]
         self._wanted = groups
+        self.inputs = inputs
+        self.blocks = bool(blocks)
         self._generator = generator(seed)
         self._bank = GateBank({}, theta, torch.device("cpu"), gates.ESTIMATORS[estimator], self._generator)
+        self._deciding = Deciding(decide, deciding)
         self._steps = 0
         self._first, self._last, self._guard_interval = 0, 0, 1
+        self._pricing: Pricing
         self._model: nn.Module | None = None
 
     def prepare(self, model: nn.Module) -> None:
@@ -99,37 +127,59 @@ class Gates:
     def attach(self, model: nn.Module, structure: Structure, budget: Budget, optimizers: Sequence[torch.optim.Optimizer] = ()) -> None:
         """Place a gate on every chosen group and fix the schedule."""
         self._schedule(budget)
-        sizes = {name: structure.group(name).size for name in self._chosen(structure)}
-        self._bank = GateBank(sizes, self.theta, next(model.parameters()).device, self._estimator, self._generator)
+        check_inputs("Gates", structure, self._wanted, self.inputs)
+        blocks = self._block_options.chosen(structure)
+        units = gateable_groups("Gates", structure, self._wanted, weights=True, may_lack=bool(blocks))
+        sizes = {name: structure.group(name).size for name in (*units, *blocks)}
+        self._bank = GateBank(sizes, self.theta, next(model.parameters()).device, self._estimator, self._generator, blocks)
+        assert self.fall_steps is not None
+        self._pricing = self.prices.pricing(budget, self._block_options.terms(structure, blocks))
+        self._pricing.attach(model, structure, budget, self._bank.rows(), self._last, self.fall_steps)
         self._bank.place(model, structure)
+        self._deciding.attach(len(self._bank.theta), self._last)
         self._model = model
 
     def penalty(self) -> float:
         """Nothing: the price acts on θ directly, not through the weights' loss."""
         return 0.0
 
+    def probe(self, loss: Callable[[], Tensor]) -> None:
+        """Towards the end of the gated phase, compare the loss with and without single units."""
+        if not self.settled and self._model is not None:
+            self._deciding.probe(loss, self._model, self._bank, self._pricing.row(), self._steps + 1)
+
     def step(self) -> Alive | None:
         """Move every θ; every `interval` steps name the units that stay, at the end of the gated phase settle."""
         if self.settled:
             return None
         self._steps += 1
-        self._learn()
+        assert self.fall_steps is not None
+        walk(self._bank, self._pricing, self.fall_steps, self.clamp, absorbing=self._deciding.begun(self._steps))
+        if self._steps % self._guard_interval == 0:
+            guard(self._bank)
         if self._last and self._steps >= self._last:
             return self.settle()
         assert self.interval is not None
         if self._steps % self.interval or self._steps <= self._first:
             return None
-        self._guard()
+        guard(self._bank)
         rows = self._bank.rows()
-        return {name: ~gates.dead_units(theta, usefulness, self._rho(), self.threshold) for name, theta, usefulness in rows}
+        self._pricing.refresh(self._steps, rows)
+        return self._pricing.leaving({name: ~self._dead(name, theta, usefulness) for name, theta, usefulness in rows}, rows)
 
     def scores(self) -> Mapping[str, Tensor]:
         """θ, and among equal θ the usefulness."""
-        return {name: theta + 1e-3 * torch.sigmoid(usefulness / self._rho()) for name, theta, usefulness in self._bank.rows()}
+        return {name: theta + 1e-3 * torch.sigmoid(usefulness / self._pricing.of(name)) for name, theta, usefulness in self._bank.rows()}
 
     def removed(self, structure: Structure, plan: Plan) -> None:
-        """Cut θ and its averages; gates move to the new indices."""
+        """Cut θ and its averages; gates move to the new indices. Where all gated branches have left, nothing is left to decide."""
+        self._deciding.keep(plan.masks(), self._bank.sizes)
         self._bank.keep(plan.masks())
+        if not self._bank.sizes:
+            self.settled = True
+            self.detach()
+            return
+        self._pricing.removed(structure, plan)
         if not self.settled and self._model is not None:
             self._bank.place(self._model, structure)
 
@@ -139,7 +189,8 @@ class Gates:
             return None
         self.settled = True
         self.detach()
-        return {name: gates.open_units(theta, usefulness) for name, theta, usefulness in self._bank.rows()}
+        rows = self._bank.rows()
+        return self._pricing.settled({name: self._bank.rounded(name, theta, use) for name, theta, use in rows}, rows)
 
     def detach(self) -> None:
         """Take all gates out of the network."""
@@ -147,15 +198,18 @@ class Gates:
 
     def describe(self) -> dict[str, Any]:
         """Per group: θ of every unit, its sum, the share neither open nor closed, and the mean usefulness over the price."""
-        told = {} if self.settled else {name: self._told(theta, usefulness) for name, theta, usefulness in self._bank.rows()}
-        return {"price": self._rho(), "settled": self.settled, "groups": told}
+        told = {} if self.settled else {name: self._told(name, theta, usefulness) for name, theta, usefulness in self._bank.rows()}
+        return {**self._pricing.describe(), "settled": self.settled, "groups": told}
 
     def state_dict(self) -> dict[str, Any]:
         """θ, averages, the draws' generator and the position in the schedule."""
+        pricing = self._pricing.state_dict()
         return {
+            **({"pricing": pricing} if pricing else {}),
             "steps": self._steps,
             "settled": self.settled,
             "generator": self._generator.get_state(),
+            "trials": self._deciding.trials.rows.clone(),
             "theta": {name: theta.clone() for name, theta, _ in self._bank.rows()},
             "usefulness": {name: usefulness.clone() for name, _, usefulness in self._bank.rows()},
         }
@@ -169,6 +223,8 @@ class Gates:
         for name, theta, usefulness in self._bank.rows():
             theta.copy_(state["theta"][name])
             usefulness.copy_(state["usefulness"][name])
+        self._pricing.load_state_dict(state.get("pricing", {}))
+        self._deciding.trials.rows = state["trials"].to("cpu", copy=True)
         self._steps = int(state["steps"])
         self._generator.set_state(state["generator"].cpu())
         self.settled = bool(state["settled"])
@@ -176,10 +232,6 @@ class Gates:
             self.detach()
 
     def _schedule(self, budget: Budget) -> None:
-        if self.log_gamma is not None:
-            if budget.examples is None:
-                raise UsageError("Gates: log_gamma needs the number of training examples; give Pruner(..., examples=N) or use price.")
-            self.price = gates.price(self.log_gamma, budget.examples)
         steps = budget.steps
         self.fall_steps = self.fall_steps or (max(1, steps // 10) if steps else DEFAULT_FALL_STEPS)
         self._guard_interval = max(1, min(10, int(GUARD_SHARE * self.fall_steps)))
@@ -187,70 +239,15 @@ class Gates:
         self._first = int(self.warmup * steps) if steps else 0
         self._last = max(1, round(self.gated * steps)) if steps else 0
 
-    def _chosen(self, structure: Structure) -> list[str]:
-        if self._wanted is None:
-            reasons = {group.name: _reason_against(structure, group.name) for group in structure.groups}
-            chosen = [name for name, reason in reasons.items() if not reason]
-            if not chosen:
-                told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items()) or "it has no groups at all"
-                raise UsageError(f"Gates: this network has no group of units that can be gated ({told}).")
-            return chosen
-        if not self._wanted:
-            raise UsageError("Gates: groups is empty; name the groups to gate, or leave it out to gate all that can be.")
-        for name in self._wanted:
-            if reason := _reason_against(structure, name, exact_only=False):
-                raise UsageError(f"Gates: group {name!r} cannot be gated: {reason}.")
-        return list(self._wanted)
+    def _dead(self, name: str, theta: Tensor, usefulness: Tensor) -> Tensor:
+        may_empty = name in self._bank.blocks
+        return gates.dead_units(theta, usefulness, self._pricing.of(name), self.threshold, may_empty=may_empty)
 
-    def _learn(self) -> None:
-        """One step of every θ that the last backward passes speak of: all in one row if they speak of all."""
-        estimates = self._bank.estimates()
-        if not estimates:
-            return
-        if len(estimates) == len(self._bank.sizes):
-            rows = [(self._bank.theta, self._bank.usefulness, torch.cat([estimates[name] for name in self._bank.sizes]))]
-        else:
-            rows = [(theta, usefulness, estimates[name]) for name, theta, usefulness in self._bank.rows() if name in estimates]
-        assert self.fall_steps is not None
-        for theta, usefulness, gradient in rows:
-            gates.ema_(usefulness, -gradient)
-            gates.theta_step_(theta, gradient, self._rho(), self.fall_steps, self.clamp)
-        if self._steps % self._guard_interval == 0:
-            self._guard()
-
-    def _guard(self) -> None:
-        for _, theta, usefulness in self._bank.rows():
-            gates.pin_best_(theta, usefulness)
-
-    def _told(self, theta: Tensor, usefulness: Tensor) -> dict[str, Any]:
+    def _told(self, name: str, theta: Tensor, usefulness: Tensor) -> dict[str, Any]:
         interior = (theta > self.threshold) & (theta < 1 - self.threshold)
         return {
             "theta": [round(value, 4) for value in theta.tolist()],
             "sum": float(theta.sum()),
             "interior": float(interior.float().mean()),
-            "usefulness": float(usefulness.mean()) / self._rho(),
+            "usefulness": float((usefulness / self._pricing.of(name)).mean()),
         }
-
-    def _rho(self) -> float:
-        assert self.price is not None, "the price is known once the method is attached"
-        return self.price
-
-
-def _reason_against(structure: Structure, name: str, *, exact_only: bool = True) -> str:
-    """Why a group is not gated; "" if it can be."""
-    group = structure.group(name)
-    if not group.removable or (exact_only and not group.exact):
-        return group.reason
-    return "" if structure.gateable(name) else "it is read where no module's input can be multiplied"
-
-
-def _whole(name: str, value: int | None) -> None:
-    if value is not None and (not isinstance(value, int) or value < 1):
-        raise UsageError(f"Gates: {name} must be a whole number ≥ 1, got {value!r}.")
-
-
-def _within(name: str, value: float | None, low: float, high: float, *, include_low: bool = False) -> None:
-    if value is not None and not ((low <= value if include_low or low > 0 else low < value) and value <= high):
-        opening = "≥" if include_low or low > 0 else ">"
-        limit = f" and ≤ {high}" if high != float("inf") else ""
-        raise UsageError(f"Gates: {name} must be {opening} {low}{limit}, got {value}.")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
-from parsinet.errors import RunError
 from parsinet.gates import Estimator, Owner, QSink, gate, open_units
+from parsinet.methods.blocking import place_blocks
+from parsinet.methods.placing import Handle, place
+from parsinet.methods.weighing import WholeSink, weigh
 from parsinet.structure import Structure
 
 
@@ -24,25 +26,8 @@ class Draw:
     """
 
     xi: Mapping[str, Tensor]
-    sinks: Mapping[str, QSink] = field(default_factory=dict)
+    sinks: Mapping[str, QSink | WholeSink] = field(default_factory=dict)
     examples: dict[str, Tensor] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, eq=False)
-class _Hook:
-    """Multiplies a reader's input by its gates. An object, not a function, so that a deep copy of the model has gates of its own."""
-
-    bank: GateBank
-    group: str
-    axis: int
-    owner: Owner | None
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        if args and isinstance(args[0], Tensor):
-            return (self.bank.multiply(args[0], self.group, self.axis, self.owner), *args[1:]), kwargs
-        if isinstance(kwargs.get("input"), Tensor):
-            return args, {**kwargs, "input": self.bank.multiply(kwargs["input"], self.group, self.axis, self.owner)}
-        raise RunError(f"The gates of {self.group} cannot find the input of {type(module).__name__}: pass it as the first argument.")
 
 
 class GateBank:
@@ -50,18 +35,31 @@ class GateBank:
 
     What a reader sees is ξ·h: exactly what removal leaves of a unit at ξ = 0, whatever stands between producer and reader.
     In training mode ξ is drawn anew for every forward pass of the model; in evaluation mode it is 1[θ ≥ ½] (`open_units`).
-    theta, usefulness (moving average of Δ̂ = −ĝ, nats per example): one entry per unit, all groups in one row.
+    theta, usefulness (moving average of Δ̂ = −ĝ, nats per example): one entry per unit, all groups in one row. blocks: those of the groups
+    that are residual branches: one gate each, behind the module that makes what is added, and it may close.
     """
 
-    def __init__(self, sizes: Mapping[str, int], theta: float, device: torch.device, estimator: Estimator, random: torch.Generator) -> None:
+    def __init__(
+        self,
+        sizes: Mapping[str, int],
+        theta: float,
+        device: torch.device,
+        estimator: Estimator,
+        random: torch.Generator,
+        blocks: Collection[str] = (),
+    ) -> None:
         self.sizes = dict(sizes)
+        self.blocks = frozenset(blocks)
         self._estimator = estimator
         self.theta = torch.full((sum(sizes.values()),), theta, device=device)
         self.usefulness = torch.zeros_like(self.theta)
         self._random = random
         self._draw = Draw(self.split(torch.ones_like(self.theta)))
         self._pending: list[Draw] = []
-        self._handles: list[RemovableHandle] = []
+        self._handles: list[Handle] = []
+        self._held: Tensor | None = None
+        self._weighed: frozenset[str] = frozenset()
+        """Groups gated in the weights that read them, where only the derivative of the whole batch is known."""
 
     def split(self, row: Tensor) -> dict[str, Tensor]:
         """A row over all units as one view per group."""
@@ -76,12 +74,12 @@ class GateBank:
         """Put the gates in front of the readers; called again after a removal, they move to the new indices."""
         self.leave()
         self._handles.append(model.register_forward_pre_hook(self._open_and_close))
-        for group, size in self.sizes.items():
-            for reader in structure.readers(group):
-                owners = reader.owners.to(self.theta.device)
-                identity = torch.equal(owners, torch.arange(size, device=owners.device))
-                hook = _Hook(self, group, reader.axis, None if identity else Owner.of(owners, size))
-                self._handles.append(model.get_submodule(reader.module).register_forward_pre_hook(hook, with_kwargs=True))
+        self._weighed = frozenset(group for group in self.sizes if group not in self.blocks and not structure.gateable(group))
+        in_front = {group: size for group, size in self.sizes.items() if group not in self._weighed | self.blocks}
+        within = {group: size for group, size in self.sizes.items() if group in self._weighed}
+        self._handles.extend(place(self, model, structure, in_front, self.theta.device))
+        self._handles.extend(place_blocks(self, model, structure, [group for group in self.sizes if group in self.blocks]))
+        self._handles.extend(weigh(self, model, structure, within, self.theta.device))
 
     def leave(self) -> None:
         """Take all gates out of the network."""
@@ -108,9 +106,19 @@ class GateBank:
         total: dict[str, Tensor] = {}
         for draw, heard in found:
             for group in heard:
-                estimate = self._estimator(draw.examples[group] * len(found), draw.xi[group]) / len(found)
+                estimate = self._share(draw, heard, group, len(found))
                 total[group] = total[group] + estimate if group in total else estimate
         return total
+
+    def _share(self, draw: Draw, heard: Mapping[str, Tensor], group: str, passes: int) -> Tensor:
+        """What one of several passes adds to ĝ; the derivatives of whole batches add up as the passes' losses do."""
+        if group in self._weighed:
+            return heard[group]
+        return self._estimator(draw.examples[group] * passes, draw.xi[group]) / passes
+
+    def rounded(self, group: str, theta: Tensor, usefulness: Tensor) -> Tensor:
+        """Which units are open at θ ≥ ½; only a block may be left without."""
+        return open_units(theta, usefulness, may_empty=group in self.blocks)
 
     def keep(self, alive: Mapping[str, Tensor]) -> None:
         """Follow a removal: only the units under the masks remain."""
@@ -122,25 +130,56 @@ class GateBank:
             ]
         )
         self.sizes.update({group: int(alive[group].sum()) for group in self.sizes if group in alive})
+        self.sizes = {group: size for group, size in self.sizes.items() if size}
         self.theta, self.usefulness = self.theta[mask], self.usefulness[mask]
         self._draw = Draw(self.split(torch.ones_like(self.theta)))
         self._pending.clear()
 
     def multiply(self, h: Tensor, group: str, axis: int, owner: Owner | None) -> Tensor:
         """h through the group's gates of the running forward pass."""
-        return gate(h, self._draw.xi[group], axis, self._draw.sinks.get(group), owner)
+        sink = self._draw.sinks.get(group)
+        assert not isinstance(sink, WholeSink), "groups gated in their weights have no gates in front of readers"
+        return gate(h, self._draw.xi[group], axis, sink, owner)
+
+    def factor(self, group: str) -> Tensor:
+        """The group's gates of the running forward pass."""
+        return self._draw.xi[group]
+
+    def draw(self) -> Tensor:
+        """ξ ~ Bernoulli(θ) for all units in one row."""
+        uniform = torch.rand(len(self.theta), generator=self._random).to(self.theta.device)
+        return (uniform < self.theta).to(self.theta.dtype)
+
+    @contextmanager
+    def holding(self, xi: Tensor) -> Iterator[None]:
+        """Within, every forward pass runs with these gates, all groups in one row, and none is learned from."""
+        self._held = xi
+        try:
+            yield
+        finally:
+            self._held = None
 
     def _open_and_close(self, model: nn.Module, args: tuple[Any, ...]) -> None:
-        if not model.training:
-            self._draw = Draw({group: open_units(theta, use).to(theta.dtype) for group, theta, use in self.rows()})
+        if self._held is not None:
+            self._draw = Draw(self.split(self._held))
             return
-        uniform = torch.rand(len(self.theta), generator=self._random).to(self.theta.device)
-        xi = self.split((uniform < self.theta).to(self.theta.dtype))
+        if not model.training:
+            self._draw = Draw({name: self.rounded(name, theta, use).to(theta.dtype) for name, theta, use in self.rows()})
+            return
+        xi = self.split(self.draw())
         if not torch.is_grad_enabled():
             self._draw = Draw(xi)
             return
         examples: dict[str, Tensor] = {}
-        sinks = {group: QSink(partial(_estimate, self._estimator, xi[group], examples, group)) for group in self.sizes}
+        sinks: dict[str, QSink | WholeSink] = {
+            group: QSink(partial(_estimate, self._estimator, xi[group], examples, group))
+            for group in self.sizes
+            if group not in self._weighed
+        }
+        for group in self._weighed:
+            sinks[group] = sink = WholeSink()
+            xi[group] = xi[group].clone().requires_grad_()
+            xi[group].register_hook(sink.add)  # type: ignore[no-untyped-call]
         self._draw = Draw(xi, sinks, examples)
         self._pending.append(self._draw)
 

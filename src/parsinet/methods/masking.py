@@ -12,18 +12,22 @@ from torch import Tensor, nn
 from parsinet import topology
 from parsinet.errors import UsageError
 from parsinet.methods.base import Alive, Budget, decayed_groups, generator
+from parsinet.methods.target import Target, sparsity_for
 from parsinet.methods.units import read_units
 from parsinet.structure import Plan, Structure
 from parsinet.topology import Masks, Wanted, Window
+
+SPARSITY = 0.9
 
 
 class MaskedTraining(ABC):
     """A method that moves masks over weights; a concrete one says how they start (`_start`) and how they change (`_update`).
 
     Masked are the weights of Linear layers and convolutions. sparsity: share of them that is zero at the end, of their number at the
-    start. distribution: "global", "uniform" or "erk". begin, end: shares of the run between which masks change. interval: steps between
-    changes (default a twentieth of the run, at most 100). exclude: names or patterns of layers that stay dense; "last" is the layer
-    defined last. remove_units: units whose outgoing weights are all gone leave, as soon as nothing can bring them back. seed: of draws.
+    start (default 0.9), or target: "params=5%", "params=10k", parameters of the network that are not zero. distribution: "global",
+    "uniform" or "erk". begin, end: shares of the run between which masks change. interval: steps between changes (default a twentieth of
+    the run, at most 100). exclude: names or patterns of layers that stay dense; "last" is the layer defined last. remove_units: units
+    whose outgoing weights are all gone leave, as soon as nothing can bring them back. seed: of draws.
     """
 
     name: str
@@ -36,7 +40,8 @@ class MaskedTraining(ABC):
     def __init__(
         self,
         *,
-        sparsity: float,
+        sparsity: float | None,
+        target: str | None,
         distribution: str,
         begin: float,
         end: float,
@@ -45,6 +50,9 @@ class MaskedTraining(ABC):
         remove_units: bool,
         seed: int,
     ) -> None:
+        if sparsity is not None and target is not None:
+            raise UsageError(f"{self.name}: give sparsity or target, not both.")
+        sparsity = SPARSITY if sparsity is None else sparsity
         topology.check(sparsity, distribution)
         if not 0 <= begin <= end <= 1:
             raise UsageError(f"{self.name}: begin and end are shares of the run with 0 ≤ begin ≤ end ≤ 1, got {begin} and {end}.")
@@ -53,6 +61,7 @@ class MaskedTraining(ABC):
         if isinstance(exclude, str):
             raise UsageError(f"{self.name}: exclude must be a list of layer names, got the single word {exclude!r}. Write [{exclude!r}].")
         self.sparsity, self.distribution = sparsity, distribution
+        self.target = None if target is None else Target.parse(self.name, target)
         self.begin, self.end, self.interval = begin, end, interval
         self.exclude, self.remove_units = tuple(exclude), remove_units
         self.settled = False
@@ -62,8 +71,9 @@ class MaskedTraining(ABC):
         self._window = Window(1, 1, 1)
         self._steps = 0
 
-    def prepare(self, model: nn.Module) -> None:  # noqa: B027 - the same for all
-        """The parameters stay the effective weights; nothing to change."""
+    def prepare(self, model: nn.Module) -> None:
+        """The parameters stay the effective weights; a target becomes a sparsity."""
+        self._meet(model)
 
     def param_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """Weights with the optimizer's decay; biases and normalisation parameters without."""
@@ -71,8 +81,8 @@ class MaskedTraining(ABC):
 
     def attach(self, model: nn.Module, structure: Structure, budget: Budget, optimizers: Sequence[torch.optim.Optimizer] = ()) -> None:
         """Place the first masks and fix the schedule."""
-        exclude = [topology.last_layer(model) if name == "last" else name for name in self.exclude]
-        weights = topology.maskable(model, exclude)
+        self._meet(model)
+        weights = self._maskable(model)
         self._window = self._schedule(budget)
         self._masks = Masks(weights, optimizers=optimizers, generator=self._generator, straight_through=self.straight_through)
         self._structure = structure
@@ -169,6 +179,15 @@ class MaskedTraining(ABC):
     def _check(self, masks: Masks) -> None:
         """Refuse what the network cannot give: here, a sparsity that leaves nothing."""
         self._wanted(self.sparsity)
+
+    def _maskable(self, model: nn.Module) -> dict[str, nn.Parameter]:
+        exclude = [topology.last_layer(model) if name == "last" else name for name in self.exclude]
+        return topology.maskable(model, exclude)
+
+    def _meet(self, model: nn.Module) -> None:
+        """Take the sparsity from the target, if there is one."""
+        if self.target is not None:
+            self.sparsity = sparsity_for(self.name, self.target, model, self._maskable(model).values())
 
     def _schedule(self, budget: Budget) -> Window:
         if budget.steps is None:

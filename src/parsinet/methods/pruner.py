@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from parsinet.errors import StructureError, UsageError
-from parsinet.methods.base import Alive, Budget, Method
+from parsinet.methods.base import Alive, Budget, Method, Probing
 from parsinet.methods.folds import Folding, FoldInputs, folding_of
+from parsinet.methods.ranking import round_up
 from parsinet.structure import Structure, shrink, trace
 from parsinet.structure.export import ExampleInputs
 from parsinet.structure.folding import Kind
@@ -43,6 +44,7 @@ class Pruner:
     optimizer: one or several torch optimizers; their state is cut with the parameters. steps, examples: length of the run in optimizer
     steps and size of the training set, where known; methods place their phases by them. ignored_layers: modules whose units must stay.
     round_to: widths are kept at multiples of it (never above the present width); multiples of 4 or 8 run faster.
+    inputs: whether features of the model's inputs may leave too, as in `trace`; a method may ask for them itself (`Gates(inputs=True)`).
     rules, hints: for operators and size attributes of your own, as in `trace`.
 
     fold: None, units leave as if their readers had read zero; "constant" or "mean", what they emit moves into their readers' biases
@@ -65,6 +67,7 @@ class Pruner:
         examples: int | None = None,
         ignored_layers: Iterable[str | nn.Module] = (),
         round_to: int = 1,
+        inputs: bool = False,
         rules: Rules | None = None,
         hints: Hints | None = None,
         fold: Kind | None = None,
@@ -80,16 +83,18 @@ class Pruner:
         self.model = model
         self.method = method
         self.round_to = round_to
-        self.structure: Structure = trace(model, example_inputs, ignored_layers=ignored_layers, rules=rules, hints=hints)
+        inputs = inputs or bool(getattr(method, "inputs", False))
+        self.structure: Structure = trace(model, example_inputs, ignored_layers=ignored_layers, inputs=inputs, rules=rules, hints=hints)
         self._optimizers = [optimizer] if isinstance(optimizer, torch.optim.Optimizer) else list(optimizer)
         self._check_optimizers()
-        self._kept = {group.name: list(range(group.size)) for group in self.structure.removable()}
+        blocks = [block for block in self.structure.blocks if block.removable] if getattr(method, "blocks", False) else []
+        self._kept = {group.name: list(range(group.size)) for group in (*self.structure.removable(), *blocks)}
         self._original = {name: len(units) for name, units in self._kept.items()}
         self._step = 0
         self._folding = folding
         if self._folding is not None:
             self._folding.check(model, self.structure)
-        method.attach(model, self.structure, Budget(steps, examples), self._optimizers)
+        method.attach(model, self.structure, Budget(steps, examples, example_inputs, round_to), self._optimizers)
 
     @property
     def settled(self) -> bool:
@@ -100,12 +105,18 @@ class Pruner:
         """What the method adds to the loss."""
         return self.method.penalty()
 
-    def step(self) -> Removal | None:
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Removal | None:
         """Call after every optimizer step. Returns what left, None if nothing did.
+
+        closure: runs the model on the batch of this step and returns its mean loss without `penalty`: `lambda: loss_fn(model(x), y)`.
+        Methods that compare losses (`Gates`) call it at some steps, without gradients; the model's buffers and torch's random numbers
+        stay as they are.
 
         Raises StructureError, with the model and its optimizers unchanged, if a fold turns out not to be exact.
         """
         self._step += 1
+        if closure is not None and isinstance(self.method, Probing):
+            self.method.probe(closure)
         alive = self.method.step()
         return None if alive is None else self._remove(alive)
 
@@ -118,8 +129,12 @@ class Pruner:
         return self.model
 
     def widths(self) -> dict[str, int]:
-        """Units of each removable group, now."""
+        """Units of each removable group, now; for a method that works on whole blocks (`blocks = True`) also 1 or 0 for each of these."""
         return {name: len(units) for name, units in self._kept.items()}
+
+    def units(self, group: str) -> list[int]:
+        """Which units of a removable group are left, as they were numbered before anything left."""
+        return list(self._kept[group])
 
     def describe(self) -> dict[str, Any]:
         """The method's numbers for the run record."""
@@ -160,13 +175,16 @@ class Pruner:
         plan = self.structure.plan(alive)
         if plan.empty:
             return {}
+        if unknown := [name for name in plan.blocks if name not in self._kept]:
+            raise UsageError(f"Pruner: {self.method.name} lets {', '.join(unknown)} go; a method that works on blocks has blocks = True.")
         fold = None if folding is None else folding.plan(self.model, plan)
         shrink(self.model, plan, optimizers=self._optimizers, fold=fold)
         self.structure = self.structure.after(plan)
-        for name, mask in plan.alive.items():
+        own = {name: mask for name, mask in plan.alive.items() if name in self._kept}
+        for name, mask in own.items():
             self._kept[name] = [unit for unit, stays in zip(self._kept[name], mask, strict=True) if stays]
         self.method.removed(self.structure, plan)
-        return plan.widths()
+        return {name: (len(mask), sum(mask)) for name, mask in own.items()}
 
     def _check_state(self, state: Mapping[str, Any]) -> None:
         if not {"step", "sizes", "units", "removals", "method"} <= state.keys():
@@ -179,7 +197,8 @@ class Pruner:
         _read_removals(state["removals"])
         if self.widths() != self._original:
             raise StructureError("Units have left this network already; load the state on a freshly built network.")
-        if _names(saved["state"]) != _names(self.method.state_dict()):
+        gone = {name for name, units in state["units"].items() if not units}
+        if _names(saved["state"], gone) != _names(self.method.state_dict(), gone):
             raise UsageError(f"The saved state is of {self.method.name!r} with other options; build the method with the options it had.")
 
     def _saved_units(self, state: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -199,9 +218,9 @@ class Pruner:
             raise UsageError("Pruner: the optimizer holds none of the model's parameters; build it from this model (after method.prepare).")
 
 
-def _names(state: Any) -> Any:
-    """The keys of nested mappings, without what they hold."""
-    return {key: _names(value) for key, value in state.items()} if isinstance(state, Mapping) else None
+def _names(state: Any, gone: Collection[str]) -> Any:
+    """The keys of nested mappings, without what they hold; groups that have left as a whole are no difference."""
+    return {key: _names(value, gone) for key, value in state.items() if key not in gone} if isinstance(state, Mapping) else None
 
 
 def _read_removals(saved: Any) -> list[dict[str, list[int]]]:
@@ -210,19 +229,3 @@ def _read_removals(saved: Any) -> list[dict[str, list[int]]]:
         return [{group: from_ranges(units) for group, units in removal.items()} for removal in saved]
     except (AttributeError, TypeError, ValueError) as error:
         raise StructureError(f"The saved state is damaged: its removals are {saved!r}.") from error
-
-
-def round_up(mask: Tensor, scores: Tensor | None, multiple: int) -> Tensor:
-    """Let the best of the leaving units stay until the number kept is a multiple (or all are kept).
-
-    mask: bool [n], True stays. scores: [n], higher stays first; without scores earlier units stay first. Returns a bool mask.
-    """
-    kept = int(mask.sum())
-    missing = min(-kept % multiple, len(mask) - kept)
-    if not missing:
-        return mask
-    order = torch.arange(len(mask), 0, -1).float() if scores is None else scores.detach().float().cpu()
-    extra = order.masked_fill(mask, -torch.inf).topk(missing).indices
-    result = mask.clone()
-    result[extra] = True
-    return result

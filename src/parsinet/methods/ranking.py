@@ -42,3 +42,19 @@ def _at_least(mask: Tensor, scores: Tensor, min_units: int) -> Tensor:
     result = torch.zeros_like(mask)
     result[scores.topk(min(min_units, len(scores))).indices] = True
     return result
+
+
+def round_up(mask: Tensor, scores: Tensor | None, multiple: int) -> Tensor:
+    """Let the best of the leaving units stay until the number kept is a multiple (or all are kept).
+
+    mask: bool [n], True stays. scores: [n], higher stays first; without scores earlier units stay first. Returns a bool mask.
+    """
+    kept = int(mask.sum())
+    missing = min(-kept % multiple, len(mask) - kept)
+    if not missing:
+        return mask
+    order = torch.arange(len(mask), 0, -1).float() if scores is None else scores.detach().float().cpu()
+    extra = order.masked_fill(mask, -torch.inf).topk(missing).indices
+    result = mask.clone()
+    result[extra] = True
+    return result

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from parsinet import spectral
-from parsinet.errors import StructureError, UsageError, suggest
+from parsinet.errors import UsageError
+from parsinet.methods.aim import Aim
 from parsinet.methods.base import Alive, Budget, generator
 from parsinet.methods.guided import largest_share
 from parsinet.methods.nodes import SCORES, node_scores
 from parsinet.methods.phases import SCHEDULES, phases_of
 from parsinet.methods.ranking import SCOPES, keep_best
-from parsinet.structure import Plan, Structure
+from parsinet.methods.spectral_options import eigenvalues_of, groups_to_shrink, known, not_negative, parameter_groups, usual_initialiser
+from parsinet.methods.target import Target
+from parsinet.structure import Plan, Structure, trace
+from parsinet.structure.copies import duplicate
 
 
 class Spectral:
     """Trains w_ij = (λ_in,j − λ_out,i)·φ_ij and removes the nodes of least relevance, physically.
 
-    share: of the units that may leave, how many do (0 removes none). variant, initialiser, layers: of `spectral.spectralize`; every other
+    share: of the units that may leave, how many do (default 0.5; 0 removes none), or target: "macs=20%", "params=45k", "bytes=30%" of the
+    plain network, for which the share is found whenever units leave. variant, initialiser, layers: of `spectral.spectralize`; every other
     layer trains as it is. schedule: "post", "pre", "distilled" or "continuous"; eigenvalues, begin, end (shares of the run) override its
     phases: before `eigenvalues` φ stands still. With continuous removal share·(1 − (1 − u)³) of the units are gone at part u of the way
     from begin to end.
@@ -44,8 +49,9 @@ class Spectral:
 
     def __init__(
         self,
-        share: float = 0.5,
+        share: float | None = None,
         *,
+        target: str | None = None,
         variant: str = "full-one-set",
         initialiser: str | None = None,
         layers: Sequence[str] | None = None,
@@ -66,11 +72,17 @@ class Spectral:
         groups: Sequence[str] | None = None,
         seed: int = 0,
     ) -> None:
-        _known(
+        known(
             ("schedule", schedule, SCHEDULES), ("score", score, SCORES), ("scope", scope, SCOPES), ("variant", variant, spectral.VARIANTS)
         )
         phases = phases_of(schedule, eigenvalues, begin, end)
-        _not_negative(
+        if target is not None and share is not None:
+            raise UsageError("Spectral: give share or target, not both.")
+        if target is not None and max_fall is not None:
+            raise UsageError("Spectral: target says how small, max_fall how good; give one of them.")
+        self.target = None if target is None else Target.parse("Spectral", target)
+        share = 0.5 if share is None else share
+        not_negative(
             share=share,
             eigenvalue_decay=eigenvalue_decay,
             basis_decay=basis_decay,
@@ -89,7 +101,7 @@ class Spectral:
                 "give schedule='post', 'pre' or 'distilled', or end equal to begin."
             )
         self.share, self.phases = share, phases
-        self.variant, self.initialiser, self.layers = variant, initialiser or _usual_initialiser(variant), layers
+        self.variant, self.initialiser, self.layers = variant, initialiser or usual_initialiser(variant), layers
         self.score, self.scope, self.min_units, self.interval = score, scope, min_units, interval
         self.eigenvalue_decay, self.basis_decay, self.eigenvalue_lasso = eigenvalue_decay, basis_decay, eigenvalue_lasso
         self.eigenvalue_lr, self.seed = eigenvalue_lr, seed
@@ -102,6 +114,8 @@ class Spectral:
         self._eigenvalues: list[nn.Parameter] = []
         self._model: nn.Module | None = None
         self._structure: Structure | None = None
+        self._aim: Aim | None = None
+        self._reached: float | None = None
 
     def prepare(self, model: nn.Module) -> None:
         """Turn the layers into spectral ones."""
@@ -116,19 +130,7 @@ class Spectral:
 
     def param_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """Eigenvalues and eigenvectors with their own decay; other matrices with the optimizer's; biases and norms without."""
-        eigenvalues = [p for layer in spectral.spectral_layers(model).values() for p in layer.spectrum.parameters(recurse=False)]
-        bases = spectral.basis_parameters(model)
-        special = {id(p) for p in (*eigenvalues, *bases)}
-        rest = [p for p in model.parameters() if p.requires_grad and id(p) not in special]
-        rate = {} if self.eigenvalue_lr is None else {"lr": self.eigenvalue_lr}
-        decay = {} if self.basis_decay is None else {"weight_decay": self.basis_decay}
-        groups: list[dict[str, Any]] = [
-            {"params": eigenvalues, "weight_decay": self.eigenvalue_decay, **rate},
-            {"params": bases, **decay},
-            {"params": [p for p in rest if p.dim() > 1]},
-            {"params": [p for p in rest if p.dim() <= 1], "weight_decay": 0.0},
-        ]
-        return [group for group in groups if group["params"]]
+        return parameter_groups(model, self.eigenvalue_decay, self.basis_decay, self.eigenvalue_lr)
 
     def attach(self, model: nn.Module, structure: Structure, budget: Budget, optimizers: Sequence[torch.optim.Optimizer] = ()) -> None:
         """Choose the groups and fix the schedule."""
@@ -140,9 +142,13 @@ class Spectral:
             raise UsageError("Spectral: max_fall needs a metric; in a recipe give data.validation, its accuracy is the metric then.")
         self._model, self._structure, self._budget = model, structure, budget
         self.interval = self.interval or max(1, (budget.steps or 100) // 100)
-        self._original = {name: structure.group(name).size for name in self._chosen(structure)}
-        self._eigenvalues = [p for layer in spectral.spectral_layers(model).values() for p in layer.spectrum.parameters(recurse=False)]
+        self._original = {
+            name: structure.group(name).size for name in groups_to_shrink(model, structure, self.score, self._wanted, bool(self.share))
+        }
+        self._eigenvalues = eigenvalues_of(model)
         self._enter_phase()
+        if self.target is not None:
+            self._aim = self._aimed(model, budget)
 
     def penalty(self) -> Tensor | float:
         """eigenvalue_lasso · Σ|λ|."""
@@ -163,7 +169,9 @@ class Spectral:
         if self._steps >= round(self.phases.end * steps):
             return self.settle()
         assert self.interval is not None
-        return None if self._steps % self.interval else self._best(self._due())
+        if self._steps % self.interval:
+            return None
+        return self._best(self._due()) if self._aim is None else self._aimed_at(self._aim, self.phases.gone(self._steps, steps))
 
     def scores(self) -> Mapping[str, Tensor]:
         """The chosen score of every unit."""
@@ -175,12 +183,18 @@ class Spectral:
     def removed(self, structure: Structure, plan: Plan) -> None:
         """Follow the structure; eigenvalues and eigenvectors are the model's and were cut with it."""
         self._structure = structure
+        if self._aim is not None:
+            self._aim.removed(plan)
 
     def settle(self) -> Alive | None:
-        """The last removal: `share`, or as much of it as the metric allows."""
+        """The last removal: `share`, or as much of it as the metric allows, or what the target leaves."""
         if self.settled:
             return None
         self.settled = True
+        if self._aim is not None:
+            masks = self._aimed_at(self._aim, 1.0)
+            self._reached = self._aim.reached(masks)
+            return masks
         if self.metric is None or self.max_fall is None:
             return self._best(self.share)
         assert self._model is not None
@@ -198,32 +212,35 @@ class Spectral:
         scores = {} if self.settled or self._model is None else self.scores()
         groups = {name: {"score": [round(value, 4) for value in row.tolist()]} for name, row in scores.items()}
         phase = "eigenvalues" if self.phases.alone(self._steps, self._budget.steps) else "all"
-        return {"settled": self.settled, "phase": phase, "share": self.share if self.settled else self._due(), "groups": groups}
+        told = {"settled": self.settled, "phase": phase, "share": self.share if self.settled else self._due(), "groups": groups}
+        return told if self._aim is None else {**told, "share": self.share, "target": self._aim.limit.told(self._reached)}
 
     def state_dict(self) -> dict[str, Any]:
         """The position in the schedule; everything else is the model's."""
-        return {"steps": self._steps, "settled": self.settled}
+        aimed = {} if self._aim is None else {"share": self.share, "reached": self._reached}
+        return {"steps": self._steps, "settled": self.settled, **aimed}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue bitwise where the state was taken."""
         self._steps, self.settled = int(state["steps"]), bool(state["settled"])
+        if self._aim is not None:
+            self.share, self._reached = float(state["share"]), state["reached"]
         self._enter_phase()
-
-    def _chosen(self, structure: Structure) -> list[str]:
-        assert self._model is not None
-        scored = node_scores(self._model, structure, self.score) if self.share or self._wanted else {}
-        for name in self._wanted or ():
-            if name not in scored:
-                reason = structure.group(name).reason or "no spectral layer makes its units"
-                raise StructureError(f"Spectral: group {name!r} cannot shrink: {reason}.")
-        if self._wanted is not None and not self._wanted:
-            raise UsageError("Spectral: groups names no group; leave it out for all of them, or give share=0 to train only.")
-        if self.share and not scored:
-            raise UsageError("Spectral: no group of this network can lose units; `parsinet inspect` says why. Give share=0 to train only.")
-        return list(scored if self._wanted is None else self._wanted)
 
     def _best(self, share: float) -> dict[str, Tensor]:
         return keep_best(self.scores(), self._original, share, scope=self.scope, min_units=self.min_units)
+
+    def _aimed(self, model: nn.Module, budget: Budget) -> Aim:
+        """The target on the plain network that will be left."""
+        if budget.example_inputs is None:
+            raise UsageError("Spectral: target needs the example inputs of the network; give the method to a Pruner.")
+        assert self.target is not None
+        plain = spectral.fold(duplicate(model))
+        return Aim("Spectral", self.target, plain, trace(plain, budget.example_inputs), budget, self._original, self.min_units)
+
+    def _aimed_at(self, aim: Aim, progress: float) -> dict[str, Tensor]:
+        masks, self.share = aim.choose(self._best, self.scores(), progress)
+        return masks
 
     def _due(self) -> float:
         """The share that should be gone by now."""
@@ -233,20 +250,3 @@ class Spectral:
         if self._model is not None and self.phases.eigenvalues:
             alone = self.phases.alone(self._steps, self._budget.steps)
             (spectral.freeze_basis if alone else spectral.train_basis)(self._model)
-
-
-def _known(*choices: tuple[str, str, Collection[str]]) -> None:
-    for name, value, known in choices:
-        if not isinstance(value, str) or value not in known:
-            raise UsageError(f"Spectral: there is no {name} {value!r}.{suggest(str(value), known)}")
-
-
-def _not_negative(**rates: float | None) -> None:
-    for name, rate in rates.items():
-        if rate is not None and not 0 <= rate < float("inf"):
-            raise UsageError(f"Spectral: {name} must be ≥ 0 and finite, got {rate}.")
-
-
-def _usual_initialiser(variant: str) -> str:
-    """Where λ_in is held it is held at 0, as published; all keep the network's function."""
-    return "gate" if variant in ("one-set", "full-one-set") else "keep"

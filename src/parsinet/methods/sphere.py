@@ -31,10 +31,11 @@ class Sphere(GrowingTraining):
     them.
     free_lr, free_rule, free_decay: learning rate, "sgd" or "adam", and weight decay of everything off the spheres.
 
-    sparsity 0 trains without masks. Else start: share of random zeros at first. Every `interval` steps between `begin` and `end` (shares of
-    the run) active weights below rate·(1 + cos πu)/2 times the mean of their unit are dropped and others grow back: controller "cubic" to
-    exactly the number that s_t = s* + (start − s*)(1 − min(u/0.9, 1))³ leaves, "authors" by their bang-bang rule, which ends near the
-    target. growth: by |g| over its unit's norm, "gradient", "momentum" or "random", see `GrowingTraining`.
+    sparsity: default 0.9; 0 trains without masks. target: as in `MaskedTraining`. start: share of random zeros at first. Every `interval`
+    steps between `begin` and `end` (shares of the run) active weights below rate·(1 + cos πu)/2 times the mean of their unit are dropped
+    and others grow back: controller "cubic" to exactly the number that s_t = s* + (start − s*)(1 − min(u/0.9, 1))³ leaves, "authors" by
+    their bang-bang rule, which ends near the target. growth: by |g| over its unit's norm, "gradient", "momentum" or "random", see
+    `GrowingTraining`.
     regrow: what becomes of a dropped weight. "semi", "hard", "dense": hidden, and kept by the optimizer as `LpSGD.set_masks` says; "half":
     as "semi", but only the smaller half of what lies below the threshold is dropped; "soft": nothing is hidden until the window ends,
     what would be is multiplied by `fade` at every update instead (default ½). norm_over: see `LpSGD.set_masks`. least: active weights
@@ -52,8 +53,9 @@ class Sphere(GrowingTraining):
 
     def __init__(
         self,
-        sparsity: float = 0.9,
+        sparsity: float | None = None,
         *,
+        target: str | None = None,
         p: float | str | Mapping[str, float] = 4 / 3,
         p_start: float | None = None,
         last: str | Sequence[str] | None = None,
@@ -79,6 +81,7 @@ class Sphere(GrowingTraining):
         super().__init__(
             growth=growth,
             sparsity=sparsity,
+            target=target,
             distribution=distribution,
             begin=begin,
             end=end,
@@ -96,7 +99,7 @@ class Sphere(GrowingTraining):
             raise UsageError(f"sphere: least must be a whole number ≥ 0, got {least!r}.")
         if isinstance(p, str) and p != "auto":
             raise UsageError(f'sphere: p must be a number, a mapping of layer names to numbers, or "auto", got {p!r}.')
-        if p == "auto" and not sparsity:
+        if p == "auto" and not self.sparsity:
             raise UsageError('sphere: p="auto" takes p from the sparsity; give a sparsity > 0, or p as a number.')
         if p_start is not None and (isinstance(p, Mapping | str) or p_start < p):
             raise UsageError(f"sphere: p falls from p_start to one number p; got p_start={p_start} and p={p}.")
@@ -106,7 +109,7 @@ class Sphere(GrowingTraining):
             raise UsageError(f'sphere: fade must be in [0, 1) and goes with regrow="soft", got fade={fade} and regrow={regrow!r}.')
         self.p, self.p_start, self.last = p, p_start, last
         self.free: dict[str, Any] = {"lr": free_lr, "rule": free_rule, "weight_decay": free_decay}
-        self.start, self.rate, self.controller, self.least = min(start, sparsity), rate, controller, least
+        self.start, self.rate, self.controller, self.least = min(start, self.sparsity), rate, controller, least
         self.regrow, self.fade = regrow, 0.5 if fade is None else fade
         self.memory: dict[str, Any] = {"regrow": regrow if regrow in ("hard", "dense") else "semi", "norm_over": norm_over}
         self.straight_through = regrow == "dense"
@@ -117,6 +120,7 @@ class Sphere(GrowingTraining):
         """One group per p for the weights on spheres, one for everything else."""
         if isinstance(self.p, str):
             return sphere.param_groups(model, self._exponent, last=self.last, free=self.free, **self.memory)
+        self._meet(model)
         p = self.p if self.p_start is None else self.p_start
         return sphere.param_groups(model, p, last=self.last, free=self.free, **self.memory)
 

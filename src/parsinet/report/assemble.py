@@ -12,6 +12,7 @@ from rich.console import Console
 from parsinet import files
 from parsinet.errors import ArgumentTypeError, UsageError
 from parsinet.report import style, table
+from parsinet.report.inputs import kept_inputs
 from parsinet.report.layers import layers
 from parsinet.report.pareto import pareto
 from parsinet.report.progress import progress
@@ -81,7 +82,11 @@ def _pictures(runs: Sequence[Run]) -> Iterator[tuple[str, str, Figure]]:
             yield name, title, page
     for run, ending in zip(runs, _endings(runs), strict=True):
         whose = f" of {run.name}" if ending else ""
-        for name, title, draw in (("widths", "Widths", layers), ("gates", "Gate probabilities", thetas)):
+        for name, title, draw in (
+            ("widths", "Widths", layers),
+            ("gates", "Gate probabilities", thetas),
+            ("inputs", "Inputs that are read", kept_inputs),
+        ):
             page = draw(run)
             if page is not None:
                 yield f"{name}{ending}.png", f"{title}{whose}", page

@@ -9,8 +9,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from parsinet.errors import UsageError
 from parsinet.report import style
+from parsinet.report.records import Run
 from parsinet.report.style import Floats
 
+WHOLE = "input"
+"""Name of the group of a network's only input."""
 SIDE = 2.9
 """Inches of the longer side of a panel."""
 GAP, LEFT, BOTTOM, ABOVE, BAR = 0.35, 0.25, 0.35, 0.95, 0.14
@@ -26,8 +29,21 @@ def input_picture(scores: ArrayLike, shape: Sequence[int], *, title: str, names:
     return style.png(draw(scores, shape, title=title, names=names))
 
 
-def draw(scores: ArrayLike, shape: Sequence[int], *, title: str, names: Sequence[str] | None = None) -> Figure:
-    """The page that `input_picture` writes."""
+def kept_inputs(run: Run) -> Figure | None:
+    """Which pixels the result of a run still reads; None where none could leave, or the inputs are no images read pixel by pixel."""
+    if run.end is None or list(run.end.inputs) != [WHOLE] or len(run.input_shape) not in (2, 3):
+        return None
+    kept, pixels = run.end.inputs[WHOLE], int(np.prod(run.input_shape))
+    if run.groups.get(WHOLE) != pixels:
+        return None
+    scores = np.zeros(pixels)
+    scores[list(kept)] = 1
+    below = f"{len(kept):,} of {pixels:,} inputs are read: 1; the others are not: 0"
+    return draw(scores, run.input_shape, title=f"Inputs of {run.name}", below=below)
+
+
+def draw(scores: ArrayLike, shape: Sequence[int], *, title: str, names: Sequence[str] | None = None, below: str | None = None) -> Figure:
+    """The page that `input_picture` writes. below: the line under the title, by default how many inputs hardly matter."""
     images = _images(scores, shape)
     if names is None:
         names = [f"channel {number}" for number in range(len(images))] if len(images) > 1 else [""]
@@ -35,7 +51,7 @@ def draw(scores: ArrayLike, shape: Sequence[int], *, title: str, names: Sequence
         raise UsageError(f"input_picture: {len(images)} channels need as many names, got {len(names)}.")
     rows, columns = images.shape[1:]
     wide, tall = SIDE * columns / max(rows, columns), SIDE * rows / max(rows, columns)
-    title, below = style.shortened(title, 60), _below(images)
+    title, below = style.shortened(title, 60), _below(images) if below is None else below
     probe = style.figure(1, 1)
     words = max(1.1 * style.text_size(probe, title, style.TITLE)[0], style.text_size(probe, below)[0]) + 2 * LEFT
     page = style.figure(max(LEFT + len(images) * (wide + GAP) + BAR + 0.65, words), BOTTOM + tall + ABOVE)

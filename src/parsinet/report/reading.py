@@ -107,6 +107,7 @@ def _start(folder: Path, event: Event) -> Run:
         status="unfinished",
         reason="",
         notes=(),
+        input_shape=tuple(int(side) for side in dataset.get("input_shape") or ()) if isinstance(dataset, Mapping) else (),
     )
 
 
@@ -165,6 +166,7 @@ def _end(event: Event) -> End:
         before=_size(event["before"]),
         after=_size(event["after"]),
         latency=tuple(timings),
+        inputs={name: tuple(int(unit) for unit in units) for name, units in (event.get("inputs") or {}).items()},
     )
 
 

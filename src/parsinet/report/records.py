@@ -1,7 +1,7 @@
 """What a report knows of a run, as typed values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,11 +65,16 @@ class End:
     before: Size
     after: Size
     latency: tuple[Timing, ...]
+    inputs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Group → features of the network's inputs that are left, where they could leave."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run. groups: name → units at the start; reason: why it failed; notes: what a reader of the numbers should know."""
+    """One run. groups: name → units at the start; reason: why it failed; notes: what a reader of the numbers should know.
+
+    input_shape: of one example; () where not recorded.
+    """
 
     folder: Path
     name: str
@@ -89,6 +94,7 @@ class Run:
     status: Status
     reason: str
     notes: tuple[str, ...]
+    input_shape: tuple[int, ...] = ()
 
     @property
     def size(self) -> Size:

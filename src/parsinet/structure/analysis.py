@@ -7,9 +7,12 @@ from collections.abc import Iterable
 from torch import nn
 
 from parsinet.errors import StructureError, suggest
+from parsinet.structure.blocks_calls import calls_noted
+from parsinet.structure.blocks_finding import with_blocks
 from parsinet.structure.copies import copy_for_tracing, no_collection
 from parsinet.structure.export import ExampleInputs
 from parsinet.structure.groups import build_layout
+from parsinet.structure.inputs import Inputs
 from parsinet.structure.kept import export_watched
 from parsinet.structure.own import Hints, checked_rules, take
 from parsinet.structure.plan import Structure
@@ -26,6 +29,7 @@ def trace(
     *,
     ignored_layers: Iterable[str | nn.Module] = (),
     removable_outputs: bool = False,
+    inputs: bool = False,
     rules: Rules | None = None,
     hints: Hints | None = None,
 ) -> Structure:
@@ -33,6 +37,8 @@ def trace(
 
     example_inputs: a Tensor, a tuple of positional arguments or a dict of keyword arguments the model accepts.
     ignored_layers: modules (or their names) whose own units must stay. removable_outputs: whether entries of the model's output may leave.
+    inputs: whether features of the model's inputs may: group `input` (`input.<argument>` where there are several) of what linear layers
+    and convolutions alone read; the model is called as before, its readers select. UsageError, with the reason, if there is none.
     rules: how operators of your own pass units on, {"mylib::my_op": rule}. hints: what attributes of your own modules count, a group
     or a dimension of a tensor: {"block.attn": {"n_head": "block.attn.heads"}}, "block.fc.weight[0]". docs/structure.md shows both.
 
@@ -41,9 +47,11 @@ def trace(
     """
     ignored, own = _names(model, ignored_layers), checked_rules(rules or {})
     twin = copy_for_tracing(model, share=True)
-    exported = export_watched(twin, example_inputs, lambda target: understands(target, own))
+    with calls_noted(twin) as calls:
+        exported = export_watched(twin, example_inputs, lambda target: understands(target, own))
     tracing = Tracing(twin)
     values, axes = seed(tracing, exported)
+    own_inputs = Inputs(tracing, exported, axes) if inputs else None
     propagate(tracing, exported, values, own)
     freeze_unused(tracing, axes)
     tracing.take_hints()
@@ -53,7 +61,11 @@ def trace(
         for value in outputs(exported, values):
             tracing.freeze(value, "it is part of the model's output")
     ignore(tracing, axes, ignored)
-    return prove(twin, Structure(build_layout(tracing, axes)), example_inputs)
+    layout = with_blocks(build_layout(tracing, axes), twin, exported, calls, ignored)
+    structure = prove(twin, Structure(layout if own_inputs is None else own_inputs.placed(layout)), example_inputs)
+    if own_inputs is not None:
+        own_inputs.check(structure)
+    return structure
 
 
 def _names(model: nn.Module, layers: Iterable[str | nn.Module]) -> tuple[str, ...]:

@@ -19,11 +19,16 @@ def all_or_nothing(model: nn.Module, tensors: Iterable[Tensor], optimizers: Iter
     tensors: those that get new data. Nothing is copied: a removal replaces data, gradients, state tensors and attributes and
     writes into none of them, so it is enough to hold the old ones.
     """
+    optimizers = list(optimizers)
     data = [(tensor, tensor.data, tensor.grad) for tensor in tensors]
     classes = [(module, module.__class__) for module in model.modules()]
     contents = [(mapping, dict(mapping)) for module in model.modules() for mapping in _mappings(module)]
     states = [(optimizer.state, tensor) for optimizer in optimizers for tensor, _, _ in data if tensor in optimizer.state]
     saved = [(state, tensor, state[tensor], dict(state[tensor])) for state, tensor in states]
+    held: list[dict[Any, Any]] = []
+    for optimizer in optimizers:
+        held.extend([optimizer.state, *optimizer.param_groups])
+    groups = [(table, dict(table)) for table in held]
     try:
         yield
     except BaseException:
@@ -31,7 +36,7 @@ def all_or_nothing(model: nn.Module, tensors: Iterable[Tensor], optimizers: Iter
             resize_(tensor, values, gradient)
         for module, kind in classes:
             module.__class__ = kind
-        for mapping, content in contents:
+        for mapping, content in (*contents, *groups):
             mapping.clear()
             mapping.update(content)
         for state, tensor, entry, content in saved:
@@ -44,5 +49,5 @@ def all_or_nothing(model: nn.Module, tensors: Iterable[Tensor], optimizers: Iter
 def _mappings(module: nn.Module) -> list[dict[str, Any]]:
     """What a module keeps its attributes in, and what its configuration does (Hugging Face)."""
     configuration = getattr(module.__dict__.get("config"), "__dict__", None)
-    own: list[dict[str, Any]] = [module.__dict__, module._parameters, module._buffers]
+    own: list[dict[str, Any]] = [module.__dict__, module._parameters, module._buffers, module._modules]
     return own if configuration is None else [*own, configuration]

@@ -77,12 +77,42 @@ class SlimMultiheadAttention(nn.MultiheadAttention):
 
 
 def become_slim(module: nn.MultiheadAttention) -> bool:
-    """Turn a module whose inner width is no longer its outer one into a slim one, in place; True if that was necessary."""
-    inner = len(module.out_proj.weight[0])
-    if type(module) is not nn.MultiheadAttention or inner == len(module.out_proj.weight):
+    """Turn a module whose inner width is no longer its outer one into a slim one, in place; True if it must be one."""
+    if not must_be_slim(module):
         return False
     module.__class__ = SlimMultiheadAttention
     return True
+
+
+def must_be_slim(module: nn.MultiheadAttention) -> bool:
+    """Whether the heads no longer add up to the width, so that torch's own class cannot compute it."""
+    outer, inner = module.out_proj.weight.shape
+    return type(module) in (nn.MultiheadAttention, SlimMultiheadAttention) and bool(inner != outer)
+
+
+def hidden_reader(path: str, module: nn.Module | None, weight: str) -> str:
+    """The layer that reads the heads of torch's attention at `path`, if `weight` is its; the attention reads for it and never calls it."""
+    reader = f"{path}.out_proj" if path else "out_proj"
+    return reader if type(module) is nn.MultiheadAttention and weight == f"{reader}.weight" else ""
+
+
+def open_reader(model: nn.Module, reader: str) -> nn.MultiheadAttention | None:
+    """Let the attention that reads for `reader` call it, so that hooks see its input.
+
+    Returns the attention, None if `reader` is no such layer.
+    """
+    path, _, name = reader.rpartition(".")
+    attention = model.get_submodule(path) if name == "out_proj" else None
+    if type(attention) is not nn.MultiheadAttention:
+        return None
+    attention.__class__ = SlimMultiheadAttention
+    return attention
+
+
+def close_reader(attention: nn.MultiheadAttention) -> None:
+    """Take `open_reader` back, unless heads have left since."""
+    if not must_be_slim(attention):
+        attention.__class__ = nn.MultiheadAttention
 
 
 def open_attention(model: nn.Module) -> nn.Module:

@@ -12,7 +12,9 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils.parametrize import is_parametrized
 
 from parsinet.structure import configs
-from parsinet.structure.attention import SlimMultiheadAttention, become_slim
+from parsinet.structure.attention import SlimMultiheadAttention, become_slim, must_be_slim
+from parsinet.structure.blocks_absent import Absent
+from parsinet.structure.selecting import SELECTED, may_select
 
 Attributes = dict[str, Any]
 
@@ -81,7 +83,7 @@ def _attention(module: Any) -> Attributes:
     packed = module.in_proj_weight
     keys, values = (module.k_proj_weight, module.v_proj_weight) if packed is None else (packed, packed)
     sizes = {"embed_dim": module.out_proj.weight.shape[0], "kdim": keys.shape[1], "vdim": values.shape[1]}
-    return {**sizes, "_qkv_same_embed_dim": False} if isinstance(module, SlimMultiheadAttention) else sizes
+    return {**sizes, "_qkv_same_embed_dim": False} if must_be_slim(module) else sizes
 
 
 def _prelu(module: Any) -> Attributes:
@@ -91,6 +93,18 @@ def _prelu(module: Any) -> Attributes:
 def _transformer(module: Any) -> Attributes:
     layer = next((part for part in module.encoder.modules() if isinstance(part, nn.TransformerEncoderLayer)), None)
     return {} if layer is None else {"d_model": _weight_shape(layer.linear1)[1]}
+
+
+def _encoder_layer(module: Any) -> Attributes:
+    """Torch's fused pass reads all weights of a layer; without some of them the layer must go its plain way."""
+    return {"activation_relu_or_gelu": 0} if any(isinstance(part, Absent) for part in module.modules()) else {}
+
+
+def _encoder(module: Any) -> Attributes:
+    """So must a stack of them, which would pack its input for the fused pass; a slim attention does not take a packed one either."""
+    attentions = (part for part in module.modules() if isinstance(part, nn.MultiheadAttention))
+    plain = any(isinstance(part, Absent) for part in module.modules()) or any(map(must_be_slim, attentions))
+    return {"use_nested_tensor": False} if plain else {}
 
 
 def _transposed_linear(module: Any) -> Attributes:
@@ -113,13 +127,15 @@ RULES: tuple[tuple[type[nn.Module], Callable[[Any], Attributes]], ...] = (
     (nn.PReLU, _prelu),
     (nn.MultiheadAttention, _attention),
     (nn.Transformer, _transformer),
+    (nn.TransformerEncoderLayer, _encoder_layer),
+    (nn.TransformerEncoder, _encoder),
 )
 
 NAMED_RULES: dict[str, Callable[[Any], Attributes]] = {"transformers.pytorch_utils.Conv1D": _transposed_linear}
 """Rules for classes of packages that are not imported here, by qualified name."""
 
 
-STAND_INS: dict[str, type[nn.Module]] = {SlimMultiheadAttention.__name__: SlimMultiheadAttention}
+STAND_INS: dict[str, type[nn.Module]] = {SlimMultiheadAttention.__name__: SlimMultiheadAttention, **SELECTED}
 """Classes a module may have been turned into, by the name the record keeps."""
 
 
@@ -158,7 +174,7 @@ def assign(model: nn.Module, values: Mapping[str, Attributes]) -> None:
 def keeps(module: nn.Module, name: str, value: object) -> bool:
     """Whether the module has an attribute of that name, as the record writes it, which could take the value."""
     if name == "__class__":
-        return str(value) in STAND_INS
+        return str(value) in STAND_INS and (str(value) not in SELECTED or may_select(module, str(value)))
     return configs.has_entry(module, name) if "." in name else name in module.__dict__
 
 

@@ -106,7 +106,7 @@ def _equals_embedded(model: nn.Module, plan: Plan, smaller: nn.Module, call: Cal
 def _by_tensor(places: Mapping[tuple[str, int], tuple[int, ...]], tensors: Mapping[str, Tensor]) -> dict[int, dict[int, tuple[int, ...]]]:
     """id of tensor → dim → indices; tied tensors go by several names."""
     found: dict[int, dict[int, tuple[int, ...]]] = {}
-    for (name, d), indices in places.items():
+    for (name, d), indices in ((place, indices) for place, indices in places.items() if place[0] in tensors):
         found.setdefault(id(tensors[name]), {})[d] = indices
     return found
 

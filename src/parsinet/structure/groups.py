@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import prod
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from parsinet.structure.axes import NONE, Axis, Rows, marked
+from parsinet.structure.axes import NONE, Axis, Rows, labelled, marked
+from parsinet.structure.blocks import NO_BLOCKS, Blocks
 from parsinet.structure.classes import gather, roots_of
 from parsinet.structure.tracing import Norm, Tracing
 
@@ -21,6 +24,7 @@ class UnitGroup:
 
     name: the module that produces them. size: number of units. removable: whether units may leave, else `reason` says why not.
     exact: whether removing a unit gives the same function as silencing it. parameters: names of the tensors that lose entries.
+    kind: "units", or "block" for a residual branch: a single unit that leaves whole, with all of these parameters.
     """
 
     name: str
@@ -29,6 +33,7 @@ class UnitGroup:
     exact: bool
     reason: str
     parameters: tuple[str, ...]
+    kind: Literal["units", "block"] = "units"
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,30 @@ class Slot:
             owners[group] = kept
         return Slot(int(stay.sum()), owners)
 
+    def without(self, alive: dict[str, NDArray[np.bool_]]) -> Slot:
+        """The slot where all indices stay although their units are gone: such an index belongs to none from there on."""
+        owners = {
+            group: np.append(np.where(alive[group], np.cumsum(alive[group]) - 1, NONE), NONE)[owner] if group in alive else owner
+            for group, owner in self.owners.items()
+        }
+        return Slot(self.size, owners)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Multiply-adds of one operator on the example inputs: `fixed` times the indices of every slot.
+
+    module: the module whose forward runs it. fixed: product of the sizes that no removal changes, batch and positions among them.
+    """
+
+    module: str
+    fixed: int
+    slots: tuple[Slot, ...]
+
+    def after(self, alive: dict[str, NDArray[np.bool_]]) -> Work:
+        """The same once the units are gone."""
+        return Work(self.module, self.fixed, tuple(slot.after(alive) for slot in self.slots))
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -77,8 +106,15 @@ class Layout:
     norms: tuple[Norm, ...]
     gated: frozenset[str]
     """Groups every reader of which is a module whose input can be multiplied by a gate."""
+    weighed: frozenset[str] = frozenset()
+    """Groups that tensors of the model read, and nothing else: scaling the reading slices (`read_dims`) scales what is read."""
     produced: frozenset[tuple[str, int]] = frozenset()
     """(tensor, dim): weights whose slices, zeroed, leave of a unit only what biases and norms make it emit."""
+    work: tuple[Work, ...] = ()
+    selecting: frozenset[str] = frozenset()
+    """Modules that read the model's raw inputs: they select what they read, and their own input keeps its size."""
+    blocks: Blocks = NO_BLOCKS
+    block_groups: dict[str, UnitGroup] = field(default_factory=dict)
 
 
 def build_layout(tracing: Tracing, axes: dict[str, tuple[Axis, ...]]) -> Layout:
@@ -91,18 +127,20 @@ def build_layout(tracing: Tracing, axes: dict[str, tuple[Axis, ...]]) -> Layout:
     resolve, made = tracing.labels.resolve, marked(tracing.labels.count, [rows for rows, _ in tracing.produced])
     folded = [(axis, "the value of a weight depends on it") for axis in _both(tracing, tracing.folded, tracing.used)]
     tracing.inexact.extend(folded)
-    met, blind = (roots_of(tracing, axes) for axes in (tracing.met, tracing.blind))
+    met, blind, outside = (roots_of(tracing, axes) for axes in (tracing.met, tracing.blind, tracing.outside))
     read = roots_of(tracing, [entry.labels for entry in tracing.reads])
     return Layout(
         groups=_groups(tracing, units, tensors),
         tensors=tensors,
         counts={place: slot(resolve(axis), axis.size) for place, axis in tracing.counts.items()},
         reads={(entry.module, entry.axis): slot(resolve(entry.labels), entry.labels.size) for entry in tracing.reads},
-        read_dims=_read_dims(tracing, axes, tensors),
+        read_dims=(read_dims := _read_dims(tracing, axes, tensors)),
         silent_producers=frozenset(group for group, roots in units.items() if met[roots].any()),
         norms=tuple(dict.fromkeys(tracing.norms)),
-        gated=frozenset(group for group, roots in units.items() if read[roots].all() and not blind[roots].any()),
+        gated=frozenset(group for group, roots in units.items() if read[roots].all() and not (blind | outside)[roots].any()),
+        weighed=_weighed(tracing, units, axes, read_dims) - frozenset(g for g, roots in units.items() if (met | blind)[roots].any()),
         produced=frozenset((name, d) for name, d in tensors if made[axes[name][d].rows].any()),
+        work=_work(tracing, slot),
     )
 
 
@@ -150,12 +188,36 @@ def _slots(tracing: Tracing, units: Mapping[str, Rows]) -> Callable[[Rows, int],
     return slot
 
 
+def _work(tracing: Tracing, slot: Callable[[Rows, int], Slot]) -> tuple[Work, ...]:
+    """What operators run over, axes without units multiplied into one number."""
+    found = []
+    for module, axes in tracing.work:
+        slots = [slot(tracing.labels.resolve(axis), axis.size) for axis in axes if axis.tracked]
+        fixed = [axis.size for axis in axes if not axis.tracked] + [place.size for place in slots if not place.owners]
+        found.append(Work(module, prod(fixed), tuple(place for place in slots if place.owners)))
+    return tuple(found)
+
+
 def _both(tracing: Tracing, folded: list[Axis], used: list[Axis]) -> list[Axis]:
     """Axes that a weight's computation sums over (spectral norm) and an activation meets as well, unlike the rank of a low-rank weight."""
     if not folded:
         return []
     roots = roots_of(tracing, used)
     return [axis for axis in folded if roots[tracing.labels.resolve(axis)].any()]
+
+
+def _weighed(
+    tracing: Tracing,
+    units: Mapping[str, Rows],
+    axes: Mapping[str, tuple[Axis, ...]],
+    read_dims: frozenset[tuple[str, int, str]],
+) -> frozenset[str]:
+    """Groups every unit of which tensors read that do not also make it, and whose slices are the weight itself (no weight norm)."""
+    read = roots_of(tracing, [labelled(rows) for rows in tracing.read])
+    made = marked(tracing.labels.count, [rows for rows, _ in tracing.produced])
+    computed = {name for norm in tracing.norms for name in (norm.g, norm.v)}
+    both = {group for name, d, group in read_dims if name in computed or made[axes[name][d].rows].any()}
+    return frozenset(group for group, roots in units.items() if read[roots].all()) - both
 
 
 def _read_dims(

@@ -154,7 +154,8 @@ def check_optimizers(model: nn.Module, optimizers: Iterable[optim.Optimizer]) ->
         for refused, reason in REFUSED:
             if isinstance(optimizer, refused):
                 raise StructureError(reason)
-        if not any(id(parameter) in own for group in optimizer.param_groups for parameter in group["params"]):
+        held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        if held and not any(id(parameter) in own for parameter in held):
             raise StructureError(f"The {kind} optimizer holds no parameter of this {type(model).__name__}; pass the one that trains it.")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from parsinet.structure.blocks_proof import judged, prove_blocks
 from parsinet.structure.copies import duplicate
 from parsinet.structure.core import Core, core_of
 from parsinet.structure.export import ExampleInputs
@@ -35,7 +36,7 @@ COARSE = 1e-3
 
 
 def prove(model: nn.Module, structure: Structure, example_inputs: ExampleInputs) -> Structure:
-    """Try every removable group on a float64 copy of `model`: what fails is frozen, what runs but differs becomes inexact.
+    """Try every removable group and block on a float64 copy of `model`: what fails is frozen, what runs but differs becomes inexact.
 
     All groups are tried at once; only if that fails are they tried in halves, down to the culprits. Of large groups most units
     are left out beforehand (`core_of`), which is itself held to account at full size.
@@ -43,7 +44,21 @@ def prove(model: nn.Module, structure: Structure, example_inputs: ExampleInputs)
     call = Call.of(example_inputs)
     names = [group.name for group in structure.removable()]
     verdicts: dict[str, str] = {}
-    _search(_subject(core_of(model, structure, call), call), names, verdicts)
+    subject = _subject(core_of(model, structure, call), call)
+    _search(subject, names, verdicts)
+    units = _with(structure, verdicts)
+    if not any(block.removable for block in structure.blocks):
+        return units
+    judging = _with(subject.structure, verdicts)
+    against, found = prove_blocks(subject.model, judging, subject.call), units.layout.blocks
+    if against:
+        found, judging = found.without_identities(), Structure(replace(judging.layout, blocks=judging.layout.blocks.without_identities()))
+        against = prove_blocks(subject.model, judging, subject.call)
+    blocks = {name: judged(group, against.get(name)) for name, group in structure.layout.block_groups.items()}
+    return Structure(replace(units.layout, blocks=found, block_groups=blocks))
+
+
+def _with(structure: Structure, verdicts: Mapping[str, str]) -> Structure:
     groups = {name: _judged(group, verdicts.get(name)) for name, group in structure.layout.groups.items()}
     return Structure(replace(structure.layout, groups=groups))
 

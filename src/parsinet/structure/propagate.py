@@ -17,6 +17,7 @@ from parsinet.structure.export import Exported
 from parsinet.structure.rules import RULES, Rule
 from parsinet.structure.rules.elementwise import pointwise
 from parsinet.structure.tracing import Tracing, Value
+from parsinet.structure.work import note_work
 
 Rules = Mapping[str, Rule]
 """Operator name ("library::operator") → rule."""
@@ -81,7 +82,7 @@ def freeze_unused(tracing: Tracing, axes: dict[str, tuple[Axis, ...]]) -> None:
     """Entries of tensors that meet nothing in this run (positions beyond the example's length) may be needed in another."""
     classes = tracing.labels.find(np.arange(tracing.labels.count))
     idle = np.bincount(classes, minlength=len(classes))[classes] == 1
-    met = [*tracing.met, *tracing.used, *tracing.folded, *tracing.blind, *(axis for axis, _ in tracing.inexact)]
+    met = [*tracing.met, *tracing.used, *tracing.folded, *tracing.blind, *tracing.outside, *(axis for axis, _ in tracing.inexact)]
     idle &= ~marked(len(classes), [*(rows for rows, _ in tracing.produced), *(axis.rows for axis in met)])[:-1]
     for axis in (axis for tensor in axes.values() for axis in tensor if axis.tracked and idle[axis.rows[0]].any()):
         if np.array_equal(tracing.labels.resolve(axis), axis.rows):
@@ -100,17 +101,21 @@ def _apply(tracing: Tracing, node: Node, values: dict[str, Any], own: Rules) -> 
 
     args: Any = map_aggregate(node.args, resolve)
     kwargs: Any = map_aggregate(node.kwargs, resolve)
+    if node.name in tracing.chosen:
+        args = (args[0].replace_axis(*tracing.chosen[node.name]), *args[1:])
     if node.target is operator.getitem:
         return args[0][args[1]] if isinstance(args[0], list | tuple) else None
     rule = _rule(node.target, own)
     if rule is None:
         return _refuse(tracing, node, args, kwargs, f"{tracing.where} is not understood")
     try:
-        return rule(tracing, *args, **kwargs)
+        result = rule(tracing, *args, **kwargs)
     except Exception as error:
         if not _form(error):
             raise
         return _refuse(tracing, node, args, kwargs, f"{tracing.where} is used in a form that is not understood ({type(error).__name__})")
+    note_work(tracing, node.target, args, kwargs, result)
+    return result
 
 
 def _form(error: Exception) -> bool:

@@ -14,6 +14,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from parsinet.structure.plan import Plan, Reading
 from parsinet.structure.removal import tensors_of
+from parsinet.structure.selecting import columns_of, features
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -133,7 +134,8 @@ def response(module: nn.Module, reading: Reading, constant: Tensor) -> Tensor:
     Summed over the taps of a kernel; a transposed convolution spreads them over its stride, and this is the average.
     """
     weight: Any = module.weight
-    values = constant.new_zeros(_inputs(module, weight)).index_copy(0, torch.tensor(reading.indices, device=constant.device), constant)
+    indices = torch.tensor(columns_of(module, reading.indices), device=constant.device)
+    values = constant.new_zeros(_inputs(module, weight)).index_copy(0, indices, constant)
     groups = module.groups if isinstance(module, _ConvNd) else 1
     sums = weight.flatten(2).sum(2) if weight.dim() > 2 else weight
     parts = values.view(groups, -1)
@@ -146,7 +148,7 @@ def gains(module: nn.Module, reading: Reading, constant: Tensor) -> bool:
     """Whether `constant` reaches the module's output at all: some weight there times some constant is not zero."""
     weight: Any = module.weight
     axis = 0 if isinstance(module, _ConvTransposeNd) else 1
-    indices = torch.tensor(reading.indices, device=constant.device)
+    indices = torch.tensor(columns_of(module, reading.indices), device=constant.device)
     if isinstance(module, _ConvNd):
         indices = indices % weight.shape[axis]
     columns = weight.index_select(axis, indices).movedim(axis, 0).flatten(1)
@@ -172,7 +174,7 @@ def border_error(module: Any, reading: Reading, constant: Tensor) -> tuple[float
     There the taps that lie on the padding do not see the constant. Seen on a constant image large enough for every kind of border.
     """
     sides = [2 * (k - 1) * d + 1 + p + q + s for k, d, s, p, q in _geometry(module)]
-    silent = constant.new_zeros(1, _inputs(module, module.weight), *sides)
+    silent = constant.new_zeros(1, features(module) or _inputs(module, module.weight), *sides)
     image = silent.clone()
     image[:, list(reading.indices)] = constant.view(-1, *(1 for _ in sides)).expand(-1, *sides)
     with torch.no_grad():

@@ -11,10 +11,16 @@ from torch import nn
 
 from parsinet.errors import StructureError
 from parsinet.structure.attributes import Attributes, assign, keeps
+from parsinet.structure.blocks import is_beneath, is_within
+from parsinet.structure.blocks_absent import SIZE, Answer
+from parsinet.structure.blocks_removal import check_present, take_out
 from parsinet.structure.cutting import cut, resize_
 from parsinet.structure.plan import Plan
+from parsinet.structure.selecting import KEPT, SELECTED, select, whole_selections
 
 FORMAT = 1
+WITH_BLOCKS = 2
+"""The format of a record with absent modules; others stay readable by what knew format 1 alone."""
 _ATTRIBUTE = "_structure_record"
 
 
@@ -23,7 +29,8 @@ class StructureRecord:
     """What has happened to a network's shape since its factory built it; indices are those of the original tensors and units.
 
     tensors: name → dim → kept indices. sizes: name → dim → original size. attributes: module → attribute → value now.
-    units: group → units still there. removals: one entry per shrink, group → units that left.
+    units: group → units still there. removals: one entry per shrink, group → units that left. absent: module → what its stand-in answers,
+    for the outermost modules of blocks that left; bare: parameters of staying modules that left with them.
     """
 
     tensors: dict[str, dict[int, list[int]]] = field(default_factory=dict)
@@ -31,6 +38,8 @@ class StructureRecord:
     attributes: dict[str, Attributes] = field(default_factory=dict)
     units: dict[str, list[int]] = field(default_factory=dict)
     removals: list[dict[str, list[int]]] = field(default_factory=list)
+    absent: dict[str, Answer] = field(default_factory=dict)
+    bare: list[str] = field(default_factory=list)
 
     def extend(self, plan: Plan, changed: dict[str, Attributes]) -> None:
         """Add one removal; `plan` speaks of present indices."""
@@ -45,8 +54,21 @@ class StructureRecord:
             removal[group] = [unit for unit, stays in zip(units, mask, strict=True) if not stays]
             self.units[group] = [unit for unit, stays in zip(units, mask, strict=True) if stays]
         self.removals.append(removal)
+        if plan.blocks:
+            self._leave(plan)
         for path, values in changed.items():
             self.attributes.setdefault(path, {}).update(values)
+
+    def _leave(self, plan: Plan) -> None:
+        """Forget what was noted of modules that are gone."""
+        self.absent = {path: answer for path, answer in self.absent.items() if not any(is_beneath(path, other) for other in plan.absent)}
+        self.absent.update(plan.absent)
+        self.bare = [name for name in (*self.bare, *plan.bare) if not any(is_beneath(name, path) for path in plan.absent)]
+        for table in (self.tensors, self.sizes):
+            for name in [name for name in table if any(is_beneath(name, path) for path in plan.absent)]:
+                del table[name]
+        for path in [path for path in self.attributes if any(is_within(path, other) for other in plan.absent)]:
+            del self.attributes[path]
 
     def copy(self) -> StructureRecord:
         """A record of its own; lists of indices are never changed in place, so they are shared."""
@@ -56,12 +78,16 @@ class StructureRecord:
             attributes={path: dict(values) for path, values in self.attributes.items()},
             units=dict(self.units),
             removals=list(self.removals),
+            absent=dict(self.absent),
+            bare=list(self.bare),
         )
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; index lists are written as ranges ("0-15,18")."""
+        blocks = {"absent": {path: answer.to_json() for path, answer in self.absent.items()}, "bare": self.bare} if self.absent else {}
         return {
-            "format": FORMAT,
+            "format": WITH_BLOCKS if blocks else FORMAT,
+            **blocks,
             "tensors": {name: {str(dim): to_ranges(kept) for dim, kept in dims.items()} for name, dims in self.tensors.items()},
             "sizes": {name: {str(dim): size for dim, size in dims.items()} for name, dims in self.sizes.items()},
             "attributes": self.attributes,
@@ -72,9 +98,10 @@ class StructureRecord:
     @staticmethod
     def from_json(content: dict[str, Any]) -> StructureRecord:
         """The inverse of `to_json`; StructureError for content of another format."""
-        if content.get("format") != FORMAT:
+        if content.get("format") not in (FORMAT, WITH_BLOCKS):
             raise StructureError(
-                f"The structure record has format {content.get('format')!r}; this version of parsinet reads format {FORMAT}."
+                f"The structure record has format {content.get('format')!r}; "
+                f"this version of parsinet reads formats {FORMAT} and {WITH_BLOCKS}."
             )
         try:
             return StructureRecord(
@@ -83,6 +110,8 @@ class StructureRecord:
                 attributes={path: dict(values) for path, values in content["attributes"].items()},
                 units={group: from_ranges(text) for group, text in content["units"].items()},
                 removals=[{group: from_ranges(text) for group, text in removal.items()} for removal in content["removals"]],
+                absent={path: Answer.from_json(answer) for path, answer in content.get("absent", {}).items()},
+                bare=[str(name) for name in content.get("bare", [])],
             )
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise StructureError(f"The structure record is damaged ({type(error).__name__}: {error}).") from error
@@ -107,6 +136,8 @@ def replay(model: nn.Module, record: StructureRecord) -> None:
     Raises StructureError, with nothing changed, if the network is not the one the record speaks of.
     """
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    selections = whole_selections(model, {name: dims[0] for name, dims in record.sizes.items() if 0 in dims and name not in tensors})
+    tensors.update(selections)
     for name, dims in record.sizes.items():
         for dim, size in dims.items():
             have = tuple(tensors[name].shape) if name in tensors else None
@@ -117,9 +148,11 @@ def replay(model: nn.Module, record: StructureRecord) -> None:
                     "The factory must build the original architecture, as it was before anything was removed."
                 )
     _check(model, record)
+    select(model, selections)
     for name, kept_dims in record.tensors.items():
         for dim, kept in kept_dims.items():
             resize_(tensors[name], cut(tensors[name].data, {dim: tuple(kept)}))
+    take_out(model, record.absent, record.bare)
     assign(model, record.attributes)
     model.__dict__[_ATTRIBUTE] = record
 
@@ -127,13 +160,15 @@ def replay(model: nn.Module, record: StructureRecord) -> None:
 def _check(model: nn.Module, record: StructureRecord) -> None:
     """Refuse, before anything changes, a record whose entries contradict each other or the model."""
     modules = dict(model.named_modules())
+    check_present(model, record.absent, record.bare)
     for name, dims in record.tensors.items():
         for dim, kept in dims.items():
             if not all(0 <= index < record.sizes.get(name, {}).get(dim, 0) for index in kept):
                 raise StructureError(f"The structure record is damaged: it keeps indices of {name} that it says do not exist.")
     for path, attributes in record.attributes.items():
         for attribute, value in attributes.items():
-            known = path in modules and keeps(modules[path], attribute, value)
+            known = path in modules and (keeps(modules[path], attribute, value) or (path in record.absent and attribute == SIZE))
+            known = known and (attribute != "__class__" or value not in SELECTED or f"{path}.{KEPT}".lstrip(".") in record.tensors)
             if not known or not isinstance(value, int | str | list | tuple):
                 raise StructureError(f"The structure record is damaged: it sets {path}.{attribute}, which the network does not have.")
 

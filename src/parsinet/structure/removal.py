@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from parsinet.errors import ParsinetWarning, StructureError
 from parsinet.structure.atomic import all_or_nothing
 from parsinet.structure.attributes import refresh
+from parsinet.structure.blocks_removal import check_present, forget, leaving_tensors, take_out
 from parsinet.structure.configs import described
 from parsinet.structure.cutting import cut, rescaled, resize_
 from parsinet.structure.optimizers import Carried, carry, check_optimizers, reset_message
 from parsinet.structure.plan import Fold, Plan
 from parsinet.structure.record import extend_record
+from parsinet.structure.selecting import select, whole_selections
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class _Piece:
 
 
 def shrink(model: nn.Module, plan: Plan, *, optimizers: Iterable[torch.optim.Optimizer] = (), fold: Fold | None = None) -> None:
-    """Remove the units `plan` lets go, from the model and from every optimizer.
+    """Remove the units and blocks `plan` lets go, from the model and from every optimizer.
 
     Parameters are cut in place (`p.data`), so parameter groups, schedulers and hooks stay valid; gradients and the optimizer's
     state are cut with them (`optimizers.py` says how). fold: changes of biases that make up for the units (`fold_units` plans
@@ -41,7 +43,10 @@ def shrink(model: nn.Module, plan: Plan, *, optimizers: Iterable[torch.optim.Opt
     """
     optimizers = list(dict.fromkeys(optimizers))
     tensors = tensors_of(model)
+    selections = selections_of(model, plan)
+    tensors.update(selections)
     check_fit(plan, tensors)
+    check_present(model, plan.absent, plan.bare)
     check_optimizers(model, optimizers)
     if plan.empty:
         return
@@ -51,12 +56,19 @@ def shrink(model: nn.Module, plan: Plan, *, optimizers: Iterable[torch.optim.Opt
     pieces = [_piece(tensors[name], keeps.get(name, {}), optimizers, data.get(name)) for name in {**keeps, **data}]
     _warn(pieces, tensors)
     before = described(model)
-    with all_or_nothing(model, [piece.tensor for piece in pieces], optimizers):
+    leaving = leaving_tensors(model, plan.absent, plan.bare)
+    with all_or_nothing(model, [*(piece.tensor for piece in pieces), *leaving], optimizers):
+        classes = select(model, selections)
         for piece in pieces:
             for state in piece.states:
                 state.apply()
             resize_(piece.tensor, piece.data, piece.gradient)
+        take_out(model, plan.absent, plan.bare)
+        for optimizer in optimizers if leaving else ():
+            forget(optimizer, leaving)
         changed = refresh(model, plan.counts, before)
+        for path, kind in classes.items():
+            changed.setdefault(path, {})["__class__"] = kind
         extend_record(model, plan, changed)
 
 
@@ -91,6 +103,12 @@ def _warn(pieces: Iterable[_Piece], tensors: Mapping[str, Tensor]) -> None:
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers by name; shared ones under every name they have."""
     return {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
+
+
+def selections_of(model: nn.Module, plan: Plan) -> dict[str, Tensor]:
+    """The index buffers of layers that read raw inputs and, with this plan, begin to select."""
+    known = tensors_of(model)
+    return whole_selections(model, {name: size for (name, _), size in plan.sizes.items() if name not in known})
 
 
 def _keeps(plan: Plan) -> dict[str, dict[int, tuple[int, ...]]]:

@@ -23,8 +23,9 @@ def shrink(
     example_inputs: Batches | None = None,
     approximate: bool = False,
 ) -> None:
-    """Remove the units `plan` lets go, in place, from the model and from every optimizer that trains it.
+    """Remove the units and blocks `plan` lets go, in place, from the model and from every optimizer that trains it.
 
+    A block's modules turn into parameterless ones that answer with zeros; its parameters leave the optimizers' groups.
     Without `fold` whoever read a leaving unit now reads zero. fold "constant" or "mean": what the units still emit moves into the
     biases of their readers, planned by `fold_units` on `example_inputs`; a Fold planned earlier is taken as it is. approximate:
     accept a fold that is not exact.
@@ -35,6 +36,9 @@ def shrink(
     Raises StructureError if the plan does not fit the model, an optimizer cannot go on, or the fold is not exact; UsageError for
     arguments that contradict each other. Whatever fails, model and optimizers are left exactly as they were.
     """
+    if fold is not None and plan.blocks:
+        blocks = ", ".join(plan.blocks)
+        raise UsageError(f"shrink: whole blocks leave without a fold, and {blocks} would: let them go in a plan of their own.")
     if isinstance(fold, Fold) or fold is None:
         if example_inputs is not None or approximate:
             raise UsageError("shrink: example_inputs and approximate belong to fold='constant' or fold='mean'; give fold too.")

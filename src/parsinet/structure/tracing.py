@@ -79,7 +79,9 @@ class Tracing:
     """Axes over which an activation is contracted with a tensor of the model."""
     norms: list[Norm] = field(default_factory=list)
     blind: list[Axis] = field(default_factory=list)
-    """Axes read where no module's input can be gated."""
+    """Axes on which something else depends than a product with a tensor of the model."""
+    outside: list[Axis] = field(default_factory=list)
+    """Axes read by a tensor of the model where no module's input can be gated."""
     reads: list[Read] = field(default_factory=list)
     counts: dict[tuple[str, str], Axis] = field(default_factory=dict)
     """(module, attribute) → the axis whose indices it counts."""
@@ -91,6 +93,10 @@ class Tracing:
     """Axes with a name of their own within the producing module's parent: heads, qk_dim, groups."""
     seen: dict[int, Value] = field(default_factory=dict)
     """Tensors whose shapes the network reads, by the number of the reading."""
+    work: list[tuple[str, tuple[Axis, ...]]] = field(default_factory=list)
+    """Per operator that multiplies matrices the running module and the axes it runs over."""
+    chosen: dict[str, tuple[int, Axis]] = field(default_factory=dict)
+    """Per operator that reads a raw input: the axis of its first argument whose indices are units of the input, for it alone."""
     node: torch.fx.Node | None = None
     seeded: int = 0
     """Labels below this number belong to indices of tensors; those above were made where a view splits an axis."""
@@ -126,12 +132,15 @@ class Tracing:
         """The units of `axis` are made here; the first module's name stays."""
         self.produced.append((axis.rows[axis.rows != NONE], name))
 
-    def contract(self, left: Value, i: int, right: Value, j: int, *, gate: bool = False) -> None:
-        """Axis i of `left` meets axis j of `right` in a sum over products; `gate`: `left` is the running module's input."""
+    def contract(self, left: Value, i: int, right: Value, j: int, *, gate: bool = False, reader: str = "") -> None:
+        """Axis i of `left` meets axis j of `right` in a sum over products.
+
+        gate: `left` is the input of a module, the running one or `reader`.
+        """
         a, b = left.axes[i], right.axes[j]
         gate = gate and right.constant
         self.meet(Value(left.axes) if gate else left, a, right, b)
-        self.note_read(i - len(left.axes), a if a.tracked else b, gate)
+        self.note_read(i - len(left.axes), a if a.tracked else b, gate, tensor=left.constant or right.constant, reader=reader)
 
     def meet(self, left: Value, a: Axis, right: Value, b: Axis) -> None:
         """Unite the axes of a contraction; note which tensor of the model does the reading, if one does."""
@@ -142,14 +151,17 @@ class Tracing:
         if len(constants) == 1 and (constants[0].rows >= self.seeded).any():
             self.met.append(a)
 
-    def note_read(self, axis: int, labels: Axis, gate: bool) -> None:
-        """Units are read here: by the running module through its input (`gate`), or where no input can be gated."""
+    def note_read(self, axis: int, labels: Axis, gate: bool, *, tensor: bool = True, reader: str = "") -> None:
+        """Units are read here: by the running module, or `reader`, through its input (`gate`), or where no input can be gated.
+
+        tensor: whether it is a tensor of the model that reads them.
+        """
         if not labels.tracked:
             return
         if gate:
-            self.reads.append(Read(self.module, axis, labels))
+            self.reads.append(Read(reader or self.module, axis, labels))
         else:
-            self.blind.append(labels)
+            (self.outside if tensor else self.blind).append(labels)
 
     def count(self, attribute: str, axis: Axis) -> None:
         """The running module's `attribute` is the number of indices of `axis`."""

@@ -69,6 +69,7 @@ def assemble(recipe: Recipe, device: torch.device) -> Assembly:
         examples=len(dataset.train),
         round_to=recipe.round_to,
         ignored_layers=recipe.ignored_layers,
+        inputs=recipe.inputs,
         fold=None if recipe.fold == "none" else recipe.fold,
         fold_inputs=fold_batches(recipe, dataset.train, device) if recipe.fold == "mean" else None,
         approximate=recipe.fold_approximate,

@@ -1,6 +1,6 @@
 """Which units a network has, before anything is trained."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -31,12 +31,14 @@ class UnitRow:
 @dataclass(frozen=True)
 class Inspection:
     """A network's groups in the order in which it computes them. parameters: of the whole network; removable: those of them that
-    lose entries when units of removable groups leave, each counted once."""
+    lose entries when units of removable groups leave, each counted once. blocks: its residual branches, whose parameters lie in groups
+    as well."""
 
     model: str
     parameters: int
     removable: int
     groups: tuple[UnitRow, ...]
+    blocks: tuple[UnitRow, ...] = ()
 
     @property
     def share(self) -> float:
@@ -44,9 +46,10 @@ class Inspection:
         return self.removable / self.parameters if self.parameters else 0.0
 
     def plain(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Plain values for JSON; `blocks` only where there are any."""
         rows = [row.plain() for row in self.groups]
-        return {"model": self.model, "parameters": self.parameters, "removable_share": round(self.share, 4), "groups": rows}
+        blocks = {"blocks": [row.plain() for row in self.blocks]} if self.blocks else {}
+        return {"model": self.model, "parameters": self.parameters, "removable_share": round(self.share, 4), "groups": rows, **blocks}
 
 
 def inspect(recipe: Recipe, input_shape: Sequence[int] | None = None, classes: int = 10) -> Inspection:
@@ -57,17 +60,20 @@ def inspect(recipe: Recipe, input_shape: Sequence[int] | None = None, classes: i
     inputs, expected, outputs = _inputs(recipe, input_shape, classes)
     model = models.build(recipe.model.name, inputs.shape[1:], outputs, **recipe.model.options)
     check_output(model, inputs, expected, recipe)
-    traced = structure.trace(model, inputs, ignored_layers=recipe.ignored_layers)
+    traced = structure.trace(model, inputs, ignored_layers=recipe.ignored_layers, inputs=recipe.inputs)
     sizes = {name: tensor.numel() for name, tensor in (*model.named_parameters(remove_duplicate=False), *model.named_buffers())}
-    rows = tuple(
-        UnitRow(group.name, group.size, sum(sizes[name] for name in group.parameters), group.exact, group.removable, group.reason)
-        for group in traced.groups
-    )
+
+    def rows(groups: Iterable[structure.UnitGroup]) -> tuple[UnitRow, ...]:
+        return tuple(
+            UnitRow(group.name, group.size, sum(sizes[name] for name in group.parameters), group.exact, group.removable, group.reason)
+            for group in groups
+        )
+
     touched = {name for group in traced.removable() for name in group.parameters}
     own = {id(parameter): parameter.numel() for parameter in model.parameters()}
     named = dict(model.named_parameters(remove_duplicate=False))
     removable = {id(named[name]): own[id(named[name])] for name in touched if name in named}
-    return Inspection(recipe.model.name, sum(own.values()), sum(removable.values()), rows)
+    return Inspection(recipe.model.name, sum(own.values()), sum(removable.values()), rows(traced.groups), rows(traced.blocks))
 
 
 def _inputs(recipe: Recipe, input_shape: Sequence[int] | None, classes: int) -> tuple[Tensor, tuple[int, ...], int]:

@@ -40,7 +40,7 @@ def fit(
     """Train until `epochs` epochs are over or `state.stop` is set.
 
     One step: loss = objective(model(x), y) + pruner.penalty(); backward; clip; optimizer.step(); zero_grad(set_to_none=True);
-    pruner.step(), which may remove units.
+    pruner.step(closure), which may evaluate the loss again and may remove units.
 
     learning_rate: step (0-based) → rate; parameter groups that began with a rate of their own keep their ratio to the
     optimizer's default. gradient_clip: largest norm of the whole gradient. state: continue this one, after a resume.
@@ -123,12 +123,12 @@ class _Step:
         if state.tally.add(loss.detach(), mistakes(logits, targets), targets.numel()) >= self.check_every:
             _read(state, state.epoch)
         if pruner is not None:
-            self._prune(pruner)
+            self._prune(pruner, lambda: self.objective(state.model(inputs), targets))
         for watch in self.watchers:
             watch(state)
 
-    def _prune(self, pruner: Pruner) -> None:
-        removal = pruner.step()
+    def _prune(self, pruner: Pruner, closure: Callable[[], Tensor]) -> None:
+        removal = pruner.step(closure)
         if removal is not None:
             for callback in self.callbacks:
                 callback.on_removal(self.state, removal)

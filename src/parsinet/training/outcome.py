@@ -18,7 +18,8 @@ BATCHES = (1, 64)
 class Outcome:
     """What a finished run is worth. latency: batch → the start network's and the result's, timed in turns.
 
-    closing: units before and after, of the groups about which the method decided only at the end.
+    closing: units before and after, of the groups about which the method decided only at the end. inputs: features of the network's inputs
+    that are left, by group, where they could leave.
     """
 
     model: nn.Module
@@ -29,6 +30,7 @@ class Outcome:
     latency: dict[int, tuple[Latency, Latency]]
     widths: dict[str, int]
     closing: dict[str, tuple[int, int]]
+    inputs: dict[str, list[int]]
 
     def event(self) -> dict[str, Any]:
         """The result as the record's last event tells it."""
@@ -42,6 +44,7 @@ class Outcome:
                 {"batch": batch, "before": _times(before), "after": _times(after)} for batch, (before, after) in self.latency.items()
             ],
             "widths": self.widths,
+            "inputs": self.inputs,
         }
 
 
@@ -62,6 +65,7 @@ def conclude(parts: Assembly, folder: Path) -> Outcome:
         latency=_latencies(parts, lean),
         widths=widths,
         closing={name: (units, widths[name]) for name, units in open_widths.items() if units != widths[name]},
+        inputs={name: parts.pruner.units(name) for name in parts.pruner.structure.inputs() if name in widths},
     )
 
 

@@ -158,8 +158,9 @@ class Recipe(Part):
     """All settings of a run.
 
     seed: of the model's first weights, the batches and the method. threads: of torch; None leaves them alone.
-    round_to: removals leave a multiple of so many units. ignored_layers: groups that stay whole. fold: what moves into their readers'
-    biases when units leave; fold_approximate: accept folds that are not exact.
+    round_to: removals leave a multiple of so many units. ignored_layers: groups that stay whole. inputs: whether features of
+    the model's inputs may leave too. fold: what moves into their readers' biases when units leave; fold_approximate: accept folds that
+    are not exact.
     gradient_clip: largest allowed norm of the whole gradient. deterministic: only algorithms that repeat bitwise.
     """
 
@@ -176,6 +177,7 @@ class Recipe(Part):
     deterministic: Flag = False
     round_to: Count = 4
     ignored_layers: tuple[str, ...] = ()
+    inputs: Flag = False
     fold: Literal["none", "constant", "mean"] = "none"
     fold_approximate: Flag = False
     gradient_clip: Positive | None = None

@@ -168,7 +168,8 @@ def _rate(recipe: Recipe, steps: int, steps_per_epoch: int, step: int) -> float:
 
 def _start_event(parts: Assembly) -> dict[str, Any]:
     dataset = parts.dataset
-    groups = parts.pruner.structure.groups
+    found = parts.pruner.structure
+    groups = [*found.groups, *(block for block in found.blocks if block.name in parts.pruner.widths())]
     return {
         "format": FORMAT,
         "recipe": parts.recipe.plain(),

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from parsinet.structure.attention import hidden_reader
 from parsinet.structure.attributes import NAMED_RULES, is_kind
 from parsinet.structure.axes import NONE, Axis, fixed
 from parsinet.structure.tracing import Tracing, Value
@@ -27,7 +28,8 @@ LAYERS = (
 
 def linear(ctx: Tracing, x: Value, weight: Value, bias: Value | None = None) -> Value:
     """y[..., o] = Σ_i x[..., i] w[o, i] + b[o]."""
-    ctx.contract(x, len(x.axes) - 1, weight, 1, gate=isinstance(ctx.owner, nn.Linear))
+    reader = hidden_reader(ctx.module, ctx.owner, weight.name)
+    ctx.contract(x, len(x.axes) - 1, weight, 1, gate=bool(reader) or isinstance(ctx.owner, nn.Linear), reader=reader)
     out = _add_bias(ctx, weight.axes[0], bias)
     return Value((*x.axes[:-1], out), x.constant and weight.constant)
 
@@ -105,9 +107,10 @@ def einsum(ctx: Tracing, equation: str, operands: list[Value], path: Any = None)
     for letter, (operand, d) in found.items():
         if letter not in result and sum(letter in term for term in terms) == 1:
             ctx.run_over(operand.axes[d])
-    for operand in operands:
-        for axis in operand.axes if operand.constant else ():
-            _produce(ctx, axis)
+    for term, operand in zip(terms, operands, strict=True):
+        for letter, axis in zip(term, operand.axes, strict=True):
+            if operand.constant and letter in result:
+                _produce(ctx, axis)
     return Value(tuple(found[letter][0].axes[found[letter][1]] for letter in result), all(operand.constant for operand in operands))
 
 

@@ -1,0 +1,103 @@
+"""Group lasso by proximal steps: a unit's weights shrink as one vector until they are exactly zero, and the unit leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from parsinet.baselines.numbers import above_zero
+from parsinet.baselines.slices import check_side, counts, slices, squared_norms
+from parsinet.baselines.units import JudgedUnits
+from parsinet.errors import UsageError
+from parsinet.methods import Budget
+from parsinet.structure import Structure
+
+
+def shrinkage(norms: Tensor, threshold: Tensor) -> Tensor:
+    """The proximal step of t·‖w‖₂ as a factor on w: max(0, 1 − t/‖w‖).
+
+    argmin_v ½‖v − w‖² + t‖v‖₂. norms, threshold: [n]. Source: W. Wen et al. 2016, arXiv 1608.03665 for the penalty; the step is that of
+    N. Parikh and S. Boyd 2014, Proximal Algorithms, §6.5.1.
+    """
+    return (1 - threshold / norms.clamp(min=torch.finfo(norms.dtype).tiny)).clamp(min=0)
+
+
+class GroupLasso(JudgedUnits):
+    """After every optimizer step w_g ← w_g · max(0, 1 − η λ √|g| / ‖w_g‖₂) for every unit g, η the optimizer's present learning rate.
+
+    w_g are, as one vector, all weights that make the unit (weights "incoming": rows of Linear layers, filters; without biases and norms)
+    or all that read it ("outgoing": columns, input channels); |g| is their number. Inputs of the network are judged by what reads them.
+    Units whose vector is zero leave: at once if `early`, else at `end`; from there on the rest trains without the penalty. Of "incoming" a
+    unit still emits what its bias makes of it; `Pruner(fold="constant")` moves that into its readers' biases.
+    lam: λ, in the scale of the loss per weight. begin, end: shares of the run between which the penalty acts. Other options: `JudgedUnits`.
+
+    A network with layers whose inputs and outputs are the same units (residual streams) has weights in two groups of a side; the
+    steps are then taken one group after the other. Raises UsageError for values out of range and without the optimizer.
+    Source: W. Wen, C. Wu, Y. Wang, Y. Chen, H. Li 2016, arXiv 1608.03665; √|g|: M. Yuan and Y. Lin 2006, J. R. Stat. Soc. B 68, 49.
+    """
+
+    name = "group-lasso"
+
+    def __init__(
+        self,
+        *,
+        lam: float = 1e-2,
+        weights: str = "incoming",
+        early: bool = True,
+        begin: float = 0.0,
+        end: float = 0.6,
+        interval: int | None = None,
+        groups: Sequence[str] | None = None,
+        inputs: bool = False,
+    ) -> None:
+        above_zero(self.name, lam=lam)
+        self.lam, self.weights, self.early = lam, check_side(self.name, weights), early
+        self.silences = weights == "outgoing"
+        self._optimizers: Sequence[torch.optim.Optimizer] = ()
+        super().__init__(begin=begin, end=end, interval=interval, groups=groups, inputs=inputs)
+
+    def attach(self, model: nn.Module, structure: Structure, budget: Budget, optimizers: Sequence[torch.optim.Optimizer] = ()) -> None:
+        """Choose the groups, and look up where the learning rates stand."""
+        if not optimizers:
+            raise UsageError(f"{self.name}: its steps are as long as the optimizer's; give the optimizer to the Pruner.")
+        self._optimizers = optimizers
+        super().attach(model, structure, budget, optimizers)
+
+    def _against(self, structure: Structure, name: str) -> str:
+        return "" if slices(structure, name, self.weights) else f"it has no {self.weights} weights"
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """One proximal step for every group."""
+        if self._steps <= self._first:
+            return
+        tensors, rates = self._tensors(), self._rates()
+        for name, (norms, sizes) in self._measured(tensors).items():
+            parts = slices(self.structure, name, self.weights)
+            factor = shrinkage(norms, self.lam * rates[id(tensors[parts[0].tensor])] * sizes.sqrt())
+            for part in parts:
+                tensors[part.tensor].mul_(part.spread(factor, tensors[part.tensor]))
+
+    def _scores(self) -> dict[str, Tensor]:
+        return {name: norms for name, (norms, _) in self._measured(self._tensors()).items()}
+
+    def _alive(self, progress: float) -> dict[str, Tensor]:
+        if not self.early and not self.settled:
+            return {}
+        masks = {name: norms > 0 for name, norms in self._scores().items()}
+        for mask in masks.values():
+            mask[0] |= ~mask.any()
+        return masks
+
+    def _measured(self, tensors: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+        """Per group ‖w_g‖₂ and |g|."""
+        found = {}
+        for name in self._original:
+            parts, units = slices(self.structure, name, self.weights), self.structure.group(name).size
+            found[name] = squared_norms(parts, tensors, units).sqrt(), counts(parts, tensors, units)
+        return found
+
+    def _rates(self) -> dict[int, float]:
+        return {id(p): group["lr"] for optimizer in self._optimizers for group in optimizer.param_groups for p in group["params"]}

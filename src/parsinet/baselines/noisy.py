@@ -1,0 +1,201 @@
+"""What methods with random factors on units share: where the factors act, how they train, when units leave, what is folded at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from parsinet.baselines.distribution import Distribution
+from parsinet.baselines.factors import Factors
+from parsinet.baselines.numbers import above_zero, check_interval
+from parsinet.baselines.rows import Rows
+from parsinet.baselines.slices import scale_, unscalable
+from parsinet.errors import UsageError
+from parsinet.methods import Alive, Budget
+from parsinet.methods.base import decayed_groups, generator
+from parsinet.methods.choice import check_groups, check_inputs, gateable_groups
+from parsinet.structure import Plan, Structure
+
+DRAWS = ("example", "batch")
+
+
+class NoisyGates(Distribution):
+    """Every unit is read times a random factor z whose distribution trains; a concrete method says which, what it costs and who is dead.
+
+    In training z is drawn anew in every forward pass, where Gates have theirs: at the inputs of the modules that read the unit. In
+    evaluation z is its test value, and 0 for dead units. Units leave once two looks in a row found them dead; at the end of the gated
+    phase all dead ones leave, the test values of the others move into the weights that read them, and the rest of the run
+    trains the fixed structure. A group keeps its best unit.
+
+    rate: learning rate of the Adam that trains the distributions. draws: a z for every "example" or one for the "batch". gated: share of
+    the run in which the factors act (all of it if its length is unknown). early: whether units leave before its end. interval: steps
+    between looks (default a two-hundredth of the run, at least 10; 100 if unknown). groups: names of the groups (default all whose
+    removal is exact, whose readers can be gated and whose readers' weights can take up a factor). inputs: take the features of the
+    network's inputs too. seed: of the draws.
+    """
+
+    silences = True
+
+    def __init__(
+        self,
+        *,
+        rate: float,
+        draws: str,
+        gated: float,
+        early: bool,
+        interval: int | None,
+        groups: Sequence[str] | None,
+        inputs: bool,
+        seed: int,
+    ) -> None:
+        above_zero(self.name, rate=rate, gated=gated)
+        if gated > 1:
+            raise UsageError(f"{self.name}: gated is a share of the run, > 0 and ≤ 1, got {gated}.")
+        if draws not in DRAWS:
+            raise UsageError(f"{self.name}: draws must be 'example' or 'batch', got {draws!r}.")
+        check_interval(self.name, interval)
+        check_groups(self.name, groups)
+        self.rate, self.draws, self.gated, self.early, self.interval = rate, draws, gated, early, interval
+        self.inputs = inputs
+        self.settled = False
+        self._wanted = groups
+        self._generator = generator(seed)
+        self._rows: Rows | None = None
+        self._structure: Structure | None = None
+        self._model: nn.Module | None = None
+        self._factors = Factors(self._factor)
+        self._steps, self._last = 0, 0
+
+    def prepare(self, model: nn.Module) -> None:
+        """Factors need no change of the layers."""
+
+    def param_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """Weights with the optimizer's decay; biases and norms without. The distributions train beside the optimizer."""
+        return decayed_groups(model)
+
+    def attach(self, model: nn.Module, structure: Structure, budget: Budget, optimizers: Sequence[torch.optim.Optimizer] = ()) -> None:
+        """Place a factor on every unit of the chosen groups and fix the schedule."""
+        self._examples = self._checked(budget)
+        check_inputs(self.name, structure, self._wanted, self.inputs)
+        chosen = gateable_groups(self.name, structure, self._wanted, partial(unscalable, model, structure))
+        sizes = {name: structure.group(name).size for name in chosen}
+        parameter = next(model.parameters())
+        start = self._start(sum(sizes.values()))
+        dtype = self.precision or parameter.dtype
+        self._rows = Rows(sizes, {name: row.to(parameter.device, dtype) for name, row in start.items()}, self.rate)
+        self.interval = self.interval or (min(100, max(10, budget.steps // 200)) if budget.steps else 100)
+        self._last = max(1, round(self.gated * budget.steps)) if budget.steps else 0
+        self._place(model, structure)
+
+    def penalty(self) -> Tensor | float:
+        """What the distributions cost, in nats per example."""
+        if self.settled:
+            return 0.0
+        return self._cost(self.rows.values)
+
+    def step(self) -> Alive | None:
+        """Train the distributions; every `interval` steps name the units that stay, at the end of the gated phase settle."""
+        if self.settled:
+            return None
+        self._steps += 1
+        self.rows.learn()
+        self._bound_(self.rows.values)
+        if self._last and self._steps >= self._last:
+            return self.settle()
+        assert self.interval is not None
+        return self._look() if self.early and self._steps % self.interval == 0 else None
+
+    def scores(self) -> Mapping[str, Tensor]:
+        """What the concrete method ranks units by."""
+        return {name: self._worth(self.rows.of(name)).detach() for name in self.rows.sizes}
+
+    def removed(self, structure: Structure, plan: Plan) -> None:
+        """Cut the distributions; factors move to the new indices."""
+        self.rows.keep(plan.masks())
+        if not self.settled and self._model is not None:
+            self._place(self._model, structure)
+
+    @torch.no_grad()
+    def settle(self) -> Alive | None:
+        """Dead units leave; the test values of the others move into the weights that read them and the factors leave the network."""
+        if self.settled:
+            return None
+        self.settled = True
+        self.detach()
+        assert self._model is not None
+        assert self._structure is not None
+        for name in self.rows.sizes:
+            scale_(self._model, self._structure, name, self._test(self.rows.of(name)))
+        return {name: self._alive(name) for name in self.rows.sizes}
+
+    def detach(self) -> None:
+        """Take all factors out of the network."""
+        self._factors.leave()
+
+    @torch.no_grad()
+    def describe(self) -> dict[str, Any]:
+        """Per group: the test value of every unit's factor, and how many units are not dead."""
+        names = [] if self.settled else list(self.rows.sizes)
+        told = {
+            name: {
+                "factor": [round(value, 4) for value in self._test(self.rows.of(name)).tolist()],
+                "open": int(self._alive(name).sum()),
+            }
+            for name in names
+        }
+        return {"settled": self.settled, "groups": told}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The distributions with their moments, the draws' generator and the position in the schedule."""
+        return {"steps": self._steps, "settled": self.settled, "generator": self._generator.get_state(), "rows": self.rows.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue bitwise where the state was taken. Raises StructureError, with nothing changed, if it is of other units."""
+        self.rows.load_state_dict(state["rows"])
+        self._generator.set_state(state["generator"].cpu())
+        self._steps, self.settled = int(state["steps"]), bool(state["settled"])
+        if self.settled:
+            self.detach()
+
+    @property
+    def rows(self) -> Rows:
+        """The numbers of an attached method; UsageError before."""
+        if self._rows is None:
+            raise UsageError(f"{self.name}: the method has no factors yet; give it to a Pruner first.")
+        return self._rows
+
+    def _uniform(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        return torch.rand(shape, generator=self._generator, dtype=like.dtype).to(like.device)
+
+    def _normal(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        return torch.randn(shape, generator=self._generator, dtype=like.dtype).to(like.device)
+
+    def _place(self, model: nn.Module, structure: Structure) -> None:
+        self._model, self._structure = model, structure
+        self._factors.place(model, structure, self.rows.sizes, self.rows.marked.device)
+        self._weigh(structure)
+
+    def _factor(self, group: str, h: Tensor) -> Tensor:
+        assert self._model is not None
+        values = self.rows.of(group)
+        self._seen(group, h)
+        if self._model.training:
+            return self._draw(values, (len(h),) if self.draws == "example" else ())
+        with torch.no_grad():
+            return self._test(values) * self._alive(group)
+
+    @torch.no_grad()
+    def _alive(self, group: str) -> Tensor:
+        values = self.rows.of(group)
+        mask = ~self._dead(values)
+        mask[self._worth(values).argmax()] |= ~mask.any()
+        return mask
+
+    def _look(self) -> Alive:
+        dead = torch.cat([~self._alive(name) for name in self.rows.sizes])
+        leaving, self.rows.marked = dead & self.rows.marked, dead
+        return {name: ~row for name, row in self.rows.split(leaving).items()}

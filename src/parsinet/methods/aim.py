@@ -1,0 +1,76 @@
+"""A target for methods that remove a share of the lowest-scored units: the share is found on the plan, not guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from parsinet.errors import UsageError
+from parsinet.methods.base import Budget
+from parsinet.methods.limits import Limit
+from parsinet.methods.ranking import round_up
+from parsinet.methods.target import Target
+from parsinet.methods.trimming import fill, smallest
+from parsinet.structure import Plan, Structure
+
+HALVINGS = 40
+
+ByShare = Callable[[float], Mapping[str, Tensor]]
+"""Share of the original units that leaves → masks over the present ones."""
+
+
+class Aim:
+    """Finds what stays so that the network meets a target of multiply-adds, parameters or bytes.
+
+    model, structure: the plain network, as it is before anything leaves. sizes: units per group that may lose some. least: units that
+    stay in every group. The cost is that of the original with masks over its units, so that it needs no model later.
+    Raises UsageError for a latency, and for a target the method cannot reach.
+    """
+
+    def __init__(
+        self, who: str, target: Target, model: nn.Module, structure: Structure, budget: Budget, sizes: Mapping[str, int], least: int = 1
+    ) -> None:
+        if target.kind == "latency":
+            raise UsageError(f"{who}: a target is met here by counting, and {target} has to be timed; give macs, params or bytes.")
+        self.limit = Limit(who, target, model, structure, budget, sizes)
+        self._cost = self.limit.cost(model, structure)
+        self._round_to = budget.round_to
+        self._there = {name: torch.ones(size, dtype=torch.bool) for name, size in sizes.items()}
+        self.limit.check(smallest(self._cost, sizes, max(least, budget.round_to)))
+
+    def choose(self, best: ByShare, scores: Mapping[str, Tensor], progress: float) -> tuple[dict[str, Tensor], float]:
+        """What stays when part `progress` of the way to the target is gone, and the share that is.
+
+        The smallest share whose rounded plan fits; at the end of the way what else fits is taken in, best scores first.
+        """
+        allowed = self.limit.dense - progress * (self.limit.dense - self.limit.count)
+        low, high = 0.0, 1.0
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            low, high = (low, middle) if self._of(self._rounded(best(middle), scores)) <= allowed else (middle, high)
+        masks = self._rounded(best(high), scores)
+        return (fill(self._of, masks, scores, allowed, self._round_to) if progress == 1 else masks), high
+
+    def reached(self, masks: Mapping[str, Tensor]) -> float:
+        """What the network with the units under `masks` comes to; warns if that is not near the target."""
+        found = self._of(masks)
+        self.limit.judge(found)
+        return found
+
+    def removed(self, plan: Plan) -> None:
+        """Follow a removal."""
+        for name, mask in plan.masks().items():
+            if name in self._there:
+                self._there[name] = self._original(name, mask)
+
+    def _of(self, masks: Mapping[str, Tensor]) -> float:
+        return self._cost.of({name: self._original(name, masks[name]) if name in masks else there for name, there in self._there.items()})
+
+    def _original(self, name: str, mask: Tensor) -> Tensor:
+        """A mask over the present units as one over the original ones."""
+        return self._there[name].masked_scatter(self._there[name], mask.cpu())
+
+    def _rounded(self, masks: Mapping[str, Tensor], scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: round_up(mask.cpu(), scores[name], self._round_to) for name, mask in masks.items()}

@@ -1,0 +1,76 @@
+"""Which groups a method works on: those it is told to, or all it can work on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from parsinet.errors import UsageError
+from parsinet.structure import Structure
+
+Against = Callable[[str], str]
+"""A group's name → why the method cannot work on it, "" if it can."""
+
+
+def chosen_groups(
+    who: str, done: str, structure: Structure, wanted: Sequence[str] | None, against: Against, *, may_lack: bool = False
+) -> list[str]:
+    """Names of the groups to work on: `wanted`, or all whose removal is exact and that nothing speaks against.
+
+    who: the method, and done: what it does to groups ("gated"), for errors. may_lack: there may be none, or none wanted.
+    Raises UsageError if one of `wanted` cannot be had, if it is empty, and if there is no group at all; StructureError for unknown names.
+    """
+    if wanted is None:
+        reasons = {group.name: _reason(structure, group.name, against, exact_only=True) for group in structure.groups}
+        chosen = [name for name, reason in reasons.items() if not reason]
+        if not chosen and not may_lack:
+            told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items()) or "it has no groups at all"
+            raise UsageError(f"{who}: this network has no group of units that can be {done} ({told}).")
+        return chosen
+    if not wanted and not may_lack:
+        raise UsageError(f"{who}: groups is empty; name the groups, or leave it out to take all that can be {done}.")
+    for name in wanted:
+        if reason := _reason(structure, name, against, exact_only=False):
+            raise UsageError(f"{who}: group {name!r} cannot be {done}: {reason}.")
+    return list(wanted)
+
+
+def gateable_groups(
+    who: str,
+    structure: Structure,
+    wanted: Sequence[str] | None,
+    against: Against = lambda name: "",
+    *,
+    weights: bool = False,
+    may_lack: bool = False,
+) -> list[str]:
+    """`chosen_groups` of those all readers of which read through a module's input, where a gate can sit.
+
+    weights: a gate may also sit in the weights that read. may_lack: there may be none, or none wanted.
+    """
+
+    def ungateable(name: str) -> str:
+        if structure.gateable(name) or (weights and structure.weighers(name)):
+            return against(name)
+        beside = ", nor can the weights that read it (two activations meet in it, or the weight that reads it makes it too)"
+        return f"it is read where no module's input can be multiplied{beside if weights else ''}"
+
+    return chosen_groups(who, "gated", structure, wanted, ungateable, may_lack=may_lack)
+
+
+def check_groups(who: str, groups: Sequence[str] | None) -> None:
+    """UsageError for a single word where a list of names is meant."""
+    if isinstance(groups, str):
+        raise UsageError(f"{who}: groups must be a list of group names, got the single word {groups!r}. Write [{groups!r}].")
+
+
+def check_inputs(who: str, structure: Structure, wanted: Sequence[str] | None, inputs: bool) -> None:
+    """UsageError if a method is asked for the network's inputs and for groups that do not name them."""
+    if inputs and wanted is not None and not set(wanted) & set(structure.inputs()):
+        raise UsageError(f"{who}: inputs=True, but groups does not name the inputs; add {structure.inputs()} to it, or leave one out.")
+
+
+def _reason(structure: Structure, name: str, against: Against, *, exact_only: bool) -> str:
+    group = structure.group(name)
+    if group.kind == "block":
+        return "it is a residual branch, no group of units"
+    return group.reason if not group.removable or (exact_only and not group.exact) else against(name)

@@ -1,0 +1,155 @@
+"""Prices that lead to a target: the price of the network moves until what is worth it costs what is wanted, then units are trimmed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from parsinet.errors import UsageError
+from parsinet.methods.base import Alive, Budget
+from parsinet.methods.limits import Limit
+from parsinet.methods.pricing import Costed, Rows
+from parsinet.methods.target import Target
+from parsinet.methods.trimming import boundary, keep_within, smallest
+from parsinet.structure import Plan, Structure
+
+FIRST_NATS = 0.1
+"""ν before anything is known of the units."""
+WARMUP = 500
+"""Steps before ν moves, at most a tenth of the gated phase: the averages of usefulness begin at 0."""
+ARRIVAL = 0.7
+"""Part of the gated phase at which the reference has come down to the target: what falls then has time to arrive."""
+RESPONSE = 0.25
+"""Time constant of log ν in fall times."""
+LARGEST_MOVE = math.log(1.5)
+"""Bound of one change of log ν."""
+CLOSED = 0.02
+"""θ below which a gate counts as closed at the last decision; open within this of 1."""
+DECAY = 0.998
+"""Of the moving average of usefulness, which is corrected for having begun at 0."""
+
+
+class Targeted:
+    """`Costed` prices whose ν follows a reference from the dense network down to a target, and a last decision that fits into it.
+
+    At every refresh, with q_i = Δ̂_i/(∂R/∂θ_i) the price of the whole network at which unit i just pays: ν* is the q of the best unit that
+    does not fit into the reference r(t), and log ν moves towards log ν*. r falls from 1 to the target τ as τ + (1−τ)(1−u)³, u being the
+    part of the way to `ARRIVAL`. No removal goes below τ, since none can be taken back. At the end the units are ranked, open before
+    undecided before closed and then by q; the longest row whose cost is within the target stays, multiples of round_to counted in.
+
+    Raises UsageError when attached without the length of the run, and for a target above what the network has or below what one unit
+    per group costs. Source: ours; no such controller is in the abstracts of Guenter & Sideris.
+    """
+
+    def __init__(self, target: Target, shares: Mapping[str, float]) -> None:
+        self.target = target
+        self._costed = Costed(FIRST_NATS, shares)
+        self._budget = Budget()
+        self._last, self._fall, self._seen = 0, 1, 0
+        self._reached: float | None = None
+
+    def attach(self, model: nn.Module, structure: Structure, budget: Budget, rows: Rows, last: int, fall_steps: int) -> None:
+        """Count, and refuse what cannot be reached."""
+        if not last:
+            raise UsageError("Gates: target needs the length of the run; give Pruner(..., steps=N).")
+        self._model, self._structure, self._budget, self._last, self._fall = model, structure, budget, last, fall_steps
+        self._costed.attach(model, structure, budget, rows, last, fall_steps)
+        self._limit = Limit("Gates", self.target, model, structure, budget, [name for name, _, _ in rows])
+        self._cost = self._limit.cost(model, structure)
+        self._limit.check(smallest(self._cost, {name: len(theta) for name, theta, _ in rows}, budget.round_to))
+
+    def of(self, group: str) -> Tensor:
+        """[units]."""
+        return self._costed.of(group)
+
+    def row(self) -> Tensor:
+        """[all units]."""
+        return self._costed.row()
+
+    def refresh(self, step: int, rows: Rows) -> None:
+        """Move ν; prices for θ as it is now."""
+        warm = min(WARMUP, self._last // 10)
+        if step > warm:
+            share = self._reference((step - warm) / max(1.0, ARRIVAL * self._last - warm))
+            worth = boundary(self._cost, self._worth(step, rows), share * self._limit.dense)
+            if worth is not None:
+                self._move(worth, step - max(self._seen, warm))
+        self._seen = step
+        self._costed.refresh(step, rows)
+
+    def leaving(self, alive: dict[str, Tensor], rows: Rows) -> Alive:
+        """Those that could; the best of them stay where the network would become smaller than the target."""
+        if self._cost.of(alive) >= self._limit.count:
+            return alive
+        ranks = {name: row.clone() for name, row in self._worth(self._seen, rows).items()}
+        above = 1 + max(float(row.max()) for row in ranks.values()) - min(float(row.min()) for row in ranks.values())
+        for name, row in ranks.items():
+            row[alive[name].cpu()] += above
+        return keep_within(self._cost, ranks, self._limit.count, round_to=self._budget.round_to, exchange=False)
+
+    def settled(self, alive: dict[str, Tensor], rows: Rows) -> Alive:
+        """The best units that fit."""
+        ranks = _ranks(rows, self._worth(self._seen, rows))
+        round_to = self._budget.round_to
+        masks, reached = self._limit.fit(
+            lambda count: keep_within(self._cost, ranks, count, round_to=round_to), self._cost, self._model, self._structure
+        )
+        self._reached = reached
+        self._limit.judge(reached)
+        return masks
+
+    def removed(self, structure: Structure, plan: Plan) -> None:
+        """Cut the prices; the cost is that of the smaller network."""
+        self._structure = structure
+        self._costed.removed(structure, plan)
+        self._cost = self._limit.cost(self._model, structure)
+
+    def describe(self) -> dict[str, Any]:
+        """Those of the prices, the target and what was reached."""
+        return {**self._costed.describe(), "target": self._limit.told(self._reached)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """ν, prices, the last refresh, the calibration of a latency, what was reached."""
+        points, count = self._limit.stopwatch.points, self._limit.count
+        limit = {"points": list(points), "count": count, "wanted": self._limit.wanted}
+        return {**self._costed.state_dict(), "seen": self._seen, "reached": self._reached, "limit": limit}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where the state was taken."""
+        self._costed.load_state_dict(state)
+        self._seen, self._reached = int(state["seen"]), state["reached"]
+        limit = state["limit"]
+        self._limit.stopwatch.points = [(float(x), float(y)) for x, y in limit["points"]]
+        self._limit.count, self._limit.wanted = float(limit["count"]), float(limit["wanted"])
+
+    def _reference(self, way: float) -> float:
+        """The share of the dense count wanted at part `way` of the way."""
+        share = self._limit.count / self._limit.dense
+        return share + (1 - share) * (1 - min(1.0, way)) ** 3
+
+    def _move(self, worth: float, steps: int) -> None:
+        """log ν towards log worth, as far as the steps since the last move allow."""
+        now = self._costed.nats
+        goal = math.log(max(worth, now / 10)) - math.log(now)
+        gain = min(1.0, steps / (RESPONSE * self._fall))
+        self._costed.nats = now * math.exp(max(-LARGEST_MOVE, min(LARGEST_MOVE, gain * goal)))
+
+    def _worth(self, step: int, rows: Rows) -> dict[str, Tensor]:
+        """q per unit, float64 on the CPU: infinite where closing it saves nothing."""
+        savings = self._costed.savings({name: theta for name, theta, _ in rows})
+        begun = 1 - DECAY ** max(1, step)
+        return {name: usefulness.double().cpu() / begun / savings[name].clamp(min=1e-12) for name, _, usefulness in rows}
+
+
+def _ranks(rows: Rows, worth: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Places in one order of all units, the best highest: open, undecided, closed, and by worth among those."""
+    every = torch.cat([worth[name] for name, _, _ in rows])
+    place = torch.empty_like(every)
+    place[every.argsort(stable=True)] = torch.arange(len(every), dtype=every.dtype)
+    classes = [(theta > 1 - CLOSED).double() + (theta >= CLOSED) for _, theta, _ in rows]
+    parts = torch.split(place, [len(theta) for _, theta, _ in rows])
+    return {name: part + len(every) * kind.cpu() for (name, _, _), part, kind in zip(rows, parts, classes, strict=True)}

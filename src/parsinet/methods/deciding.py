@@ -1,0 +1,105 @@
+"""The end of the gated phase: gates stop walking between open and closed, and exact comparisons close what is not worth its price."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from parsinet.errors import UsageError, suggest
+from parsinet.gates import MOST, PANEL, Trials, exact_flips
+from parsinet.methods.gating import GateBank
+
+DECISIONS = ("flips", "absorb", "round")
+EVERY = 4
+"""Steps between two looks: with a panel of 4, about 1.25 forward passes per step of the phase."""
+
+
+class Deciding:
+    """From `begin` on, gates that stand at 0 or 1 stay there, and units are tried one after another.
+
+    "flips": the loss with and without a unit is compared exactly, if the pruner is given a closure; what falls short of its price closes.
+    "absorb": ends hold, nothing is tried; so it is also without a closure. "round": neither.
+    share: of the gated phase. Source: ours; the theorem behind closing one by one is derived in docs/gates.md.
+    """
+
+    def __init__(self, kind: str, share: float) -> None:
+        if kind not in DECISIONS:
+            raise UsageError(f"Gates: there is no way to decide called {kind!r}.{suggest(kind, DECISIONS)}")
+        self.kind, self.share = kind, share
+        self.trials = Trials(0)
+        self._begin = self._last = 0
+
+    def attach(self, units: int, last: int) -> None:
+        """Begin with `units` gates; `last` is the last gated step, 0 if it is not known, and then no phase begins."""
+        self.trials = Trials(units)
+        self._last = last
+        self._begin = round((1 - self.share) * last)
+
+    def begun(self, step: int) -> bool:
+        """Whether the phase has begun at 1-based `step`."""
+        return self.kind != "round" and self._last > 0 and step > self._begin
+
+    def probe(self, loss: Callable[[], Tensor], model: nn.Module, bank: GateBank, price: float | Tensor, step: int) -> None:
+        """Compare on the present batch, at every `EVERY`-th step of the phase, and move the gates whose trials end."""
+        if self.kind != "flips" or not self.begun(step) or step % EVERY:
+            return
+        theta = bank.theta.cpu()
+        prices = torch.as_tensor(price, dtype=torch.float64, device="cpu").expand(len(theta))
+        units = self.trials.panel(theta, bank.usefulness.cpu(), prices, _alone(bank))
+        if not units:
+            return
+        self.trials.add(units, gains(loss, model, bank, units))
+        verdict = self.trials.look(units, theta, prices, self._most(theta, step))
+        bank.theta[list(verdict.kept)] = 1
+        if verdict.closed is not None:
+            bank.theta[verdict.closed] = 0
+
+    def keep(self, masks: Mapping[str, Tensor], sizes: Mapping[str, int]) -> None:
+        """Follow a removal. sizes: of the gated groups before it."""
+        rows = [masks[group].cpu() if group in masks else torch.ones(size, dtype=torch.bool) for group, size in sizes.items()]
+        self.trials.keep(torch.cat(rows))
+
+    def _most(self, theta: Tensor, step: int) -> int:
+        """Batches per trial, so that every undecided unit has its trial before the phase is over."""
+        undecided = max(1, int(((theta > 0) & (theta < 1)).sum()))
+        left = (self._last - step) // EVERY * PANEL
+        return max(1, min(MOST, left // undecided))
+
+
+def gains(loss: Callable[[], Tensor], model: nn.Module, bank: GateBank, units: list[int]) -> Tensor:
+    """Δ_i = C(ξ_i = 0) − C(ξ_i = 1) on one batch, all other gates as they are drawn once; float64 [len(units)], nats per example.
+
+    loss: evaluates the model on the batch. Running statistics and dropout's random numbers are the same in each evaluation, and afterwards
+    as they were.
+    """
+
+    def evaluated(xi: Tensor) -> Tensor:
+        with bank.holding(xi), _undisturbed(model):
+            value = loss()
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            raise UsageError("Pruner: the closure given to step must return the batch's mean loss, one number in a tensor.")
+        return value.detach().float().cpu().double().reshape(())
+
+    return -exact_flips(evaluated, bank.draw(), units)
+
+
+@contextmanager
+def _undisturbed(model: nn.Module) -> Iterator[None]:
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    devices = sorted({parameter.device.index for parameter in model.parameters() if parameter.device.type == "cuda"})
+    with torch.random.fork_rng(devices=devices):
+        yield
+    for buffer, before in buffers:
+        buffer.copy_(before)
+
+
+def _alone(bank: GateBank) -> Tensor:
+    """Units without which their group would have none at θ ≥ ½; bool, all groups in one row."""
+    rows = []
+    for name, theta, _ in bank.rows():
+        open_now = (theta >= 0.5).cpu()
+        rows.append((open_now.sum() - open_now.int() < 1) & (name not in bank.blocks))
+    return torch.cat(rows)

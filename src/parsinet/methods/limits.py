@@ -1,0 +1,110 @@
+"""A target as a number a plan can be held against, and what a plan would come to."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Collection, Mapping
+
+from torch import Tensor, nn
+
+from parsinet import measure
+from parsinet.errors import UsageError
+from parsinet.gates.prices import Complexity
+from parsinet.methods.base import Budget
+from parsinet.methods.complexity import complexity
+from parsinet.methods.stopwatch import Stopwatch
+from parsinet.methods.target import NEAR, Target
+from parsinet.structure import Structure
+
+UNPRICED = 0.01
+"""Part of the multiply-adds that may be missing in the count by units before that is told."""
+TRIES = 3
+"""Networks measured at the end to meet a latency."""
+
+Chooser = Callable[[float], Mapping[str, Tensor]]
+"""Limit of the count → masks of what stays."""
+
+
+class Limit:
+    """What a target allows a network to cost.
+
+    wanted: the target in its own unit. count: the same in what is counted (`kind`): itself, or for a latency the multiply-adds at which
+    this machine is expected to need so long. dense: the count before anything leaves.
+    Raises UsageError for a target above what the network has.
+    """
+
+    def __init__(self, who: str, target: Target, model: nn.Module, structure: Structure, budget: Budget, groups: Collection[str]) -> None:
+        if budget.example_inputs is None:
+            raise UsageError(f"{who}: target needs the example inputs of the network; give the method to a Pruner.")
+        self.who, self.target, self.groups = who, target, tuple(groups)
+        self.kind = "macs" if target.kind == "latency" else target.kind
+        given = budget.example_inputs
+        self._inputs: measure.ExampleInputs = tuple(given) if isinstance(given, list) else given
+        self._batch = measure.batch_size(self._inputs)
+        self._gap = self._unpriced(model, structure)
+        self.stopwatch = Stopwatch()
+        cost = self.cost(model, structure)
+        self.dense = cost.dense
+        if target.kind != "latency":
+            self.wanted = self.count = target.of(who, self.dense)
+            return
+        self.stopwatch.calibrate(model, structure, self.groups, cost, self._inputs)
+        self.wanted = target.of(who, self.stopwatch.seconds(self.dense))
+        self.count = self.stopwatch.count(self.wanted)
+
+    def cost(self, model: nn.Module, structure: Structure) -> Complexity:
+        """The count as a function of the open units of `groups`, what they do not explain included."""
+        groups = [name for name in self.groups if name in structure.layout.groups]
+        found = complexity(self.kind, model, structure, batch=self._batch, groups=groups)
+        return Complexity(found.terms, found.fixed + self._gap)
+
+    def amount(self, count: float) -> float:
+        """A count in the target's own unit."""
+        return self.stopwatch.seconds(count) if self.target.kind == "latency" else count
+
+    def check(self, least: float) -> None:
+        """UsageError if the smallest network a method can leave, of count `least`, is above the target."""
+        if self.amount(least) > self.wanted:
+            floor, limit = self.target.told(self.amount(least)), self.target.told(self.wanted)
+            raise UsageError(
+                f"{self.who}: target {self.target} asks for {limit}, but with one unit left in every group (or round_to of them) "
+                f"the network still has {floor}. Ask for more, or let more groups be removed."
+            )
+
+    def fit(self, choose: Chooser, cost: Complexity, model: nn.Module, structure: Structure) -> tuple[Mapping[str, Tensor], float]:
+        """What stays, and what it comes to in the target's unit; a latency is measured on copies, at most `TRIES` of them."""
+        masks = choose(self.count)
+        if self.target.kind != "latency":
+            return masks, cost.of(masks)
+        for attempt in range(TRIES):
+            seconds = self.stopwatch.measure(model, structure, masks, cost, self._inputs)
+            if abs(seconds / self.wanted - 1) <= NEAR or attempt == TRIES - 1:
+                break
+            self.count = self.stopwatch.count(self.wanted)
+            masks = choose(self.count)
+        return masks, seconds
+
+    def told(self, reached: float | None) -> dict[str, object]:
+        """For the record: kind, the amount wanted and the one reached, None before the end."""
+        return {"kind": self.target.kind, "wanted": self.wanted, "reached": reached}
+
+    def judge(self, reached: float) -> None:
+        """Warn if what was reached is not near the target."""
+        if abs(reached / self.wanted - 1) > NEAR:
+            wanted, found = self.target.told(self.wanted), self.target.told(reached)
+            why = "units are too large to come nearer" if self.target.kind != "latency" else "timing is noisy and units are whole"
+            warnings.warn(f"{self.who}: target {self.target} ({wanted}) was not met within {NEAR:.0%}: {found}; {why}.", stacklevel=3)
+
+    def _unpriced(self, model: nn.Module, structure: Structure) -> float:
+        """Multiply-adds that are measured and belong to no operator the trace understands: nothing makes them fewer."""
+        if self.kind != "macs":
+            return 0.0
+        counted = complexity("macs", model, structure, batch=self._batch).dense
+        measured = measure.macs(model, self._inputs)
+        if abs(measured - counted) > max(1.0, UNPRICED * measured):
+            warnings.warn(
+                f"{self.who}: {round(measured - counted):,} of {measured:,} multiply-adds belong to operators that cannot be priced by "
+                "units; they are taken as fixed.",
+                stacklevel=3,
+            )
+        return measured - counted

@@ -1,0 +1,78 @@
+"""The ways to say what gates pay: a price, log γ, a price of the whole network, or a target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from parsinet.errors import UsageError
+from parsinet.gates import price as price_of
+from parsinet.methods.base import Budget
+from parsinet.methods.blocking import BlockOptions, BlockTerms, Sheltered
+from parsinet.methods.controller import Targeted
+from parsinet.methods.pricing import Costed, Pricing, Uniform
+from parsinet.methods.target import Target
+
+DEFAULT_PRICE = 1e-3
+COMPUTATION = {"macs": 1.0, "latency": 1.0, "parameters": 0.0}
+"""Share of multiply-adds in the cost of a target, where none is given; of bytes, bytes are the cost."""
+
+
+@dataclass(frozen=True)
+class PriceOptions:
+    """At most one of `price`, `log_gamma`, `cost_price` and `target`; `computation` goes with the last two. See `Gates`."""
+
+    price: float | None = None
+    log_gamma: float | None = None
+    cost_price: float | None = None
+    computation: float | None = None
+    target: Target | None = None
+
+    def __post_init__(self) -> None:
+        """UsageError for values out of range and for two ways at once."""
+        for name in ("price", "log_gamma", "cost_price"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise UsageError(f"Gates: {name} must be > 0, got {value}.")
+        if self.price is not None and self.log_gamma is not None:
+            raise UsageError("Gates: give price or log_gamma, not both (price = log_gamma / number of training examples).")
+        given = [name for name in ("price", "log_gamma", "cost_price", "target") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise UsageError(f"Gates: give one of price, log_gamma, cost_price and target, got {' and '.join(given)}.")
+        if self.computation is None:
+            return
+        if not 0 <= self.computation <= 1:
+            raise UsageError(f"Gates: computation is the share of multiply-adds in the cost, in [0, 1], got {self.computation}.")
+        if self.cost_price is None and self.target is None:
+            raise UsageError("Gates: computation says what is charged by cost; give it with cost_price or target.")
+
+    def pricing(self, budget: Budget, blocks: BlockTerms | None = None) -> Pricing:
+        """The prices, not attached yet. blocks: the residual branches that are gated too.
+
+        UsageError for log_gamma without the number of training examples.
+        """
+        if self.target is not None:
+            return Targeted(self.target, self._shares())
+        if self.cost_price is not None:
+            factors, modules = (None, None) if blocks is None else (blocks.factors(), blocks.modules)
+            return Costed(self.cost_price, self._shares(), factors=factors, blocks=modules)
+        if self.log_gamma is not None and budget.examples is None:
+            raise UsageError("Gates: log_gamma needs the number of training examples; give Pruner(..., examples=N) or use price.")
+        price = DEFAULT_PRICE if self.price is None else self.price
+        if self.log_gamma is not None and budget.examples is not None:
+            price = price_of(self.log_gamma, budget.examples)
+        return Uniform(price) if blocks is None else Sheltered(price, blocks.inside, factor=blocks.beta, fixed=blocks.price)
+
+    def check(self, blocks: BlockOptions) -> None:
+        """UsageError for ways to pay that do not go with blocks."""
+        if self.target is not None and blocks.blocks:
+            raise UsageError("Gates: a target is met by units alone so far; leave blocks out, or give price or cost_price.")
+        if self.cost_price is not None and blocks.price is not None:
+            raise UsageError("Gates: with cost_price a block pays for what it costs; give block_factor instead of block_price.")
+
+    def _shares(self) -> dict[str, float]:
+        """a_c of R = Σ_c a_c K_c/K_c(dense)."""
+        if self.computation is None and self.target is not None and self.target.kind == "bytes":
+            return {"bytes": 1.0}
+        usual = 0.5 if self.target is None else COMPUTATION.get(self.target.kind, 0.5)
+        computation = usual if self.computation is None else self.computation
+        return {"macs": computation, "parameters": 1 - computation}

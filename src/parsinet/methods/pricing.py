@@ -1,0 +1,180 @@
+"""What a gate pays to be open: one price for all, or per unit what the network would save without it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from parsinet.errors import UsageError
+from parsinet.gates.prices import Complexity
+from parsinet.methods.base import Alive, Budget
+from parsinet.methods.complexity import Blocks, dense_costs, relative
+from parsinet.structure import Plan, Structure
+
+Rows = list[tuple[str, Tensor, Tensor]]
+"""Per group its name, θ and usefulness."""
+
+
+class Pricing(Protocol):
+    """ρ in nats per example, as a float where all units of a group pay the same, else one entry per unit."""
+
+    def attach(self, model: nn.Module, structure: Structure, budget: Budget, rows: Rows, last: int, fall_steps: int) -> None:
+        """Meet the traced network, before gates sit in it; `last` is the last gated step, 0 if it is not known."""
+
+    def of(self, group: str) -> float | Tensor:
+        """The price of one group: a float or [units]."""
+
+    def row(self) -> float | Tensor:
+        """The prices of all units in one row, in the order of the bank: a float or [all units]."""
+
+    def refresh(self, step: int, rows: Rows) -> None:
+        """Follow the gates; called before units are named that leave."""
+
+    def leaving(self, alive: dict[str, Tensor], rows: Rows) -> Alive:
+        """Of the units that could leave, those that may: masks of what stays."""
+
+    def settled(self, alive: dict[str, Tensor], rows: Rows) -> Alive:
+        """The last decision, given which gates are open."""
+
+    def removed(self, structure: Structure, plan: Plan) -> None:
+        """Follow a removal."""
+
+    def describe(self) -> dict[str, Any]:
+        """For the record: the mean price and what belongs to it."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What changes in a run; empty if nothing does."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` was taken."""
+
+
+class Uniform:
+    """Every unit pays the same."""
+
+    def __init__(self, price: float) -> None:
+        self._price = price
+
+    def attach(self, model: nn.Module, structure: Structure, budget: Budget, rows: Rows, last: int, fall_steps: int) -> None:
+        """Nothing to learn of the network."""
+
+    def of(self, group: str) -> float:
+        """The price."""
+        return self._price
+
+    def row(self) -> float:
+        """The price."""
+        return self._price
+
+    def refresh(self, step: int, rows: Rows) -> None:
+        """The price stays."""
+
+    def leaving(self, alive: dict[str, Tensor], rows: Rows) -> Alive:
+        """All that could."""
+        return alive
+
+    def settled(self, alive: dict[str, Tensor], rows: Rows) -> Alive:
+        """What is open stays."""
+        return alive
+
+    def removed(self, structure: Structure, plan: Plan) -> None:
+        """Nothing changes."""
+
+    def describe(self) -> dict[str, Any]:
+        """The price."""
+        return {"price": self._price}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing changes in a run."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Nothing to restore."""
+
+
+class Costed:
+    """ρ_i = ν f_g ∂R/∂θ_i: a unit pays for the share of the network that leaves with it, at the widths its neighbours have now.
+
+    R = Σ_c a_c K_c(Θ)/K_c(dense), so that R = 1 for the dense network and ν is the price of all of it in nats per example; a part that
+    holds a hundredth of R costs ν/100. shares: a_c per cost of `complexity`, with sum 1. factors: f_g per group where it is not 1 (with
+    another f than 1 the prices are no longer the gradient of one function). blocks: groups that stand for whole modules.
+    Source: our reading of Guenter & Sideris, arXiv 2411.09127 (abstract): expected cost in the parameters of the gates, matched with
+    their prices.
+    """
+
+    def __init__(
+        self, nats: float, shares: Mapping[str, float], *, factors: Mapping[str, float] | None = None, blocks: Blocks | None = None
+    ) -> None:
+        self.nats = nats
+        self.shares = {kind: share for kind, share in shares.items() if share}
+        self.dense: dict[str, float] = {}
+        self.prices: dict[str, Tensor] = {}
+        self._factors, self._blocks = factors or {}, blocks
+        self._model: nn.Module | None = None
+        self._cost = Complexity(())
+        self._row = torch.empty(0)
+
+    def attach(self, model: nn.Module, structure: Structure, budget: Budget, rows: Rows, last: int, fall_steps: int) -> None:
+        """Count the dense network."""
+        self._model = model
+        self.dense = dense_costs(self.shares, model, structure)
+        self._rebuild(structure, [name for name, _, _ in rows])
+        self.refresh(0, rows)
+        if not float(self._row.sum()) > 0:
+            raise UsageError(f"Gates: no gate saves anything of {' and '.join(self.shares)}; take another cost or another network.")
+
+    def of(self, group: str) -> Tensor:
+        """[units]."""
+        return self.prices[group]
+
+    def row(self) -> Tensor:
+        """[all units]."""
+        return self._row
+
+    def savings(self, theta: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """f ∂R/∂θ per unit, float64: what ν is multiplied by."""
+        return {name: row * self._factors.get(name, 1.0) for name, row in self._cost.gradient(theta).items()}
+
+    def refresh(self, step: int, rows: Rows) -> None:
+        """The prices for θ as it is now."""
+        for_theta = self.savings({name: theta for name, theta, _ in rows})
+        self._set({name: (self.nats * for_theta[name]).to(theta) for name, theta, _ in rows})
+
+    def leaving(self, alive: dict[str, Tensor], rows: Rows) -> Alive:
+        """All that could."""
+        return alive
+
+    def settled(self, alive: dict[str, Tensor], rows: Rows) -> Alive:
+        """What is open stays."""
+        return alive
+
+    def removed(self, structure: Structure, plan: Plan) -> None:
+        """Cut the prices; the cost is that of the smaller network."""
+        masks = plan.masks()
+        kept = {name: row[masks[name].to(row.device)] if name in masks else row for name, row in self.prices.items()}
+        self._set({name: row for name, row in kept.items() if len(row)})
+        self._rebuild(structure, list(self.prices))
+
+    def describe(self) -> dict[str, Any]:
+        """The mean price, ν, and R of the network as it stands with all its gates open."""
+        return {"price": float(self._row.mean()), "cost_price": self.nats, "cost": self._cost.dense}
+
+    def state_dict(self) -> dict[str, Any]:
+        """ν and the prices of the last refresh."""
+        return {"nats": self.nats, "prices": {name: row.clone() for name, row in self.prices.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where the state was taken."""
+        self.nats = float(state["nats"])
+        self._set({name: state["prices"][name].to(row) for name, row in self.prices.items()})
+
+    def _rebuild(self, structure: Structure, groups: list[str]) -> None:
+        assert self._model is not None
+        self._cost = relative(self.shares, self.dense, self._model, structure, groups=groups, blocks=self._blocks)
+
+    def _set(self, prices: dict[str, Tensor]) -> None:
+        self.prices = prices
+        self._row = torch.cat(list(prices.values()))

@@ -1,0 +1,79 @@
+"""Latency as a function of multiply-adds, measured at a few sizes of one network on this machine and interpolated between them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from parsinet.gates.prices import Complexity
+from parsinet.measure import ExampleInputs, compare_latency
+from parsinet.structure import Structure, shrink
+from parsinet.structure.copies import duplicate
+
+SHARES = (0.0, 0.3, 0.6, 1.0)
+"""Parts of every group's units in the networks measured at first; at least one unit stays."""
+SECONDS = 1.0
+"""Time for each of them."""
+
+
+class Stopwatch:
+    """Points (multiply-adds, seconds) with straight lines between them.
+
+    How long a network takes is not a function of its multiply-adds alone: the line is a guide, and what it led to is measured.
+    """
+
+    def __init__(self) -> None:
+        self.points: list[tuple[float, float]] = []
+
+    def calibrate(
+        self, model: nn.Module, structure: Structure, groups: Collection[str], cost: Complexity, example_inputs: ExampleInputs
+    ) -> None:
+        """Measure copies of the network with a part of the units of every group, all of them in turn."""
+        plans = [{name: _first(structure.group(name).size, share) for name in groups} for share in SHARES]
+        copies = {str(number): _smaller(model, structure, masks) for number, masks in enumerate(plans)}
+        times = compare_latency(copies, example_inputs, seconds=SECONDS)
+        for number, masks in enumerate(plans):
+            self._add(cost.of(masks), times[str(number)].median)
+
+    def measure(
+        self, model: nn.Module, structure: Structure, masks: Mapping[str, Tensor], cost: Complexity, example_inputs: ExampleInputs
+    ) -> float:
+        """Seconds of a copy of the network with the units under the masks; a further point."""
+        seconds = compare_latency({"": _smaller(model, structure, masks)}, example_inputs, seconds=SECONDS)[""].median
+        self._add(cost.of(masks), seconds)
+        return seconds
+
+    def seconds(self, count: float) -> float:
+        """Seconds expected at so many multiply-adds."""
+        return _interpolated(count, self.points)
+
+    def count(self, seconds: float) -> float:
+        """Multiply-adds at which so many seconds are expected."""
+        return _interpolated(seconds, [(time, count) for count, time in self.points])
+
+    def _add(self, count: float, seconds: float) -> None:
+        """A new point; times that do not rise with the count are pulled level, so that every time has its count."""
+        points = sorted([*((x, y) for x, y in self.points if x != count), (count, seconds)])
+        self.points = [(x, max(y for _, y in points[: k + 1])) for k, (x, _) in enumerate(points)]
+
+
+def _interpolated(x: float, points: list[tuple[float, float]]) -> float:
+    if x <= points[0][0]:
+        return points[0][1]
+    for (x0, y0), (x1, y1) in pairwise(points):
+        if x <= x1:
+            return y1 if x1 == x0 else y0 + (y1 - y0) * (x - x0) / (x1 - x0)
+    return points[-1][1]
+
+
+def _first(size: int, share: float) -> Tensor:
+    return torch.arange(size) < max(1, round(share * size))
+
+
+def _smaller(model: nn.Module, structure: Structure, masks: Mapping[str, Tensor]) -> nn.Module:
+    twin = duplicate(model)
+    shrink(twin, structure.plan(masks))
+    return twin

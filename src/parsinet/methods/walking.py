@@ -1,0 +1,37 @@
+"""One step of all gates: each θ along its estimate, and the guard of groups that must not empty."""
+
+from __future__ import annotations
+
+import torch
+
+from parsinet import gates
+from parsinet.methods.blocking import SLOWER
+from parsinet.methods.gating import GateBank
+from parsinet.methods.pricing import Pricing
+
+
+def walk(bank: GateBank, pricing: Pricing, fall_steps: int, clamp: float | None, *, absorbing: bool) -> None:
+    """Move every θ that the last backward passes speak of, and its average of usefulness: all in one row if they speak of all.
+
+    fall_steps, clamp, absorbing: as in `gates.theta_step_`; gates of blocks fall `SLOWER` times as slowly.
+    """
+    estimates = bank.estimates()
+    if not estimates:
+        return
+    if len(estimates) == len(bank.sizes) and not bank.blocks:
+        estimate = torch.cat([estimates[name] for name in bank.sizes])
+        rows = [("", bank.theta, bank.usefulness, estimate, pricing.row())]
+    else:
+        heard = [row for row in bank.rows() if row[0] in estimates]
+        rows = [(name, theta, use, estimates[name], pricing.of(name)) for name, theta, use in heard]
+    for name, theta, usefulness, gradient, price in rows:
+        fall = fall_steps * (SLOWER if name in bank.blocks else 1)
+        gates.ema_(usefulness, -gradient)
+        gates.theta_step_(theta, gradient, price, fall, clamp, absorbing=absorbing)
+
+
+def guard(bank: GateBank) -> None:
+    """Hold the most useful unit of every group open where all are closing; blocks may go as a whole."""
+    for name, theta, usefulness in bank.rows():
+        if name not in bank.blocks:
+            gates.pin_best_(theta, usefulness)

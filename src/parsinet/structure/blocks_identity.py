@@ -1,0 +1,83 @@
+"""Modules that hand their input on unchanged once their residual branches have left: they leave whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch.fx import Node
+
+from parsinet.structure.blocks import Clauses
+from parsinet.structure.blocks_absent import Answer
+from parsinet.structure.blocks_calls import Called
+from parsinet.structure.blocks_graph import Graph, is_addition, modules_of, operator, shape_of
+
+Edges = Mapping[tuple[Node, Node], str]
+"""(value, addition) of every branch → its block."""
+
+RECTIFIERS = ("relu", "relu_")
+ABOVE_ZERO = (*RECTIFIERS, "max_pool2d", "max_pool1d", "contiguous", "clone", "alias", "dropout")
+"""Operators whose result is nowhere below zero where their operand is not; the first two in any case."""
+
+
+def identities(
+    graph: Graph, edges: Edges, dead: Mapping[Node, Clauses], within: Mapping[str, Sequence[Node]], calls: Mapping[str, Sequence[Called]]
+) -> dict[str, tuple[Answer, Clauses]]:
+    """Per module that adds branches: what it answers without all of them, its own input, and that they must all have left.
+
+    So it is where nothing is left of it but additions of what is gone, and ReLUs of a stream that a ReLU has made already.
+    """
+    found = {}
+    for path in dict.fromkeys(modules_of(addition)[-1] for _, addition in edges if modules_of(addition)):
+        inside = set(within.get(path, ()))
+        blocks = _needed(edges, dead, inside)
+        alive = [node for node in within.get(path, ()) if not _gone(dead[node], blocks)]
+        entry = None if _leaks(graph, alive, inside) else _handed_on(edges, blocks, alive)
+        argument = None if entry is None or len(calls.get(path, ())) != 1 else _argument(calls[path][0], shape_of(entry))
+        if path and argument is not None:
+            found[path] = (Answer((argument,), same=True), frozenset([blocks]))
+    return found
+
+
+def _needed(edges: Edges, dead: Mapping[Node, Clauses], inside: set[Node]) -> frozenset[str]:
+    """The blocks added among these operators, without those that another of them takes along."""
+    blocks = frozenset(block for (_, addition), block in edges.items() if addition in inside)
+    outer = {block for (_, addition), block in edges.items() if addition in inside and not _gone(dead[addition], blocks - {block})}
+    return frozenset(outer)
+
+
+def _gone(clauses: Clauses, blocks: frozenset[str]) -> bool:
+    return any(clause <= blocks for clause in clauses)
+
+
+def _leaks(graph: Graph, alive: Sequence[Node], inside: set[Node]) -> bool:
+    """Whether others than the module read more than its last result."""
+    return any(user not in inside for node in alive[:-1] for user in graph.users[node])
+
+
+def _handed_on(edges: Edges, blocks: frozenset[str], alive: Sequence[Node]) -> Node | None:
+    """What the remaining operators of a module read and return as it is; None if they do anything to it."""
+    entry = current = None
+    for node in alive:
+        sources = [source for source in node.all_input_nodes if edges.get((source, node)) not in blocks]
+        if len(sources) != 1 or (current is not None and sources[0] is not current):
+            return None
+        entry = entry or sources[0]
+        if not (is_addition(node) or (operator(node) in RECTIFIERS and _above_zero(entry))):
+            return None
+        current = node
+    return entry
+
+
+def _above_zero(node: Node) -> bool:
+    while operator(node) in ABOVE_ZERO:
+        if operator(node) in RECTIFIERS:
+            return True
+        node = node.all_input_nodes[0]
+    return False
+
+
+def _argument(call: Called, shape: tuple[int, ...]) -> int | str | None:
+    """The first argument of that shape, of a module that returns one tensor of it."""
+    if not call.single or call.returned is None or call.returned[0] is None or call.returned[0][0] != shape:
+        return None
+    return next((name for name, kind in call.arguments.items() if kind == call.returned[0]), None)

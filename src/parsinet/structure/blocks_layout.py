@@ -1,0 +1,74 @@
+"""The layout of a network without some of its residual branches: what sat in their modules is gone, what reads on goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import TypeVar
+
+from parsinet.structure.blocks import is_beneath, is_within
+from parsinet.structure.blocks_absent import SIZE
+from parsinet.structure.groups import Layout, Slot, UnitGroup
+
+_Place = TypeVar("_Place")
+
+UNREAD = "what read it has left"
+
+
+def without_blocks(layout: Layout, gone: Iterable[str]) -> Layout:
+    """The layout once these blocks have left, nothing else. Groups that sat in them alone are no more; one that nobody reads stays."""
+    blocks = frozenset(gone)
+    leaving = layout.blocks.leaving(blocks)
+    paths = [departure.module for departure in leaving]
+
+    def inside(path: str) -> bool:
+        return any(is_within(path, module) for module in paths)
+
+    tensors = {place: slot for place, slot in layout.tensors.items() if not any(is_beneath(place[0], path) for path in paths)}
+    left = {group for slot in tensors.values() for group in slot.owners}
+    sizes = {(departure.module, SIZE): layout.tensors[departure.place] for departure in leaving if departure.place is not None}
+    counts = {place: slot for place, slot in layout.counts.items() if not inside(place[0])}
+    read_dims = frozenset(entry for entry in layout.read_dims if entry[:2] in tensors)
+    vanishing = layout.blocks.vanishing(blocks)
+    bare = layout.blocks.unneeded(blocks)
+    return replace(
+        layout,
+        groups={name: _group(group, layout, read_dims, paths, bare) for name, group in layout.groups.items() if name in left},
+        tensors=tensors,
+        counts=_owned({**counts, **sizes}, left),
+        reads=_owned({place: slot for place, slot in layout.reads.items() if not inside(place[0])}, left),
+        read_dims=read_dims,
+        silent_producers=layout.silent_producers & left,
+        norms=tuple(norm for norm in layout.norms if not any(is_beneath(norm.v, path) for path in paths)),
+        gated=layout.gated & left,
+        produced=frozenset(place for place in layout.produced if place in tensors),
+        work=tuple(entry for entry in layout.work if not inside(entry.module)),
+        selecting=frozenset(path for path in layout.selecting if not inside(path)),
+        blocks=layout.blocks.after(blocks),
+        block_groups={
+            name: replace(group, parameters=_staying(group.parameters, paths, bare))
+            for name, group in layout.block_groups.items()
+            if name not in vanishing
+        },
+    )
+
+
+def _owned(slots: Mapping[_Place, Slot], left: set[str]) -> dict[_Place, Slot]:
+    """The slots with the owners that are left, those without any dropped."""
+    kept = {place: Slot(slot.size, {name: owner for name, owner in slot.owners.items() if name in left}) for place, slot in slots.items()}
+    return {place: slot for place, slot in kept.items() if slot.owners}
+
+
+def _group(
+    group: UnitGroup, layout: Layout, read_dims: frozenset[tuple[str, int, str]], paths: list[str], bare: tuple[str, ...]
+) -> UnitGroup:
+    smaller = replace(group, parameters=_staying(group.parameters, paths, bare))
+    read_before = any(name == group.name for _, _, name in layout.read_dims)
+    read_now = any(name == group.name for _, _, name in read_dims)
+    if group.removable and read_before and not read_now:
+        return replace(smaller, removable=False, reason=UNREAD)
+    return smaller
+
+
+def _staying(names: tuple[str, ...], paths: list[str], bare: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in names if name not in bare and not any(is_beneath(name, path) for path in paths))

@@ -1,0 +1,165 @@
+"""Baselines that remove units: the life of a run, resume, options and networks that do not fit are refused."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from baselines.toys import NOISY, OPTIONS, STEPS, Run, same
+from methods.test_protocol import tell_missing
+from parsinet import baselines
+from parsinet.errors import ParsinetError, StructureError, UsageError
+from parsinet.methods import Pruner
+
+CASES = pytest.mark.parametrize("name", OPTIONS)
+
+
+@CASES
+def test_every_one_is_a_method(name: str) -> None:
+    assert tell_missing(baselines.build(name)) == set()
+    assert baselines.build(name).name == name
+    assert name in baselines.names()
+
+
+@CASES
+def test_every_one_lives_through_a_run_and_lets_units_go(name: str) -> None:
+    run = Run(name)
+    for k in range(STEPS):
+        run.step(k)
+        told = json.loads(json.dumps(run.pruner.describe()))
+        assert told["settled"] == run.pruner.settled
+    assert run.pruner.settled
+    assert run.pruner.finish() is run.model
+    assert run.pruner.finish() is run.model
+    assert sum(run.pruner.widths().values()) < 16
+    assert all(width >= 1 for width in run.pruner.widths().values())
+    assert not any(module._forward_pre_hooks for module in run.model.modules())
+    assert run.pruner.penalty() == 0.0
+
+
+@CASES
+def test_resume_is_bitwise(name: str) -> None:
+    run, states = Run(name), []
+    for k in range(STEPS):
+        states.append(run.state())
+        run.step(k)
+    end, units = run.state(), [state["pruner"]["units"] for state in states]
+    changes = [k for k in range(1, STEPS) if units[k] != units[k - 1]]
+    assert changes, "units leave before the end"
+    for k in sorted({changes[0] - 1, changes[0], changes[-1]}):
+        again = Run(name, **({"seed": 5} if name in NOISY or name == "random-units" else {}))
+        again.load(copy.deepcopy(states[k]))
+        assert same(again.state(), states[k]), k
+        again.advance(k)
+        assert same(again.state(), end), k
+
+
+@pytest.mark.parametrize("forget", ["generator", "values", "moments", "marked", "steps", "count"])
+def test_the_law_of_resume_objects_to_what_is_lost(forget: str) -> None:
+    run = Run("vib")
+    run.advance(0, 12)
+    state, fresh = run.state(), Run("vib").state()
+    run.advance(12)
+    own, new = state["pruner"]["method"]["state"], fresh["pruner"]["method"]["state"]
+    if forget in ("steps", "generator"):
+        own[forget] = new[forget]
+    elif forget == "marked":
+        own["rows"]["marked"] = ~own["rows"]["marked"]
+    elif forget == "count":
+        own["rows"]["count"] = 0
+    else:
+        own["rows"][forget] = {name: torch.zeros_like(row) for name, row in own["rows"][forget].items()}
+    again = Run("vib")
+    again.load(state)
+    again.advance(12)
+    assert not same(again.state(), run.state())
+
+
+REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "lam": ("l0", {"lam": 0.0}, "l0: lam must be > 0, got 0.0"),
+    "drop": ("l0", {"drop": 1.0}, "l0: drop must be > 0 and < 1, got 1.0"),
+    "kl": ("vib", {"kl": -1.0}, "vib: kl must be > 0"),
+    "threshold": ("sbp", {"threshold": 0.0}, "sbp: threshold must be > 0"),
+    "threshold nan": ("vib", {"threshold": float("nan")}, "vib: threshold must be a number"),
+    "draws": ("vib", {"draws": "sample"}, "draws must be 'example' or 'batch', got 'sample'"),
+    "gated": ("sbp", {"gated": 1.2}, "gated is a share of the run, > 0 and ≤ 1, got 1.2"),
+    "rate": ("vib", {"rate": 0.0}, "vib: rate must be > 0"),
+    "interval": ("l0", {"interval": 0}, "interval must be a whole number of steps ≥ 1, got 0"),
+    "groups": ("l0", {"groups": "fc1"}, "Write ['fc1']"),
+    "weights": ("group-lasso", {"weights": "rows"}, "weights must be 'incoming' or 'outgoing', got 'rows'"),
+    "window": ("group-lasso", {"begin": 0.7}, "0 ≤ begin ≤ end ≤ 1, got 0.7 and 0.6"),
+    "share": ("magnitude-units", {"share": 1.0}, "share must be > 0 and < 1, got 1.0"),
+    "scope": ("random-units", {"scope": "gobal"}, "there is no scope 'gobal'. Did you mean 'global'?"),
+    "share per group": ("magnitude-units", {"share": {"fc1": 0.5}, "scope": "global"}, "goes with scope='layer'"),
+    "slimming lam": ("slimming", {"lam": 0.0}, "slimming: lam must be > 0"),
+    "ranked interval": ("slimming", {"interval": 1.5}, "whole number of steps"),
+    "ranked groups": ("slimming", {"groups": "fc1"}, "Write ['fc1']"),
+}
+
+
+@pytest.mark.parametrize(("name", "options", "words"), REFUSED.values(), ids=REFUSED)
+def test_options_out_of_range_are_refused_in_words(name: str, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(words)):
+        baselines.build(name, **options)
+
+
+def attach(name: str, model: nn.Module | None = None, *, inputs: Tensor | None = None, steps: int | None = 10, **options: Any) -> Pruner:
+    model = model or nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
+    method = baselines.build(name, **options)
+    x = torch.randn(2, 4) if inputs is None else inputs
+    return Pruner(model, torch.optim.SGD(model.parameters(), lr=0.1), method, x, steps=steps)
+
+
+ATTACHED: dict[str, tuple[str, dict[str, Any], type[ParsinetError], str]] = {
+    "examples": ("l0", {}, UsageError, "l0: its penalty is divided by the number of training examples; give Pruner(..., examples=N)"),
+    "steps": ("magnitude-units", {"steps": None}, UsageError, "its schedule needs the length of the run"),
+    "no norms": ("slimming", {}, UsageError, "no group of units that can be judged (0: no batch normalisation scales its units"),
+    "unknown": ("vib", {"groups": ["fc"]}, StructureError, "There is no group 'fc'"),
+    "outputs": ("vib", {"groups": ["2"]}, UsageError, "vib: group '2' cannot be gated: it is part of the model's output"),
+    "none": ("group-lasso", {"groups": []}, UsageError, "groups is empty"),
+    "missing share": ("random-units", {"share": {"1": 0.5}, "groups": ["0"]}, UsageError, "share names no number for 0"),
+}
+
+
+@pytest.mark.parametrize(("name", "options", "error", "words"), ATTACHED.values(), ids=ATTACHED)
+def test_networks_and_runs_that_do_not_fit_are_refused_in_words(
+    name: str, options: dict[str, Any], error: type[ParsinetError], words: str
+) -> None:
+    with pytest.raises(error, match=re.escape(words)):
+        attach(name, **options)
+
+
+def test_a_reader_without_a_weight_of_its_own_is_no_place_for_factors() -> None:
+    tied = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 3))
+    tied[2].weight = tied[0].weight
+    with pytest.raises(UsageError, match="can be gated"):
+        attach("vib", tied)
+    normed = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.utils.parametrizations.weight_norm(nn.Linear(6, 3)))
+    with pytest.raises(UsageError, match="no plain weight that a factor could move into"):
+        attach("vib", normed)
+
+
+def test_a_method_that_was_not_attached_says_so() -> None:
+    with pytest.raises(UsageError, match="give it to a Pruner first"):
+        baselines.VIB().step()
+    with pytest.raises(UsageError, match="give it to a Pruner first"):
+        _ = baselines.RandomUnits().structure
+
+
+def test_saved_units_of_another_network_are_refused() -> None:
+    run = Run("vib")
+    state = run.method.state_dict()
+    state["rows"]["sizes"] = {"conv": 4, "fc1": 10}
+    with pytest.raises(StructureError, match="saved gates are of groups"):
+        run.method.load_state_dict(state)
+    order = Run("random-units")
+    saved = order.method.state_dict()
+    saved["order"] = {"conv": torch.zeros(4)}
+    with pytest.raises(StructureError, match="saved order is of groups"):
+        order.method.load_state_dict(saved)

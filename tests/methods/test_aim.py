@@ -1,0 +1,158 @@
+"""Targets of methods that are not gates: the share of nodes of spectral training, the sparsity of masks."""
+
+from __future__ import annotations
+
+import copy
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from methods.test_resume import same
+from methods.test_target import wide
+from parsinet import baselines, measure
+from parsinet.errors import UsageError
+from parsinet.methods import MaskedTraining, Pruner, Spectral, Sphere
+from parsinet.sphere import LpSGD
+
+STEPS = 40
+DENSE = {"macs": 50_200, "parameters": 50_610, "bytes": 4 * 50_610}
+
+
+class Run:
+    """A short run of spectral training on noise."""
+
+    def __init__(self, round_to: int = 1, **options: Any) -> None:
+        self.model = wide()
+        self.method = Spectral(**{"interval": 4, **options})
+        self.method.prepare(self.model)
+        self.optimizer = torch.optim.Adam(self.method.param_groups(self.model), lr=1e-3)
+        self.pruner = Pruner(self.model, self.optimizer, self.method, torch.zeros(2, 64), steps=STEPS, round_to=round_to)
+
+    def advance(self, begin: int, end: int) -> None:
+        for k in range(begin, end):
+            random = torch.Generator().manual_seed(k)
+            x, y = torch.randn(16, 64, generator=random), torch.randint(10, (16,), generator=random)
+            F.cross_entropy(self.model(x), y).backward()
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            self.pruner.step()
+
+    def state(self) -> dict[str, Any]:
+        parts = {"pruner": self.pruner, "model": self.model, "optimizer": self.optimizer}
+        return copy.deepcopy({name: part.state_dict() for name, part in parts.items()})
+
+
+@pytest.mark.parametrize(
+    ("target", "options"),
+    [
+        ("macs=20%", {"schedule": "post"}),
+        ("macs=20%", {"schedule": "continuous", "scope": "global"}),
+        ("params=12k", {"schedule": "continuous"}),
+        ("bytes=30%", {"schedule": "pre", "variant": "full-one-set"}),
+        ("macs=20%", {"schedule": "continuous", "round_to": 4}),
+    ],
+)
+def test_the_plain_network_meets_the_target(target: str, options: dict[str, Any]) -> None:
+    run = Run(target=target, **options)
+    run.advance(0, STEPS)
+    small = run.pruner.finish()
+    told = run.pruner.describe()["target"]
+    found = getattr(measure.profile(small, torch.zeros(1, 64), latency=False), told["kind"])
+    assert 0.98 * told["wanted"] <= found <= told["wanted"]
+    assert told["reached"] == found
+    assert all(width % options.get("round_to", 1) == 0 for width in run.pruner.widths().values())
+
+
+def test_continuous_removal_follows_the_way_of_the_target() -> None:
+    run = Run(target="macs=20%", begin=0.0, end=1.0, interval=1)
+    for k in range(STEPS - 1):
+        run.advance(k, k + 1)
+        gone = 1 - (1 - (k + 1) / STEPS) ** 3
+        widths = run.pruner.widths()
+        macs = 64 * widths["0"] + widths["0"] * widths["2"] + widths["2"] * 10
+        assert macs == pytest.approx(DENSE["macs"] * (1 - 0.8 * gone), rel=0.03)
+        assert macs <= DENSE["macs"] * (1 - 0.8 * gone)
+
+
+def test_resume_on_the_way_to_a_target_is_bitwise() -> None:
+    run = Run(target="macs=20%")
+    run.advance(0, 12)
+    state = run.state()
+    run.advance(12, STEPS)
+    again = Run(target="macs=20%")
+    again.pruner.load_state_dict(state["pruner"])
+    again.model.load_state_dict(state["model"])
+    again.optimizer.load_state_dict(state["optimizer"])
+    assert same(again.state(), state)
+    again.advance(12, STEPS)
+    assert same(again.state(), run.state())
+
+
+REFUSED = {
+    "share too": ({"share": 0.5, "target": "macs=20%"}, "give share or target, not both"),
+    "max_fall too": ({"target": "macs=20%", "schedule": "post", "max_fall": 0.1}, "target says how small, max_fall how good"),
+    "latency": ({"target": "latency=20%"}, "has to be timed; give macs, params or bytes"),
+    "too small": ({"target": "params=80"}, "asks for 80 parameters, but with one unit left in every group"),
+    "malformed": ({"target": "macs:20%"}, "does not say what and how much"),
+}
+
+
+@pytest.mark.parametrize(("options", "words"), REFUSED.values(), ids=REFUSED)
+def test_what_spectral_training_cannot_meet_is_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(words)):
+        Run(**options)
+
+
+MASKED = {
+    "gmp": lambda **options: baselines.GMP(**options),
+    "set": lambda **options: baselines.SET(**options),
+    "rigl": lambda **options: baselines.RigL(**options),
+    "snip": lambda **options: baselines.SNIP(**options),
+    "random-mask": lambda **options: baselines.RandomMask(**options),
+    "sphere": lambda **options: Sphere(p="auto", **options),
+}
+
+
+def masked(method: MaskedTraining) -> nn.Module:
+    model = wide()
+    method.prepare(model)
+    groups = method.param_groups(model)
+    optimizer = LpSGD(groups, lr=0.01) if isinstance(method, Sphere) else torch.optim.SGD(groups, lr=0.01)
+    pruner = Pruner(model, optimizer, method, torch.zeros(2, 64), steps=STEPS)
+    for k in range(STEPS):
+        random = torch.Generator().manual_seed(k)
+        F.cross_entropy(model(torch.randn(16, 64, generator=random)), torch.randint(10, (16,), generator=random)).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        pruner.step()
+    return pruner.finish()
+
+
+@pytest.mark.filterwarnings("ignore:p_for_sparsity")
+@pytest.mark.parametrize("target", ["params=5%", "params=4k"])
+@pytest.mark.parametrize("name", MASKED)
+def test_masks_leave_the_parameters_that_were_asked_for(name: str, target: str) -> None:
+    """Exactly by the masks; fewer numbers are other than zero where the last weights to come back, at zero, have not moved yet."""
+    method = MASKED[name](target=target, remove_units=False)
+    model = masked(method)
+    wanted = round(0.05 * DENSE["parameters"]) if target.endswith("%") else 4000
+    assert method.masks.active + 300 + 100 + 10 == wanted
+    assert 0.9 * wanted <= measure.nonzeros(model) <= wanted
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"sparsity": 0.9, "target": "params=5%"}, "gmp: give sparsity or target, not both"),
+        ({"target": "macs=5%"}, "masks make weights zero and take no work or memory away; give target as params, not as macs"),
+        ({"target": "params=400"}, "asks for 400 parameters, but 410 are in no masked weight already"),
+        ({"target": "params=60k"}, "asks for more than the network has: 50,610 parameters"),
+    ],
+)
+def test_what_masks_cannot_meet_is_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(words)):
+        masked(baselines.GMP(**options))
