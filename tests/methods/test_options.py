@@ -33,18 +33,6 @@ REFUSED = {
 }
 
 
-class Attending(nn.Module):
-    """A hidden layer whose units are read by an operator and not by a module."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(4, 6)
-        self.mix = nn.Parameter(torch.ones(6, 3))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.relu(self.fc1(x)) @ self.mix
-
-
 def pruner(model: nn.Module, *, steps: int | None = None, examples: int | None = None, **options: object) -> Pruner:
     return Pruner(model, torch.optim.SGD(model.parameters(), lr=0.1), Gates(**options), torch.randn(2, 4), steps=steps, examples=examples)
 
@@ -108,7 +96,11 @@ def test_groups_that_cannot_be_gated_are_refused(groups: list[str], error: type[
         pruner(plain(), groups=groups)
 
 
-@pytest.mark.parametrize("model", [nn.Linear(4, 3), Attending()], ids=["no hidden units", "read by an operator"])
+@pytest.mark.parametrize(
+    "model",
+    [nn.Linear(4, 3), nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.Linear(6, 3))],
+    ids=["no hidden units", "under a norm"],
+)
 def test_a_network_without_anything_to_gate_is_refused_with_the_reasons(model: nn.Module) -> None:
     """Training on as if dense would look like a run that prunes nothing; whoever wants that says `dense`."""
     with pytest.raises(UsageError, match=r"no group of units that can be gated \(.*it is (part of the model's output|read where no)"):

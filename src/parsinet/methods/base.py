@@ -36,7 +36,8 @@ class Method(Protocol):
     step; may name units that leave), `removed` after each removal, `settle` (the last decision; afterwards the structure is fixed),
     `detach` (hooks and parametrizations leave; plain modules remain).
 
-    A method that lets whole residual branches go (`Structure.blocks`) has `blocks = True`; one that works on the network's inputs, `inputs = True`.
+    A method that lets whole residual branches go (`Structure.blocks`) has `blocks = True`; one that works on the network's inputs,
+    `inputs = True`.
     """
 
     name: str
