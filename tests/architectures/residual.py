@@ -161,3 +161,29 @@ class MLPBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.fc2(torch.relu(self.fc1(x)))
+
+
+class RawMatrix(nn.Module):
+    """tanh(x M): a module of which no rule says what shape it returns."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.matrix = nn.Parameter(torch.randn(inputs, outputs) / math.sqrt(inputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(x @ self.matrix)
+
+
+class ReadByBranches(nn.Module):
+    """What a raw matrix makes is read by two branches and nobody else; it stays when both have left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lift, self.raw, self.fc = nn.Linear(6, 8), RawMatrix(8, 12), nn.Linear(8, 3)
+        self.left, self.right = nn.Linear(12, 8), nn.Linear(12, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.lift(x))
+        h = self.raw(x)
+        x = x + self.left(h)
+        return self.fc(torch.tanh(x + self.right(h)))

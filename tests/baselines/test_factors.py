@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from scipy import integrate, stats
 from torch import Tensor
 
-from parsinet.baselines import l0, truncated, vib
+from parsinet.baselines import l0, sbp, truncated, vib
 
 LOG_ALPHAS = torch.tensor([-4.0, -2.5, -1.0, 0.0, 1.5, 4.0], dtype=torch.float64)
 
@@ -89,6 +90,38 @@ def test_the_divergence_of_a_truncated_log_normal_is_the_integral(case: tuple[fl
     log_p = np.log(p, out=np.full_like(p, -1e3), where=p > 0)
     integral = integrate.simpson(p * (log_p + math.log(truncated.HIGH - truncated.LOW)), x=y)
     assert float(truncated.divergence(*numbers(case))) == pytest.approx(integral, rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize("case", [(0.5, -8.0), (2.0, -5.0), (5.0, -5.0), (5.0, -8.0), (2.0, -10.0), (0.01, -10.0), (5.0, -10.0)])
+def test_far_above_its_upper_end_a_truncated_log_normal_is_an_exponential(case: tuple[float, float]) -> None:
+    """−log θ has the rate r = μ/σ² there: KL = log r + log(b − a) − 1, and log E θᵏ = −log(1 + k/r), both to a part (σ/μ)²."""
+    mu, log_sigma = (number.requires_grad_() for number in numbers(case))
+    rate, part = case[0] * math.exp(-2 * case[1]), (math.exp(case[1]) / case[0]) ** 2
+    divergence = truncated.divergence(mu, log_sigma)
+    by_mu, by_log_sigma = torch.autograd.grad(divergence, (mu, log_sigma))
+    near = 20 * part + 1e-9
+    assert float(divergence.detach()) == pytest.approx(math.log(rate) + math.log(truncated.HIGH - truncated.LOW) - 1, abs=near)
+    assert (float(by_mu), float(by_log_sigma)) == pytest.approx((1 / case[0], -2.0), rel=near)
+    assert float(truncated.log_moment(mu, log_sigma, 1).detach()) == pytest.approx(-math.log1p(1 / rate), rel=1e-3, abs=1e-13)
+
+
+@pytest.mark.parametrize("function", [truncated.divergence, lambda mu, s: truncated.log_moment(mu, s, 1)])
+def test_formulas_of_a_truncated_log_normal_join_without_a_step(function: Callable[[Tensor, Tensor], Tensor]) -> None:
+    mu = 0.3 + torch.tensor([-1e-9, 1e-9], dtype=torch.float64)
+    log_sigma = torch.full_like(mu, math.log(0.3 / truncated.FAR))
+    below, above = function(mu, log_sigma)
+    assert float(below) == pytest.approx(float(above), rel=1e-8)
+
+
+@pytest.mark.parametrize("mu", sbp.BOUNDS["mu"])
+@pytest.mark.parametrize("log_sigma", sbp.BOUNDS["log_sigma"])
+def test_within_its_bounds_sbp_has_finite_derivatives(mu: float, log_sigma: float) -> None:
+    values = [row.expand(1000).clone().requires_grad_() for row in numbers((mu, log_sigma))]
+    u = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
+    outcomes = (truncated.divergence(*values), truncated.log_moment(*values, 1), truncated.draw(*values, u))
+    for gradient in torch.autograd.grad([outcome.sum() for outcome in outcomes], values):
+        assert bool(gradient.isfinite().all())
+        assert float(gradient.abs().max()) < 1e5
 
 
 @pytest.mark.parametrize("case", TRUNCATED)

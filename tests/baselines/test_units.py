@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from baselines.toys import NOISY, OPTIONS, STEPS, Run, same
+from baselines.toys import NOISY, OPTIONS, STEPS, Run, batch, same
 from methods.test_protocol import tell_missing
 from parsinet import baselines
 from parsinet.errors import ParsinetError, StructureError, UsageError
@@ -143,6 +143,27 @@ def test_a_reader_without_a_weight_of_its_own_is_no_place_for_factors() -> None:
     normed = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.utils.parametrizations.weight_norm(nn.Linear(6, 3)))
     with pytest.raises(UsageError, match="no plain weight that a factor could move into"):
         attach("vib", normed)
+
+
+def test_group_lasso_leaves_weights_alone_that_nobody_trains() -> None:
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+    optimizer, method = torch.optim.SGD(model[2:].parameters(), lr=0.1), baselines.GroupLasso(lam=100.0)
+    pruner, before = Pruner(model, optimizer, method, torch.zeros(2, 4), steps=10), model[0].weight.clone()
+    pruner.step()
+    assert torch.equal(model[0].weight, before)
+    assert not model[2].weight.any()
+    with pytest.raises(UsageError, match=r"group '0' cannot be judged: the optimizer does not train 0\.weight"):
+        Pruner(model, optimizer, baselines.GroupLasso(groups=["0"]), torch.zeros(2, 4), steps=10)
+
+
+@pytest.mark.parametrize("name", ["l0", "sbp", "vib"])
+def test_a_loss_that_is_not_finite_does_not_reach_the_distributions(name: str) -> None:
+    run = Run(name)
+    x = batch(0)
+    (run.model(x).sum() * float("inf")).backward()
+    run.optimizer.zero_grad()
+    run.pruner.step()
+    assert all(bool(row.isfinite().all()) for row in run.method.rows.values.values())
 
 
 def test_a_method_that_was_not_attached_says_so() -> None:

@@ -285,6 +285,33 @@ def test_resume_is_bitwise_across_the_removal_of_a_block(options: dict[str, Any]
     assert pruner.widths() == pruner_again.widths()
 
 
+def test_gates_go_on_and_resume_where_all_readers_of_a_group_have_left() -> None:
+    """Units that nobody reads any more leave as any others: before, at the end of the gated phase, and in the replay of a saved run."""
+
+    def fresh() -> tuple[nn.Module, torch.optim.Optimizer, Pruner]:
+        model = network(residual.ReadByBranches)
+        optimizer, pruner = start(model, price=1e-3, block_price=10.0, clamp=None, steps=100, fall_steps=20)
+        return model, optimizer, pruner
+
+    model, optimizer, pruner = fresh()
+    theta(pruner, "raw.matrix")[:4] = 0
+    for k in range(50):
+        step(model, optimizer, pruner, k)
+    assert (pruner.widths()["left.block"], pruner.widths()["right.block"]) == (0, 0)
+    before = pruner.widths()["raw.matrix"]
+    assert 1 < before < 12
+    saved = copy.deepcopy((pruner.state_dict(), model.state_dict(), optimizer.state_dict()))
+    again, optimizer_again, pruner_again = fresh()
+    for part, state in zip((pruner_again, again, optimizer_again), saved, strict=True):
+        part.load_state_dict(state)
+    theta(pruner, "raw.matrix")[0] = theta(pruner_again, "raw.matrix")[0] = 0.3
+    for k in range(50, 62):
+        assert step(model, optimizer, pruner, k) == step(again, optimizer_again, pruner_again, k)
+    assert pruner.settled
+    assert pruner.widths()["raw.matrix"] < before
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+
+
 def test_when_all_blocks_have_left_there_is_nothing_to_decide() -> None:
     def fresh() -> tuple[nn.Module, torch.optim.Optimizer, Pruner]:
         model = network()

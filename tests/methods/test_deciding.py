@@ -134,6 +134,43 @@ def test_comparisons_are_paired_and_leave_no_trace() -> None:
     assert deciding.gains(loss, model, bank(pruner), [1]) == 0, "a unit nobody reads gains nothing"
 
 
+class Counting(nn.Module):
+    """Puts a new tensor in the place of a buffer in every pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.out = nn.Linear(2, 6), nn.Linear(6, 2)
+        self.register_buffer("passes", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.passes = self.passes + 1
+        return self.out(torch.relu(self.fc1(x)))
+
+
+@pytest.mark.parametrize("kind", [Noisy, Counting])
+def test_an_evaluation_that_fails_leaves_no_trace_either(kind: type[nn.Module]) -> None:
+    model = kind()
+    _, pruner = start(model, theta=1.0)
+    before = copy.deepcopy(model.state_dict())
+
+    def fails() -> Tensor:
+        raise MemoryError(model(points()[0]).shape)
+
+    with pytest.raises(MemoryError):
+        deciding.gains(fails, model, bank(pruner), [0])
+    assert same(model.state_dict(), before)
+    deciding.gains(lambda: F.cross_entropy(model(points()[0]), points()[1]), model, bank(pruner), [0])
+    assert same(model.state_dict(), before)
+
+
+def test_a_batch_whose_loss_is_not_finite_says_nothing() -> None:
+    run = Run(deciding=1.0)
+    for k in range(8):
+        F.cross_entropy(run.model(points(seed=k)[0]), points(seed=k)[1]).backward()
+        run.pruner.step(lambda: torch.tensor(float("nan")))
+    assert not trials(run).any()
+
+
 def test_gains_are_what_closing_the_unit_costs() -> None:
     model = network().double()
     _, pruner = start(model, theta=1.0)

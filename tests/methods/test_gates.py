@@ -100,6 +100,31 @@ def test_even_between_two_looks_of_the_guard_evaluation_leaves_a_unit_open() -> 
     assert pruner._kept["fc1"] == [5]
 
 
+@pytest.mark.parametrize("options", [{}, {"cost_price": 0.1}])
+def test_a_loss_that_is_not_finite_moves_no_gate(options: dict[str, float]) -> None:
+    """The loop may well skip the step; the gates have to outlive the batch."""
+    model = network()
+    optimizer, pruner = start(model, fall_steps=1000, interval=1000, **options)
+    train_step(model, optimizer, pruner, 0)
+    theta = bank(pruner).theta.clone()
+    x, y = points()
+    (F.cross_entropy(model(x), y) * float("inf")).backward()
+    optimizer.zero_grad()
+    pruner.step()
+    assert torch.equal(bank(pruner).theta, theta)
+    assert bool(bank(pruner).usefulness.isfinite().all())
+
+
+def test_gates_that_never_learned_say_so() -> None:
+    """Here the model was left in evaluation mode: no gate is drawn and nothing can be learned of one."""
+    model = network().eval()
+    optimizer, pruner = start(model, steps=10)
+    for k in range(5):
+        train_step(model, optimizer, pruner, k)
+    with pytest.warns(UserWarning, match=r"Gates: in 6 steps no backward pass went through a gate.*model.train\(\)"):
+        train_step(model, optimizer, pruner, 5)
+
+
 def test_the_warm_up_removes_nothing() -> None:
     model = network()
     optimizer, pruner = start(model, price=10.0, steps=100, warmup=0.3, fall_steps=5, interval=5)

@@ -51,6 +51,23 @@ class Run:
         return sum(int((weight != 0).sum()) for weight in self.weights())
 
 
+def test_zeros_at_the_start_are_no_more_than_a_target_asks_for() -> None:
+    run = Run(sparsity=None, target="params=100%", start=0.2)
+    run.advance()
+    assert run.nonzeros() == WEIGHTS
+
+
+def test_an_exponent_by_the_sparsity_follows_the_target() -> None:
+    """Also where nobody has prepared the model; and a target that wants every weight is no sparsity to take it from."""
+    model = network()
+    method = Sphere(p="auto", target="params=70%")
+    found = [group["p"] for group in method.param_groups(model) if group["constrained"]]
+    assert method.sparsity < 0.5
+    assert found[-1] == pytest.approx(p_for_sparsity(12, method.sparsity))
+    with pytest.raises(ParsinetError, match="takes p from the sparsity"):
+        Sphere(p="auto", target="params=100%").param_groups(model)
+
+
 @pytest.mark.parametrize("sparsity", [0.0, 0.5, 0.9])
 @pytest.mark.parametrize("growth", ["gradient", "momentum", "random"])
 def test_the_sparsity_is_met_to_one_weight(sparsity: float, growth: str) -> None:

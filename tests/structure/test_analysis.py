@@ -278,6 +278,26 @@ def test_halves_that_only_fit_each_other_are_not_offered_one_by_one() -> None:
         smaller(x)
 
 
+class Together(nn.Module):
+    """Runs without some units of the one or of the other, not of both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.third, self.out = nn.Linear(5, 8), nn.Linear(5, 8), nn.Linear(16, 6), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.cat([torch.relu(self.one(x)), torch.relu(self.two(x))], 1)
+        if self.one.out_features < 8 and self.two.out_features < 8:
+            h = h[:, :-1]
+        return self.out(torch.relu(self.third(h)))
+
+
+def test_groups_that_cannot_leave_together_are_not_both_offered() -> None:
+    structure = pn.trace(Together(), torch.randn(2, 5))
+    assert [group.name for group in structure.removable()] == ["one", "third"]
+    assert "does not run without some of its units" in structure.group("two").reason
+
+
 def test_groups_lose_different_numbers_of_units_where_sizes_allow() -> None:
     for name in ("mlp", "resnet-56", "gpt", "densenet"):
         model, x = make(name)

@@ -570,3 +570,93 @@ def test_where_others_look_into_a_module_it_stays() -> None:
     plan = structure.plan(leave(removable(structure)))
     assert "layers.0.self_attn" in plan.absent
     assert gap(model, inputs, plan) < EXACT
+
+
+class WrittenInto(nn.Module):
+    """The first block's result is written into: by the next addition, or by an in-place ReLU; a long skip reads its input afterwards."""
+
+    def __init__(self, *, relu: bool) -> None:
+        super().__init__()
+        self.lift, self.side, self.fc, self.other = nn.Linear(5, 8), nn.Linear(5, 8), nn.Linear(8, 3), nn.Linear(8, 3)
+        self.first, self.second = residual.MLPBlock(8, 6), residual.MLPBlock(8, 6)
+        self.third = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 8))
+        self.relu = relu
+
+    def forward(self, x: Tensor) -> Tensor:
+        skip = torch.sigmoid(self.lift(x))
+        y = self.first(skip)
+        z = self.second(torch.sin(self.side(x)))
+        if self.relu:
+            y = y.view(-1, 8).relu_()
+        else:
+            y += self.third(2 * y)
+        return self.fc(y) + self.other(torch.tanh(z) * skip)
+
+
+@pytest.mark.parametrize("relu", [False, True])
+def test_what_is_written_into_afterwards_is_no_alias_of_the_input(relu: bool) -> None:
+    """A module that handed its input on would let the long skip change, and the backward pass find a tensor that was written over."""
+    model = WrittenInto(relu=relu).double()
+    inputs = torch.randn(3, 5, dtype=torch.float64)
+    structure = pn.trace(model, inputs)
+    assert removable(structure) == ["first.block", "second.block", *([] if relu else ["third.block"])]
+    plan = structure.plan(leave(["first.block"]))
+    assert gap(model, inputs, plan) < EXACT
+    model(inputs).square().mean().backward()
+    assert set(plan.absent) == {"first.fc1", "first.fc2"}
+
+
+def test_units_that_nobody_reads_any_more_still_leave() -> None:
+    """What a raw matrix makes is read by two branches alone: its units leave before them, with them and after them."""
+    model = residual.ReadByBranches().double()
+    inputs = torch.randn(3, 6, dtype=torch.float64)
+    structure = pn.trace(model, inputs)
+    blocks, some = leave(["left.block", "right.block"]), {"raw.matrix": torch.arange(12) < 5}
+    small = []
+    for steps in ([some, blocks], [{**some, **blocks}], [blocks, some]):
+        small.append(copy.deepcopy(model))
+        now = structure
+        for alive in steps:
+            plan = now.plan(alive)
+            assert gap(small[-1], inputs, plan) < EXACT
+            now = now.after(plan)
+        assert small[-1].get_parameter("raw.matrix").shape == (8, 5)
+        assert now.group("raw.matrix").size == 5
+    assert all(torch.equal(small[0](inputs), other(inputs)) for other in small)
+
+
+class Aliases(nn.Module):
+    """A scale of two names of which the second is read; a layer of the branch that a table of the model's lists once more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lift, self.block, self.fc = nn.Linear(5, 8), residual.MLPBlock(8, 6), nn.Linear(8, 3)
+        self.branch = nn.Linear(8, 8)
+        self.scale = nn.Parameter(torch.rand(8))
+        self.gain = self.scale
+        self.table = nn.ModuleDict({"last": self.block.fc2})
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.block(torch.relu(self.lift(x)))
+        return self.fc(torch.tanh(x + self.branch(x) * self.gain))
+
+
+def test_other_names_of_what_leaves(tmp_path: Path) -> None:
+    """A parameter is laid bare in every place that has it; a module that is still listed elsewhere keeps its parameters there."""
+    model = Aliases().double()
+    inputs = torch.randn(3, 5, dtype=torch.float64)
+    structure = pn.trace(model, inputs)
+    optimizer = torch.optim.Adam(model.parameters())
+    for alive in (units(structure, 0), leave(["block.block", "branch.block"]), None):
+        plan = structure.plan(units(structure, 1) if alive is None else alive)
+        with pn.silence(model, plan), torch.no_grad():
+            expected = model(inputs)
+        pn.shrink(model, plan, optimizers=[optimizer])
+        assert (model(inputs) - expected).abs().max() < EXACT
+        structure = structure.after(plan)
+    assert [key for key, _ in model.named_parameters()] == [
+        *("lift.weight", "lift.bias", "fc.weight", "fc.bias", "table.last.weight", "table.last.bias")
+    ]
+    assert {id(p) for p in optimizer.param_groups[0]["params"]} == {id(p) for p in model.parameters()}
+    pn.save(model, tmp_path)
+    assert torch.equal(pn.load(tmp_path, lambda: Aliases().double())(inputs), model(inputs))

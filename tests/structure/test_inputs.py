@@ -370,6 +370,46 @@ def test_what_cannot_leave_is_refused_with_the_reason(name: str) -> None:
         pn.trace(build_one(), torch.randn(2, 8), inputs=True)
 
 
+@pytest.mark.parametrize("value", [1.0, -1.0, 1e9])
+@pytest.mark.parametrize("channels", [False, True], ids=["places", "channels"])
+def test_what_a_padding_fills_in_is_no_feature(value: float, channels: bool) -> None:
+    """A fill value is none of the entries' numbers, whatever number it is."""
+    pads = (0, 0, 0, 0, 1, 0) if channels else (1, 1, 1, 0)
+    model = Reads(
+        lambda m, x: m.fc(m.conv(F.pad(x, pads, value=value)).mean((2, 3))), conv=nn.Conv2d(5 + channels, 4, 3), fc=nn.Linear(4, 2)
+    )
+    x = torch.randn(2, 5, 6, 7, dtype=torch.float64)
+    structure = pn.trace(model.double(), x, inputs=True)
+    assert structure.group("input").size == 5
+    (reader,) = structure.readers("input")
+    assert reader.owners.tolist() == [*([-1] if channels else []), 0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("extra", [[3.0, 4.0], [-1.0, 2.5], [1e6, 0.0]])
+def test_constants_beside_the_features_are_no_features(extra: list[float]) -> None:
+    model = Reads(lambda m, x: m.out(torch.tanh(m.fc(torch.cat([x, m.extra], 1)))), fc=nn.Linear(8, 4), out=nn.Linear(4, 2)).double()
+    model.register_buffer("extra", torch.tensor([extra], dtype=torch.float64))
+    x = torch.randn(1, 6, dtype=torch.float64)
+    structure = pn.trace(model, x, inputs=True)
+    (reader,) = structure.readers("input")
+    assert reader.owners.tolist() == [0, 1, 2, 3, 4, 5, -1, -1]
+    assert gap(model, x, structure.plan({"input": [True, False, False, True, True, False]})) < EXACT
+    assert model.fc.kept.tolist() == [0, 3, 4, 6, 7]
+
+
+def test_a_model_that_is_a_single_layer(tmp_path: Path) -> None:
+    model, x = nn.Linear(6, 4).double(), torch.randn(3, 6, dtype=torch.float64)
+    structure = pn.trace(model, x, inputs=True)
+    for mask in ([True, False, True, True, False, True], [True, False, True, True]):
+        plan = structure.plan({"input": mask})
+        assert gap(model, x, plan) < EXACT
+        structure = structure.after(plan)
+    assert model.kept.tolist() == [0, 3, 5]
+    assert pn.trace(model, x, inputs=True).group("input").size == 3
+    pn.save(model, tmp_path)
+    assert torch.equal(pn.load(tmp_path, lambda: nn.Linear(6, 4).double())(x), model(x))
+
+
 def test_tokens_are_no_features() -> None:
     model = nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(12, 2))
     with pytest.raises(UsageError, match="`embedding` reads it, and only"):

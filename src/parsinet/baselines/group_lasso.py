@@ -66,7 +66,11 @@ class GroupLasso(JudgedUnits):
         super().attach(model, structure, budget, optimizers)
 
     def _against(self, structure: Structure, name: str) -> str:
-        return "" if slices(structure, name, self.weights) else f"it has no {self.weights} weights"
+        parts, tensors, rates = slices(structure, name, self.weights), self._tensors(), self._rates()
+        if not parts:
+            return f"it has no {self.weights} weights"
+        missing = [part.tensor for part in parts if id(tensors[part.tensor]) not in rates]
+        return f"the optimizer does not train {', '.join(missing)}" if missing else ""
 
     @torch.no_grad()
     def _follow(self) -> None:

@@ -39,8 +39,8 @@ class Rows:
 
     @torch.no_grad()
     def learn(self) -> None:
-        """One step of Adam along the gradients since the last; nothing where no backward pass came."""
-        gradients = {name: row.grad for name, row in self.values.items() if row.grad is not None}
+        """One step of Adam along the gradients since the last; nothing where no backward pass came. What is not finite counts as 0."""
+        gradients = {name: row.grad.nan_to_num_(0, 0, 0) for name, row in self.values.items() if row.grad is not None}
         if not gradients:
             return
         self._count += 1

@@ -12,6 +12,8 @@ LOW, HIGH = -20.0, 0.0
 """a and b."""
 TAIL = -8.0
 """Where the inverse of the normal distribution function is left to Newton's method in the logarithm."""
+FAR = 30.0
+"""Standard deviations of μ above b from which what is left is written as a series: differences of large numbers hold nothing there."""
 
 
 def log_mass(low: Tensor, high: Tensor) -> Tensor:
@@ -24,22 +26,32 @@ def divergence(mu: Tensor, log_sigma: Tensor) -> Tensor:
     """KL from a truncated log-normal to the log-uniform prior on [eᵃ, eᵇ], in nats.
 
     −log σ − log Z − (αφ(α) − βφ(β))/(2Z) + log(b − a) − ½ log(2πe), with α = (a − μ)/σ, β = (b − μ)/σ, Z = Φ(β) − Φ(α).
+    For t = −β ≥ `FAR` this is −log σ + log r − ½ t(r − t) + log(b − a) − ½, with r = φ(t)/Φ(−t).
     mu, log_sigma: float64 [n], a ≤ μ. Source: K. Neklyudov, D. Molchanov, A. Ashukha, D. Vetrov 2017, arXiv 1705.07283.
     """
     alpha, beta = _limits(mu, log_sigma)
+    far, t = beta <= -FAR, (-beta).clamp(min=FAR)
+    alpha, beta = alpha.masked_fill(far, -1.0), beta.masked_fill(far, 0.0)
     log_z = log_mass(alpha, beta)
     edges = alpha * torch.exp(_log_density(alpha) - log_z) - beta * torch.exp(_log_density(beta) - log_z)
-    return -log_sigma - log_z - 0.5 * edges + math.log(HIGH - LOW) - 0.5 * math.log(2 * math.pi * math.e)
+    near = -log_z - 0.5 * edges - 0.5 * math.log(2 * math.pi * math.e)
+    above = _above(t)
+    return math.log(HIGH - LOW) - log_sigma + torch.where(far, torch.log(t + above) - 0.5 * t * above - 0.5, near)
 
 
 def log_moment(mu: Tensor, log_sigma: Tensor, k: int) -> Tensor:
     """log E θᵏ = kμ + k²σ²/2 + log[Φ(β − kσ) − Φ(α − kσ)] − log Z.
 
-    Derived by completing the square. mu, log_sigma: float64 [n].
+    Derived by completing the square; for t = −β ≥ `FAR` the squares cancel and log r(t) − log r(t + kσ) is left, r = φ(t)/Φ(−t).
+    mu, log_sigma: float64 [n].
     """
     alpha, beta = _limits(mu, log_sigma)
     sigma = log_sigma.exp()
-    return k * mu + 0.5 * (k * sigma).square() + log_mass(alpha - k * sigma, beta - k * sigma) - log_mass(alpha, beta)
+    far, t = beta <= -FAR, (-beta).clamp(min=FAR)
+    mean = torch.log(t + _above(t)) - torch.log(t + k * sigma + _above(t + k * sigma))
+    alpha, beta = alpha.masked_fill(far, -1.0), beta.masked_fill(far, 0.0)
+    masses = log_mass(alpha - k * sigma, beta - k * sigma) - log_mass(alpha, beta)
+    return torch.where(far, mean, k * mu + 0.5 * (k * sigma).square() + masses)
 
 
 def signal_to_noise(mu: Tensor, log_sigma: Tensor) -> Tensor:
@@ -86,6 +98,12 @@ def _limits(mu: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor]:
     """α and β."""
     inverse = torch.exp(-log_sigma)
     return (LOW - mu) * inverse, (HIGH - mu) * inverse
+
+
+def _above(t: Tensor) -> Tensor:
+    """φ(t)/Φ(−t) − t for t ≥ `FAR`: 1/t − 2/t³ + 10/t⁵ − 74/t⁷ + 706/t⁹ − 8162/t¹¹, the inverse of Mills' ratio (asymptotic)."""
+    square = t.reciprocal().square()
+    return torch.stack([c * square**k for k, c in enumerate((1.0, -2.0, 10.0, -74.0, 706.0, -8162.0))]).sum(0) / t
 
 
 def _log_density(x: Tensor) -> Tensor:

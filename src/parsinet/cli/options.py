@@ -39,7 +39,7 @@ Method = Annotated[
     typer.Option(
         "--method",
         metavar="NAME",
-        help="dense (default), gates, spectral, spectral-sparse or sphere; or gmp, rigl, set, snip, random-mask.",
+        help=f"{', '.join(names.METHODS)} [default: dense]; or, to compare with, {', '.join(names.BASELINES)}.",
         autocompletion=lambda incomplete: names.beginning(names.METHODS + names.BASELINES, incomplete),
         show_default=False,
     ),

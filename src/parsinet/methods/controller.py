@@ -19,6 +19,8 @@ from parsinet.structure import Plan, Structure
 
 FIRST_NATS = 0.1
 """ν before anything is known of the units."""
+LEAST_NATS = 1e-2
+"""ν does not fall below: gates that pay next to nothing only follow the noise of their estimates."""
 WARMUP = 500
 """Steps before ν moves, at most a tenth of the gated phase: the averages of usefulness begin at 0."""
 ARRIVAL = 0.7
@@ -37,9 +39,10 @@ class Targeted:
     """`Costed` prices whose ν follows a reference from the dense network down to a target, and a last decision that fits into it.
 
     At every refresh, with q_i = Δ̂_i/(∂R/∂θ_i) the price of the whole network at which unit i just pays: ν* is the q of the best unit that
-    does not fit into the reference r(t), and log ν moves towards log ν*. r falls from 1 to the target τ as τ + (1−τ)(1−u)³, u being the
-    part of the way to `ARRIVAL`. No removal goes below τ, since none can be taken back. At the end the units are ranked, open before
-    undecided before closed and then by q; the longest row whose cost is within the target stays, multiples of round_to counted in.
+    does not fit into the reference r(t), and log ν moves towards log ν*; where all fit, ν falls to the lowest q, so that what stays in any
+    case can learn. r falls from 1 to the target τ as τ + (1−τ)(1−u)³, u being the part of the way to `ARRIVAL`. No removal goes below τ,
+    since none can be taken back. At the end the units are ranked, open before undecided before closed and then by q; the longest row whose
+    cost is within the target stays, multiples of round_to counted in.
 
     Raises UsageError when attached without the length of the run, and for a target above what the network has or below what one unit
     per group costs. Source: ours; no such controller is in the abstracts of Guenter & Sideris.
@@ -75,9 +78,11 @@ class Targeted:
         warm = min(WARMUP, self._last // 10)
         if step > warm:
             share = self._reference((step - warm) / max(1.0, ARRIVAL * self._last - warm))
-            worth = boundary(self._cost, self._worth(step, rows), share * self._limit.dense)
-            if worth is not None:
-                self._move(worth, step - max(self._seen, warm))
+            worth = self._worth(step, rows)
+            goal = boundary(self._cost, worth, share * self._limit.dense)
+            if goal is None:
+                goal = min(self._costed.nats, *(float(row.min()) for row in worth.values()))
+            self._move(max(goal, LEAST_NATS), step - max(self._seen, warm))
         self._seen = step
         self._costed.refresh(step, rows)
 

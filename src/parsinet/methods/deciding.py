@@ -43,7 +43,10 @@ class Deciding:
         return self.kind != "round" and self._last > 0 and step > self._begin
 
     def probe(self, loss: Callable[[], Tensor], model: nn.Module, bank: GateBank, price: float | Tensor, step: int) -> None:
-        """Compare on the present batch, at every `EVERY`-th step of the phase, and move the gates whose trials end."""
+        """Compare on the present batch, at every `EVERY`-th step of the phase, and move the gates whose trials end.
+
+        A batch on which a loss is no finite number says nothing.
+        """
         if self.kind != "flips" or not self.begun(step) or step % EVERY:
             return
         theta = bank.theta.cpu()
@@ -51,7 +54,10 @@ class Deciding:
         units = self.trials.panel(theta, bank.usefulness.cpu(), prices, _alone(bank))
         if not units:
             return
-        self.trials.add(units, gains(loss, model, bank, units))
+        found = gains(loss, model, bank, units)
+        if not bool(found.isfinite().all()):
+            return
+        self.trials.add(units, found)
         verdict = self.trials.look(units, theta, prices, self._most(theta, step))
         bank.theta[list(verdict.kept)] = 1
         if verdict.closed is not None:
@@ -88,12 +94,16 @@ def gains(loss: Callable[[], Tensor], model: nn.Module, bank: GateBank, units: l
 
 @contextmanager
 def _undisturbed(model: nn.Module) -> Iterator[None]:
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    tables = [module._buffers for module in model.modules()]
+    buffers = [(table, name, buffer, buffer.clone()) for table in tables for name, buffer in table.items() if buffer is not None]
     devices = sorted({parameter.device.index for parameter in model.parameters() if parameter.device.type == "cuda"})
-    with torch.random.fork_rng(devices=devices):
-        yield
-    for buffer, before in buffers:
-        buffer.copy_(before)
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        for table, name, buffer, before in buffers:
+            buffer.copy_(before)
+            table[name] = buffer
 
 
 def _alone(bank: GateBank) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -189,6 +190,12 @@ class Gates:
             return None
         self.settled = True
         self.detach()
+        if self._steps and not bool(self._bank.usefulness.any()):
+            warnings.warn(
+                f"Gates: in {self._steps} steps no backward pass went through a gate, so none has learned. Train in training mode "
+                "(model.train()), call the model itself, and call pruner.step() after its backward pass.",
+                stacklevel=3,
+            )
         rows = self._bank.rows()
         return self._pricing.settled({name: self._bank.rounded(name, theta, use) for name, theta, use in rows}, rows)
 

@@ -99,8 +99,6 @@ class Sphere(GrowingTraining):
             raise UsageError(f"sphere: least must be a whole number ≥ 0, got {least!r}.")
         if isinstance(p, str) and p != "auto":
             raise UsageError(f'sphere: p must be a number, a mapping of layer names to numbers, or "auto", got {p!r}.')
-        if p == "auto" and not self.sparsity:
-            raise UsageError('sphere: p="auto" takes p from the sparsity; give a sparsity > 0, or p as a number.')
         if p_start is not None and (isinstance(p, Mapping | str) or p_start < p):
             raise UsageError(f"sphere: p falls from p_start to one number p; got p_start={p_start} and p={p}.")
         if regrow in ("half", "soft") and controller == "authors":
@@ -108,6 +106,7 @@ class Sphere(GrowingTraining):
         if fade is not None and (regrow != "soft" or not 0 <= fade < 1):
             raise UsageError(f'sphere: fade must be in [0, 1) and goes with regrow="soft", got fade={fade} and regrow={regrow!r}.')
         self.p, self.p_start, self.last = p, p_start, last
+        self._check_exponent()
         self.free: dict[str, Any] = {"lr": free_lr, "rule": free_rule, "weight_decay": free_decay}
         self.start, self.rate, self.controller, self.least = min(start, self.sparsity), rate, controller, least
         self.regrow, self.fade = regrow, 0.5 if fade is None else fade
@@ -118,9 +117,9 @@ class Sphere(GrowingTraining):
 
     def param_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """One group per p for the weights on spheres, one for everything else."""
+        self._meet(model)
         if isinstance(self.p, str):
             return sphere.param_groups(model, self._exponent, last=self.last, free=self.free, **self.memory)
-        self._meet(model)
         p = self.p if self.p_start is None else self.p_start
         return sphere.param_groups(model, p, last=self.last, free=self.free, **self.memory)
 
@@ -158,6 +157,16 @@ class Sphere(GrowingTraining):
         }
         hoyer = {name: round(sphere.hoyer(row.flatten(1)).mean().item(), 4) for name, row in rows.items()}
         return {**super().describe(), "p": {name: exponents[id(self.masks.weights[name])] for name in rows}, "hoyer": hoyer}
+
+    def _meet(self, model: nn.Module) -> None:
+        """What follows from the sparsity follows from the target's."""
+        super()._meet(model)
+        self.start = min(self.start, self.sparsity)
+        self._check_exponent()
+
+    def _check_exponent(self) -> None:
+        if self.p == "auto" and not self.sparsity:
+            raise UsageError('sphere: p="auto" takes p from the sparsity; give a sparsity > 0, or p as a number.')
 
     def _exponent(self, fan_in: int) -> float:
         """p="auto": a unit of n weights can have at most n − 1 small ones."""

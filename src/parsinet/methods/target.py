@@ -46,7 +46,7 @@ class Target:
         kind = ALIASES.get(name.lower())
         if kind is None:
             raise UsageError(f"{who}: there is no target {name!r}.{suggest(name, ALIASES)} {FORM}.")
-        match = re.fullmatch(r"([0-9][0-9_,]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?)\s*(%|[A-Za-z]*)", amount)
+        match = re.fullmatch(r"((?:[0-9]{1,3}(?:[,_][0-9]{3})+|[0-9]+)\.?[0-9]*(?:[eE][+-]?[0-9]+)?)\s*(%|[A-Za-z]*)", amount)
         units = SECONDS if kind == "latency" else MULTIPLES
         unit = match[2] if match else ""
         if match is None or (unit != "%" and unit.lower() not in units):

@@ -13,7 +13,8 @@ from parsinet.methods.pricing import Pricing
 def walk(bank: GateBank, pricing: Pricing, fall_steps: int, clamp: float | None, *, absorbing: bool) -> None:
     """Move every θ that the last backward passes speak of, and its average of usefulness: all in one row if they speak of all.
 
-    fall_steps, clamp, absorbing: as in `gates.theta_step_`; gates of blocks fall `SLOWER` times as slowly.
+    fall_steps, clamp, absorbing: as in `gates.theta_step_`; gates of blocks fall `SLOWER` times as slowly. An estimate that is no finite
+    number, from a batch that a loop may well have skipped, moves nothing: the unit counts as worth its price.
     """
     estimates = bank.estimates()
     if not estimates:
@@ -26,6 +27,7 @@ def walk(bank: GateBank, pricing: Pricing, fall_steps: int, clamp: float | None,
         rows = [(name, theta, use, estimates[name], pricing.of(name)) for name, theta, use in heard]
     for name, theta, usefulness, gradient, price in rows:
         fall = fall_steps * (SLOWER if name in bank.blocks else 1)
+        gradient = torch.where(gradient.isfinite(), gradient, -price)
         gates.ema_(usefulness, -gradient)
         gates.theta_step_(theta, gradient, price, fall, clamp, absorbing=absorbing)
 

@@ -82,10 +82,8 @@ def depart(module: nn.Module, answer: Answer) -> None:
     module.__class__ = Absent
 
 
-def lay_bare(module: nn.Module, name: str) -> None:
+def lay_bare(module: nn.Module, name: str, ones: Tensor) -> None:
     """Turn a parameter that nothing depends on any more into ones that are neither trained nor saved: code that reads it still runs."""
-    old = module._parameters[name]
-    assert old is not None, "planned from a tensor of the model"
     module.__dict__["_parameters"] = {key: value for key, value in module._parameters.items() if key != name}
-    module.__dict__["_buffers"] = {**module._buffers, name: torch.ones_like(old.detach())}
+    module.__dict__["_buffers"] = {**module._buffers, name: ones}
     module.__dict__["_non_persistent_buffers_set"] = module._non_persistent_buffers_set | {name}

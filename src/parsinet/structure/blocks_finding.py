@@ -163,16 +163,16 @@ def _departure(path: str, model: nn.Module, answer: Answer, clauses: Clauses, la
 
 
 def _bare(model: nn.Module, graph: Graph, dead: Mapping[Node, Clauses]) -> tuple[Bare, ...]:
-    """Parameters that only dead operators read, and never as one side of a matrix product."""
-    named = dict(model.named_parameters())
-    clauses = _tensors(model, graph, dead)
-    found = []
+    """Parameters that only dead operators read, and never as one side of a matrix product; in every module that has them."""
+    named, clauses = dict(model.named_parameters(remove_duplicate=False)), _tensors(model, graph, dead)
+    read: dict[int, bool] = {}
     for node in graph.nodes:
         name = graph.tensors.get(node.name, "") if node.op == "placeholder" else ""
-        multiplied = any(CONTRACTIONS.fullmatch(operator(user)) for user in graph.users[node])
-        if name in named and not multiplied and clauses[name] not in (NEVER, ALWAYS):
-            found.append(Bare(name, clauses[name]))
-    return tuple(found)
+        if name in named and clauses[name] not in (NEVER, ALWAYS):
+            multiplied = any(CONTRACTIONS.fullmatch(operator(user)) for user in graph.users[node])
+            read[id(named[name])] = multiplied or read.get(id(named[name]), False)
+    places = [f"{path}.{key}".lstrip(".") for path, module in model.named_modules() for key in module._parameters]
+    return tuple(Bare(name, clauses[name]) for name in places if name in named and read.get(id(named[name])) is False)
 
 
 def _group(name: str, found: _Found, model: nn.Module, graph: Graph, blocks: Blocks, ignored: Sequence[str]) -> UnitGroup:

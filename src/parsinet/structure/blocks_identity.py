@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch.fx import Node
 
 from parsinet.structure.blocks import Clauses
@@ -17,6 +18,8 @@ Edges = Mapping[tuple[Node, Node], str]
 RECTIFIERS = ("relu", "relu_")
 ABOVE_ZERO = (*RECTIFIERS, "max_pool2d", "max_pool1d", "contiguous", "clone", "alias", "dropout")
 """Operators whose result is nowhere below zero where their operand is not; the first two in any case."""
+MAY_HAND_ON = ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
+"""Operators that may return their operand itself without a word of it in their schema."""
 
 
 def identities(
@@ -24,14 +27,16 @@ def identities(
 ) -> dict[str, tuple[Answer, Clauses]]:
     """Per module that adds branches: what it answers without all of them, its own input, and that they must all have left.
 
-    So it is where nothing is left of it but additions of what is gone, and ReLUs of a stream that a ReLU has made already.
+    So it is where nothing is left of it but additions of what is gone, and ReLUs of a stream that a ReLU has made already, and nobody
+    writes into its input or result, which would then be one tensor.
     """
-    found = {}
+    found, written = {}, _written(graph)
     for path in dict.fromkeys(modules_of(addition)[-1] for _, addition in edges if modules_of(addition)):
         inside = set(within.get(path, ()))
         blocks = _needed(edges, dead, inside)
         alive = [node for node in within.get(path, ()) if not _gone(dead[node], blocks)]
         entry = None if _leaks(graph, alive, inside) else _handed_on(edges, blocks, alive)
+        entry = None if entry in written or (alive and alive[-1] in written) else entry
         argument = None if entry is None or len(calls.get(path, ())) != 1 else _argument(calls[path][0], shape_of(entry))
         if path and argument is not None:
             found[path] = (Answer((argument,), same=True), frozenset([blocks]))
@@ -52,6 +57,30 @@ def _gone(clauses: Clauses, blocks: frozenset[str]) -> bool:
 def _leaks(graph: Graph, alive: Sequence[Node], inside: set[Node]) -> bool:
     """Whether others than the module read more than its last result."""
     return any(user not in inside for node in alive[:-1] for user in graph.users[node])
+
+
+def _written(graph: Graph) -> set[Node]:
+    """Values that some operator writes into, itself or through a view of them."""
+    found: set[Node] = set()
+    for node in graph.nodes:
+        shares = _shares(node, written=True)
+        while shares and isinstance(node.args[0], Node):
+            node = node.args[0]
+            found.add(node)
+            shares = _shares(node, written=False)
+    return found
+
+
+def _shares(node: Node, *, written: bool) -> bool:
+    """Whether the operator's result may be its first argument's memory; written: whether it writes there."""
+    if node.op != "call_function" or not node.args:
+        return False
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return not written
+    known = node.target._schema.arguments[0].alias_info if node.target._schema.arguments else None
+    if written:
+        return known is not None and known.is_write
+    return known is not None or operator(node) in MAY_HAND_ON
 
 
 def _handed_on(edges: Edges, blocks: frozenset[str], alive: Sequence[Node]) -> Node | None:

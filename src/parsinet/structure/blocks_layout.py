@@ -8,15 +8,17 @@ from typing import TypeVar
 
 from parsinet.structure.blocks import is_beneath, is_within
 from parsinet.structure.blocks_absent import SIZE
-from parsinet.structure.groups import Layout, Slot, UnitGroup
+from parsinet.structure.groups import Layout, Slot
 
 _Place = TypeVar("_Place")
 
-UNREAD = "what read it has left"
-
 
 def without_blocks(layout: Layout, gone: Iterable[str]) -> Layout:
-    """The layout once these blocks have left, nothing else. Groups that sat in them alone are no more; one that nobody reads stays."""
+    """The layout once these blocks have left, nothing else.
+
+    Groups that sat in them alone are no more. One that nobody reads any more stays and may go on losing units: methods and saved runs
+    speak of it.
+    """
     blocks = frozenset(gone)
     leaving = layout.blocks.leaving(blocks)
     paths = [departure.module for departure in leaving]
@@ -28,16 +30,19 @@ def without_blocks(layout: Layout, gone: Iterable[str]) -> Layout:
     left = {group for slot in tensors.values() for group in slot.owners}
     sizes = {(departure.module, SIZE): layout.tensors[departure.place] for departure in leaving if departure.place is not None}
     counts = {place: slot for place, slot in layout.counts.items() if not inside(place[0])}
-    read_dims = frozenset(entry for entry in layout.read_dims if entry[:2] in tensors)
     vanishing = layout.blocks.vanishing(blocks)
     bare = layout.blocks.unneeded(blocks)
     return replace(
         layout,
-        groups={name: _group(group, layout, read_dims, paths, bare) for name, group in layout.groups.items() if name in left},
+        groups={
+            name: replace(group, parameters=_staying(group.parameters, paths, bare))
+            for name, group in layout.groups.items()
+            if name in left
+        },
         tensors=tensors,
         counts=_owned({**counts, **sizes}, left),
         reads=_owned({place: slot for place, slot in layout.reads.items() if not inside(place[0])}, left),
-        read_dims=read_dims,
+        read_dims=frozenset(entry for entry in layout.read_dims if entry[:2] in tensors),
         silent_producers=layout.silent_producers & left,
         norms=tuple(norm for norm in layout.norms if not any(is_beneath(norm.v, path) for path in paths)),
         gated=layout.gated & left,
@@ -57,17 +62,6 @@ def _owned(slots: Mapping[_Place, Slot], left: set[str]) -> dict[_Place, Slot]:
     """The slots with the owners that are left, those without any dropped."""
     kept = {place: Slot(slot.size, {name: owner for name, owner in slot.owners.items() if name in left}) for place, slot in slots.items()}
     return {place: slot for place, slot in kept.items() if slot.owners}
-
-
-def _group(
-    group: UnitGroup, layout: Layout, read_dims: frozenset[tuple[str, int, str]], paths: list[str], bare: tuple[str, ...]
-) -> UnitGroup:
-    smaller = replace(group, parameters=_staying(group.parameters, paths, bare))
-    read_before = any(name == group.name for _, _, name in layout.read_dims)
-    read_now = any(name == group.name for _, _, name in read_dims)
-    if group.removable and read_before and not read_now:
-        return replace(smaller, removable=False, reason=UNREAD)
-    return smaller
 
 
 def _staying(names: tuple[str, ...], paths: list[str], bare: tuple[str, ...]) -> tuple[str, ...]:

@@ -29,18 +29,24 @@ def take_out(model: nn.Module, absent: Mapping[str, Answer], bare: Iterable[str]
         tensor.grad = None
     for path, answer in absent.items():
         depart(model.get_submodule(path), answer)
+    ones: dict[int, Tensor] = {}
     for name in bare:
         path, _, attribute = name.rpartition(".")
-        lay_bare(model.get_submodule(path), attribute)
+        old = model.get_parameter(name)
+        lay_bare(model.get_submodule(path), attribute, ones.setdefault(id(old), torch.ones_like(old.detach())))
 
 
 def leaving_tensors(model: nn.Module, absent: Mapping[str, Answer], bare: Iterable[str]) -> list[Tensor]:
     """The parameters the model will not have any more; one that a staying module shares is none of them."""
-    prefixes, single = tuple(f"{path}." for path in absent), set(bare)
-    named = dict(model.named_parameters(remove_duplicate=False))
-    going = {name for name in named if name.startswith(prefixes) or name in single}
-    staying = {id(parameter) for name, parameter in named.items() if name not in going}
-    return list({id(named[name]): named[name] for name in going if id(named[name]) not in staying}.values())
+    gone, single = {model.get_submodule(path) for path in absent}, set(bare)
+    going = [*(model.get_parameter(name) for name in bare), *(parameter for module in gone for parameter in module.parameters())]
+    staying = {
+        id(parameter)
+        for path, module in model.named_modules(memo=set(gone))
+        for name, parameter in module._parameters.items()
+        if f"{path}.{name}".lstrip(".") not in single
+    }
+    return list({id(parameter): parameter for parameter in going if id(parameter) not in staying}.values())
 
 
 def forget(optimizer: torch.optim.Optimizer, tensors: Iterable[Tensor]) -> None:

@@ -29,6 +29,10 @@ MOVING = _names(
 """Operators whose results hold entries of their arguments, or padding, and nothing computed."""
 KEEPING = _names("contiguous clone to _to_copy type_as detach alias float half double positive dropout batch_norm")
 """Operators besides the pointwise ones that change every entry where it stands."""
+PICKING = _names("index index_select")
+"""Operators among the moving ones whose other tensors say which entries to take; anywhere else they are entries of their own."""
+PADDING = _names("pad constant_pad_nd")
+"""Operators that fill in a value."""
 SHAPES = _names("_assert_tensor_metadata new_zeros new_ones new_full new_empty zeros_like ones_like full_like empty_like")
 """Operators that look at a tensor's shape only."""
 LAYERS = _names("linear conv1d conv2d conv3d")
@@ -113,7 +117,7 @@ class _Walk:
             self._leave(node)
 
     def _pass(self, node: Node, raw: list[Node]) -> None:
-        name = getattr(getattr(node.target, "overloadpacket", node.target), "__name__", "")
+        name = _operator(node)
         if name == "getitem":
             self._numbers[node] = self._numbers[raw[0]][node.args[1]]
         elif name in SHAPES or not (node.users or _writes(node)):
@@ -142,10 +146,19 @@ class _Walk:
         return not _writes(node) and all(self._constant.get(entry) is not None for entry in others)
 
     def _moved(self, node: Node) -> Any:
+        """The numbers where the operator puts the entries, 0 for every entry that is none of the inputs'."""
+        name = _operator(node)
+
         def number(entry: Node) -> Any:
-            return self._numbers[entry] if entry in self._numbers else self._constant[entry]
+            if entry in self._numbers:
+                return self._numbers[entry]
+            known = self._constant[entry]
+            return known if known is None or name in PICKING else torch.zeros_like(known, dtype=torch.float64)
 
         args, kwargs = map_arg(node.args, number), map_arg(node.kwargs, number)
+        if name in PADDING:
+            place = 2 if name == "constant_pad_nd" else 3
+            args, kwargs = args[:place], {key: value for key, value in kwargs.items() if key != "value"}
         return node.target(*args, **kwargs)  # type: ignore[operator]
 
     def _keeps(self, node: Node, name: str, raw: Node) -> bool:
@@ -166,7 +179,7 @@ class _Walk:
         numbers: Tensor = self._numbers[source]
         axis = min(-1, 1 - self._model.get_submodule(path).get_parameter("weight").dim())
         columns = numbers.movedim(axis, 0).reshape(numbers.shape[axis], -1)
-        while module_path(source) == path and isinstance(source.args[0], Node):
+        while source.op == "call_function" and module_path(source) == path and isinstance(source.args[0], Node):
             source = source.args[0]
         width = int(source.meta["val"].shape[axis])
         self.found.readers.append(Reader(node.name, path, axis, width, columns.numpy().astype(np.int64)))
@@ -189,6 +202,10 @@ class _Walk:
         held = self._numbers[node]
         for tensor in held if isinstance(held, list | tuple) else [held]:
             self.found.refused.append((tensor.reshape(-1).numpy().astype(np.int64), reason))
+
+
+def _operator(node: Node) -> str:
+    return str(getattr(getattr(node.target, "overloadpacket", node.target), "__name__", ""))
 
 
 def _writes(node: Node) -> bool:

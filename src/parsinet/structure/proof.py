@@ -73,10 +73,14 @@ class _Subject:
     shapes: list[torch.Size]
 
 
-def _search(subject: _Subject, names: Sequence[str], verdicts: dict[str, str]) -> None:
+def _search(subject: _Subject, names: Sequence[str], verdicts: dict[str, str], beside: Sequence[str] = ()) -> None:
+    """Judge these groups, whose units leave together with those of the groups `beside`, which are known to leave together.
+
+    What has no verdict afterwards leaves with them, all at once: a group that objects only to another of them is found too.
+    """
     if not names:
         return
-    verdicts_now = (_try(subject, names, uneven) for uneven in (False, True))
+    verdicts_now = (_try(subject, [*beside, *names], uneven) for uneven in (False, True))
     verdict = next((found for found in verdicts_now if found is not None), None)
     if verdict is None:
         return
@@ -84,8 +88,8 @@ def _search(subject: _Subject, names: Sequence[str], verdicts: dict[str, str]) -
         verdicts[names[0]] = verdict
         return
     half = len(names) // 2
-    _search(subject, names[:half], verdicts)
-    _search(subject, names[half:], verdicts)
+    _search(subject, names[:half], verdicts, beside)
+    _search(subject, names[half:], verdicts, [*beside, *(name for name in names[:half] if name not in verdicts)])
 
 
 def _try(subject: _Subject, names: Sequence[str], uneven: bool) -> str | None:

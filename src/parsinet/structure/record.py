@@ -60,13 +60,10 @@ class StructureRecord:
             self.attributes.setdefault(path, {}).update(values)
 
     def _leave(self, plan: Plan) -> None:
-        """Forget what was noted of modules that are gone."""
+        """Forget what was noted of modules that are gone; not of their tensors, which may stay under another name."""
         self.absent = {path: answer for path, answer in self.absent.items() if not any(is_beneath(path, other) for other in plan.absent)}
         self.absent.update(plan.absent)
         self.bare = [name for name in (*self.bare, *plan.bare) if not any(is_beneath(name, path) for path in plan.absent)]
-        for table in (self.tensors, self.sizes):
-            for name in [name for name in table if any(is_beneath(name, path) for path in plan.absent)]:
-                del table[name]
         for path in [path for path in self.attributes if any(is_within(path, other) for other in plan.absent)]:
             del self.attributes[path]
 
