@@ -28,6 +28,7 @@ REFUSED = {
     "interval": ({"interval": 2.5}, "interval must be a whole number ≥ 1"),
     "estimator": ({"estimator": "curvatures"}, "no estimator 'curvatures'. Did you mean 'curvature'?"),
     "decide": ({"decide": "flip"}, "no way to decide called 'flip'. Did you mean 'flips'?"),
+    "deciding of nothing": ({"decide": "round", "deciding": 0.4}, "has no deciding part"),
     "deciding 0": ({"deciding": 0.0}, "deciding must be > 0 and ≤ 1.0, got 0.0"),
     "one word": ({"groups": "fc1"}, "groups must be a list of group names, got the single word 'fc1'"),
 }

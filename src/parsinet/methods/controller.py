@@ -100,6 +100,7 @@ class Targeted:
         """The best units that fit."""
         ranks = _ranks(rows, self._worth(self._seen, rows))
         round_to = self._budget.round_to
+        self._limit.caution(self._cost.of(alive))
         masks, reached = self._limit.fit(
             lambda count: keep_within(self._cost, ranks, count, round_to=round_to), self._cost, self._model, self._structure
         )

@@ -43,9 +43,9 @@ class Gates:
     (default a tenth of the run, 1000 if its length is unknown). warmup: share of the run before the first removal. interval: steps between
     removals (default a two-hundredth of the run, at least 10; 100 if unknown). threshold: a unit at or below it may leave.
     clamp: bound of a step's force in units of the price, None for none. estimator: "curvature" or "straight-through".
-    decide: how gates come to 0 or 1 in the last part of the gated phase, whose share of it is `deciding`. "flips": gates that stand at 0 or
-    1 stay there, and the exact gains of single units are compared with their prices (if `Pruner.step` is given a closure, else as
-    "absorb"); "absorb": gates that stand at 0 or 1 stay there; "round": no such part. What is undecided to the end is rounded.
+    decide: how gates come to 0 or 1 in the last part of the gated phase, whose share of it is `deciding` (default 0.4). "flips": gates that
+    stand at 0 or 1 stay there, and the exact gains of single units are compared with their prices (if `Pruner.step` is given a closure,
+    else as "absorb"); "absorb": gates that stand at 0 or 1 stay there; "round": no such part. What is undecided to the end is rounded.
     groups: names of the groups to gate (default all whose removal is exact and whose readers can be gated). inputs: gate the features of
     the network's inputs too, which layers then select. blocks: gate residual branches too, which leave whole: True for all that can, or
     their names; θ of a block falls half as fast. block_price: what a block pays; else block_factor (default 1) times what its units pay
@@ -79,7 +79,7 @@ class Gates:
         clamp: float | None = 10.0,
         estimator: str = "curvature",
         decide: str = "flips",
-        deciding: float = 0.4,
+        deciding: float | None = None,
         groups: Sequence[str] | None = None,
         inputs: bool = False,
         blocks: bool | Sequence[str] = False,

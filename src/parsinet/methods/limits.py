@@ -21,6 +21,9 @@ UNPRICED = 0.01
 TRIES = 3
 """Networks measured at the end to meet a latency."""
 
+SUDDEN = 1.5
+"""How many times the target the network may cost at the last decision before that is told."""
+
 Chooser = Callable[[float], Mapping[str, Tensor]]
 """Limit of the count → masks of what stays."""
 
@@ -69,6 +72,15 @@ class Limit:
             raise UsageError(
                 f"{self.who}: target {self.target} asks for {limit}, but with one unit left in every group (or round_to of them) "
                 f"the network still has {floor}. Ask for more, or let more groups be removed."
+            )
+
+    def caution(self, count: float) -> None:
+        """Warn if what is open at the last decision, of that count, is far above the target and the rest goes at once."""
+        if count > SUDDEN * self.count:
+            warnings.warn(
+                f"{self.who}: at the last decision the network still costs {self.target.told(self.amount(count))}; what is above the "
+                f"target {self.target} goes at once, untrained for it. A longer run lets the price bring it there.",
+                stacklevel=2,
             )
 
     def fit(self, choose: Chooser, cost: Complexity, model: nn.Module, structure: Structure) -> tuple[Mapping[str, Tensor], float]:
