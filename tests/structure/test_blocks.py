@@ -23,7 +23,8 @@ from networks import Inputs, call, flat
 from parsinet.errors import StructureError, UsageError
 from parsinet.structure.blocks_absent import Absent
 from parsinet.structure.export import results
-from parsinet.structure.plan import Plan, Structure
+from parsinet.structure.plan import Plan
+from parsinet.structure.traced import Structure
 
 EXACT = 1e-10
 """float64: sums over fewer terms differ in the last digits only."""

@@ -18,7 +18,8 @@ from networks import call, flat
 from parsinet.errors import StructureError, UsageError
 from parsinet.methods.complexity import complexity
 from parsinet.structure import StructureRecord, record_of, replay, selecting
-from parsinet.structure.plan import Plan, Structure
+from parsinet.structure.plan import Plan
+from parsinet.structure.traced import Structure
 
 EXACT = 1e-10
 """float64: sums over fewer terms differ in the last digits only."""

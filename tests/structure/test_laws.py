@@ -15,7 +15,8 @@ from torch.utils._pytree import tree_map
 import parsinet as pn
 from networks import DEEP, NETWORKS, TELLING, Inputs, call, cases, flat, make
 from parsinet.structure.cutting import cut
-from parsinet.structure.plan import Plan, Structure
+from parsinet.structure.plan import Plan
+from parsinet.structure.traced import Structure
 
 EXACT = 1e-10
 """float64: sums over fewer terms differ in the last digits only."""

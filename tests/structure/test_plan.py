@@ -11,7 +11,7 @@ import torch
 import parsinet as pn
 from networks import make
 from parsinet.errors import StructureError
-from parsinet.structure.plan import Structure
+from parsinet.structure.traced import Structure
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,8 @@ from torch.utils._pytree import tree_leaves
 import parsinet as pn
 from architectures.huggingface import FAMILIES, FEED_FORWARD, SLOW, build, example
 from parsinet.structure.export import results
-from parsinet.structure.plan import Plan, Structure
+from parsinet.structure.plan import Plan
+from parsinet.structure.traced import Structure
 
 transformers = pytest.importorskip("transformers", reason='transformers is not installed (pip install "parsinet[transformers]")')
 

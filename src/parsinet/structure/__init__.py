@@ -3,11 +3,12 @@
 from parsinet.structure.analysis import trace
 from parsinet.structure.folding import fold_units
 from parsinet.structure.groups import UnitGroup
-from parsinet.structure.plan import Fold, Plan, Structure
+from parsinet.structure.plan import Fold, Plan
 from parsinet.structure.record import StructureRecord, record_of, replay
 from parsinet.structure.shrinking import shrink
 from parsinet.structure.silencing import silence
 from parsinet.structure.storage import load, save
+from parsinet.structure.traced import Structure
 from parsinet.structure.tracing import Tracing, Value
 
 __all__ = [

@@ -15,10 +15,10 @@ from parsinet.structure.groups import build_layout
 from parsinet.structure.inputs import Inputs
 from parsinet.structure.kept import export_watched
 from parsinet.structure.own import Hints, checked_rules, take
-from parsinet.structure.plan import Structure
 from parsinet.structure.proof import prove
 from parsinet.structure.propagate import Rules, freeze_unused, ignore, outputs, propagate, seed, understands
 from parsinet.structure.sizes import follow
+from parsinet.structure.traced import Structure
 from parsinet.structure.tracing import Tracing
 
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from parsinet.structure.copies import duplicate
 from parsinet.structure.groups import UnitGroup
-from parsinet.structure.plan import Mask, Structure
 from parsinet.structure.removal import shrink
 from parsinet.structure.running import Call, close
 from parsinet.structure.silencing import silence
+from parsinet.structure.traced import Mask, Structure
 from parsinet.switches import no_fused_attention
 
 TOLERANCE = 1e-9

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from parsinet.structure.copies import duplicate, own_memory, unchanged, unique_tensors
 from parsinet.structure.groups import UnitGroup
-from parsinet.structure.plan import Plan, Structure
+from parsinet.structure.plan import Plan
 from parsinet.structure.removal import shrink
 from parsinet.structure.running import Call, close
+from parsinet.structure.traced import Structure
 
 ENOUGH = 24
 """Units that a group keeps in the core; a few more for every other group, so that no two sizes agree by chance."""

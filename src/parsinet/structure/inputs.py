@@ -16,8 +16,8 @@ from parsinet.structure.axes import NONE, Axis, Rows, labelled
 from parsinet.structure.export import Exported
 from parsinet.structure.groups import Layout, Slot
 from parsinet.structure.numbering import Numbering, number_inputs
-from parsinet.structure.plan import Structure
 from parsinet.structure.selecting import KEPT, is_selected, spread
+from parsinet.structure.traced import Structure
 from parsinet.structure.tracing import Tracing
 
 NAME = "input"

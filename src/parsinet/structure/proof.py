@@ -19,10 +19,10 @@ from parsinet.structure.copies import duplicate
 from parsinet.structure.core import Core, core_of
 from parsinet.structure.export import ExampleInputs
 from parsinet.structure.groups import UnitGroup
-from parsinet.structure.plan import Structure
 from parsinet.structure.removal import shrink
 from parsinet.structure.running import Call, close
 from parsinet.structure.silencing import silence
+from parsinet.structure.traced import Structure
 
 LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
 """Frames in torch and in this package are not the user's."""
