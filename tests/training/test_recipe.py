@@ -42,6 +42,18 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"schedule": {"kind": "steps", "steps": [[25, 1e-3]]}}, "schedule.steps names epoch 25, but epochs is 20."),
     ({"schedule": {"kind": "cosine", "hold": 0.6, "warmup": 0.6}}, "warmup + hold must be ≤ 1, got 0.6 + 0.6."),
     ({"schedule": {"kind": "constant", "hold": 0.6}}, "unknown key 'schedule.hold'."),
+    ({"distill": {"wieght": 0.5}}, "unknown key 'distill.wieght'. Did you mean 'weight'?"),
+    ({"distill": {"weight": 0}}, "distill.weight must be > 0, got 0."),
+    ({"distill": {"temperature": -1}}, "distill.temperature must be > 0, got -1."),
+    ({"distill": {"teacher": "runs/dense", "begin": 0.2}}, "distill: begin and decay are of the network's own earlier self"),
+    ({"distill": True}, "distill must be a section with keys of its own, got True."),
+    ({"average": {"kind": "mean"}}, "average.kind must be 'equal' or 'ema', got 'mean'."),
+    ({"average": {"begin": 1}}, "average.begin must be < 1, got 1."),
+    ({"average": {"decay": 0.9}}, "average: decay needs kind: ema."),
+    (
+        {"average": {}, "optimizer": {"name": "lpsgd"}},
+        "average does not go with optimizer lpsgd: the mean of points on a sphere lies inside it.",
+    ),
 ]
 
 

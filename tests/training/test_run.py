@@ -391,6 +391,15 @@ ACTS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"schedule__kind": "cosine"}, {"schedule__kind": "cosine", "schedule__final": 0.5}),
     ({}, {"schedule__kind": "steps", "schedule__steps": [[2, 1e-4]]}),
     ({}, {"model__widths": [24, 12]}),
+    ({}, {"distill__begin": 0.5}),
+    ({"distill__begin": 0.5}, {"distill__begin": 0.7}),
+    ({"distill__begin": 0.5}, {"distill__begin": 0.5, "distill__weight": 0.2}),
+    ({"distill__begin": 0.5}, {"distill__begin": 0.5, "distill__temperature": 5}),
+    ({"distill__begin": 0.5}, {"distill__begin": 0.5, "distill__decay": 0.2}),
+    ({}, {"average__begin": 0.9}),
+    ({"average__begin": 0.9}, {"average__begin": 0.5}),
+    ({"average__begin": 0.5}, {"average__begin": 0.5, "average__kind": "ema"}),
+    ({"average__begin": 0.5, "average__kind": "ema"}, {"average__begin": 0.5, "average__kind": "ema", "average__decay": 0.5}),
 ]
 
 

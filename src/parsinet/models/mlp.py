@@ -21,7 +21,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 class MLP(nn.Module):
-    """Flatten, then fc1, fc2, …, fcN; between two layers batch norm (bn1, …; optional) and the activation.
+    """Flatten, then fc1, fc2, …, fcN; between two layers batch norm (bn1, …; optional) and the activation (act1, …).
 
     Shapes: [batch, *input_shape] → [batch, classes]. `widths` are the outputs of fc1 … fc(N-1), any number of them, even none.
     `activation`: elu, gelu, leaky-relu, relu, sigmoid, silu or tanh. Initialisation: PyTorch's default.
@@ -41,12 +41,14 @@ class MLP(nn.Module):
         features = prod(any_shape("mlp", input_shape))
         sizes = [features, *positives("mlp", "widths", widths), positive("mlp", "classes", classes)]
         self.depth = len(sizes) - 1
+        kind = _activation(activation)
         for number, (before, after) in enumerate(pairwise(sizes), start=1):
             self.add_module(f"fc{number}", nn.Linear(before, after))
             if batch_norm and number < self.depth:
                 self.add_module(f"bn{number}", nn.BatchNorm1d(after))
+            if number < self.depth:
+                self.add_module(f"act{number}", kind())
         self.batch_norm = bool(batch_norm)
-        self.activation = _activation(activation)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.flatten(1)
@@ -54,12 +56,12 @@ class MLP(nn.Module):
             x = self.get_submodule(f"fc{number}")(x)
             if self.batch_norm:
                 x = self.get_submodule(f"bn{number}")(x)
-            x = self.activation(x)
+            x = self.get_submodule(f"act{number}")(x)
         logits: Tensor = self.get_submodule(f"fc{self.depth}")(x)
         return logits
 
 
-def _activation(name: str) -> nn.Module:
+def _activation(name: str) -> type[nn.Module]:
     if name not in ACTIVATIONS:
         raise UsageError(f"mlp: unknown activation {name!r}.{suggest(str(name), ACTIVATIONS)}")
-    return ACTIVATIONS[name]()
+    return ACTIVATIONS[name]

@@ -11,9 +11,9 @@ from parsinet.models.checks import image_shape, positive
 class VGGSmall(nn.Module):
     """VGG-Small: 2x(128 conv3) – pool 2 – 2x(256 conv3) – pool 2 – 2x(512 conv3) – pool 2 – fc.
 
-    Each convolution (conv1 … conv6, 3x3, padding 1, no bias) is followed by batch norm (bn1 … bn6) and ReLU; max-pooling after conv2,
-    conv4, conv6; then one linear layer `fc`. Full precision here. 4,660,106 parameters on [3, 32, 32] with 10 classes.
-    `width` is the width of the first stage, the others have twice and four times that.
+    Each convolution (conv1 … conv6, 3x3, padding 1, no bias) is followed by batch norm (bn1 … bn6) and ReLU (relu1 … relu6);
+    max-pooling after conv2, conv4, conv6; then one linear layer `fc`. Full precision here. 4,660,106 parameters on [3, 32, 32] with
+    10 classes. `width` is the width of the first stage, the others have twice and four times that.
     Shapes: [batch, channels, height, width] → [batch, classes]. Initialisation: convolutions Kaiming normal
     (fan-out), fc PyTorch's default.
     Raises UsageError for anything that is not an image of at least 8x8.
@@ -31,15 +31,15 @@ class VGGSmall(nn.Module):
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
             self.add_module(f"conv{number}", conv)
             self.add_module(f"bn{number}", nn.BatchNorm2d(outputs))
+            self.add_module(f"relu{number}", nn.ReLU())
             channels = outputs
-        self.relu = nn.ReLU()
         self.pool = nn.MaxPool2d(2)
         self.fc = nn.Linear(channels * (height // 8) * (columns // 8), positive("vgg-small", "classes", classes))
 
     def forward(self, x: Tensor) -> Tensor:
         for number in range(1, 7):
             x = self.get_submodule(f"conv{number}")(x)
-            x = self.relu(self.get_submodule(f"bn{number}")(x))
+            x = self.get_submodule(f"relu{number}")(self.get_submodule(f"bn{number}")(x))
             if number % 2 == 0:
                 x = self.pool(x)
         logits: Tensor = self.fc(x.flatten(1))

@@ -1,19 +1,23 @@
-"""From a recipe to everything a training needs: data, model, method, optimizer, pruner."""
+"""From a recipe to everything a training needs: data, model, method, optimizer, pruner, teacher, average."""
 
 from dataclasses import dataclass, replace
-from inspect import signature
+from pathlib import Path
 from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 
-from parsinet import baselines, data, measure, methods, models
+from parsinet import baselines, data, measure, methods, models, structure
 from parsinet.data import Augmentation, Batches, Dataset, Split
 from parsinet.errors import RunError, UsageError
 from parsinet.methods import Method, Pruner
+from parsinet.training.average import Average
 from parsinet.training.evaluate import evaluate
+from parsinet.training.folder import RunFolder
 from parsinet.training.optimizer import build_optimizer
 from parsinet.training.recipe import DataPart, Recipe
+from parsinet.training.resolve import load_recipe
+from parsinet.training.teacher import DECAY, Teacher
 
 EXAMPLES = 2
 METHODS = MappingProxyType({**methods.METHODS, **baselines.BASELINES})
@@ -33,6 +37,8 @@ class Assembly:
     method: Method
     optimizer: torch.optim.Optimizer
     pruner: Pruner
+    teacher: Teacher | None
+    average: Average | None
     batches: Batches
     example_inputs: Tensor
     before: measure.Profile
@@ -57,6 +63,7 @@ def assemble(recipe: Recipe, device: torch.device) -> Assembly:
     check_output(model, example_inputs, (*dataset.train.targets[:EXAMPLES].shape, dataset.num_classes), recipe)
     before = measure.profile(model, example_inputs, latency=False)
     batches = build_batches(recipe, dataset.train, device)
+    teacher = build_teacher(recipe, method, model, dataset, device, steps=recipe.epochs * len(batches))
     judge_by_validation(method, model, dataset, device)
     method.prepare(model)
     optimizer = build_optimizer(recipe.optimizer, method.param_groups(model))
@@ -74,19 +81,61 @@ def assemble(recipe: Recipe, device: torch.device) -> Assembly:
         fold_inputs=fold_batches(recipe, dataset.train, device) if recipe.fold == "mean" else None,
         approximate=recipe.fold_approximate,
     )
-    return Assembly(recipe, device, dataset, model, method, optimizer, pruner, batches, example_inputs, before)
+    average = build_average(recipe, steps=recipe.epochs * len(batches))
+    return Assembly(recipe, device, dataset, model, method, optimizer, pruner, teacher, average, batches, example_inputs, before)
 
 
 def build_method(recipe: Recipe) -> Method:
     """The method with its options; one that draws random numbers gets the recipe's seed unless it is given one of its own."""
     options = recipe.method.options
     kind = METHODS.get(recipe.method.name)
-    if kind is not None and "seed" in signature(kind).parameters:
+    if kind is not None and "seed" in methods.options_of(kind):
         options = {"seed": recipe.seed, **options}
     try:
         return methods.build_from(METHODS, recipe.method.name, options)
     except TypeError as error:
         raise UsageError(f"Method {recipe.method.name!r}: an option has the wrong type ({error}).") from error
+
+
+def build_teacher(
+    recipe: Recipe, method: Method, model: nn.Module, dataset: Dataset, device: torch.device, *, steps: int
+) -> Teacher | None:
+    """The teacher of the recipe's `distill`; `model` is still untouched by the method.
+
+    Errors: UsageError if the network is to teach itself once units leave and none will, or if there is no finished run in the folder;
+    RunError if that run's network does not fit the data.
+    """
+    part = recipe.distill
+    if part is None:
+        return None
+    shared = {"weight": part.weight, "temperature": part.temperature}
+    if part.teacher is not None:
+        return Teacher(finished_model(part.teacher, dataset, device, recipe), **shared)
+    if part.begin is None and method.settled:
+        raise UsageError(
+            f"distill: no unit leaves under method {method.name!r}, so nobody would teach. Set distill.begin or distill.teacher."
+        )
+    begin = None if part.begin is None else max(1, round(part.begin * steps))
+    return Teacher.earlier_self(model, begin=begin, decay=DECAY if part.decay is None else part.decay, **shared)
+
+
+def finished_model(path: Path, dataset: Dataset, device: torch.device, recipe: Recipe) -> nn.Module:
+    """The network a finished run has left in its folder, in this run's dtype; torch's random numbers stay as they are."""
+    folder = RunFolder(path)
+    if not folder.recipe.is_file() or not folder.model.is_dir():
+        raise UsageError(f"distill: {path} holds no finished run. Name the folder given to --out of the run whose network is to teach.")
+    theirs = load_recipe(folder.recipe)
+    with torch.random.fork_rng(devices=[]):
+        model = structure.load(folder.model, lambda: build_model(theirs, dataset, device)).to(device, _dtype(recipe.dtype))
+    inputs = dataset.train.inputs[:EXAMPLES].to(device)
+    check_output(model, inputs, (*dataset.train.targets[:EXAMPLES].shape, dataset.num_classes), theirs)
+    return model
+
+
+def build_average(recipe: Recipe, *, steps: int) -> Average | None:
+    """The recipe's `average`."""
+    part = recipe.average
+    return None if part is None else Average(begin=round(part.begin * steps), kind=part.kind, decay=part.decay)
 
 
 def judge_by_validation(method: Method, model: nn.Module, dataset: Dataset, device: torch.device) -> None:
@@ -98,8 +147,16 @@ def judge_by_validation(method: Method, model: nn.Module, dataset: Dataset, devi
 
 def build_model(recipe: Recipe, dataset: Dataset, device: torch.device) -> nn.Module:
     """The original architecture with fresh weights, on the device and in the dtype of the run."""
-    model = models.build(recipe.model.name, dataset.input_shape, dataset.num_classes, **recipe.model.options)
-    return model.to(device=device, dtype=_dtype(recipe.dtype))
+    return fresh_model(recipe, dataset.train.inputs[:EXAMPLES].to(device), dataset.num_classes)
+
+
+def fresh_model(recipe: Recipe, inputs: Tensor, classes: int) -> nn.Module:
+    """The recipe's model for such inputs, on their device, with the skips it asks for."""
+    model = models.build(recipe.model.name, inputs.shape[1:], classes, **recipe.model.options)
+    model.to(device=inputs.device, dtype=_dtype(recipe.dtype))
+    if recipe.skips:
+        structure.add_skips(model, inputs, recipe.skips)
+    return model
 
 
 def load_data(part: DataPart, seed: int, dtype: str = "float32") -> Dataset:

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from parsinet import models, structure
-from parsinet.training.assembly import check_output, load_data
+from parsinet import structure
+from parsinet.training.assembly import check_output, fresh_model, load_data
 from parsinet.training.recipe import Recipe
 
 
@@ -58,9 +58,9 @@ def inspect(recipe: Recipe, input_shape: Sequence[int] | None = None, classes: i
     Errors: those of the parts; RunError if the model does not take the inputs.
     """
     inputs, expected, outputs = _inputs(recipe, input_shape, classes)
-    model = models.build(recipe.model.name, inputs.shape[1:], outputs, **recipe.model.options)
+    model = fresh_model(recipe, inputs, outputs)
     check_output(model, inputs, expected, recipe)
-    traced = structure.trace(model, inputs, ignored_layers=recipe.ignored_layers, inputs=recipe.inputs)
+    traced = structure.trace(model, inputs, ignored_layers=recipe.ignored_layers, inputs=recipe.inputs, blocks=True)
     sizes = {name: tensor.numel() for name, tensor in (*model.named_parameters(remove_duplicate=False), *model.named_buffers())}
 
     def rows(groups: Iterable[structure.UnitGroup]) -> tuple[UnitRow, ...]:
@@ -79,7 +79,8 @@ def inspect(recipe: Recipe, input_shape: Sequence[int] | None = None, classes: i
 def _inputs(recipe: Recipe, input_shape: Sequence[int] | None, classes: int) -> tuple[Tensor, tuple[int, ...], int]:
     """Two examples, the shape the model's output must have, the number of classes."""
     if input_shape is not None:
-        return torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0)), (2, classes), classes
-    dataset = load_data(recipe.data, recipe.seed)
+        numbers = torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0))
+        return numbers.to(getattr(torch, recipe.dtype)), (2, classes), classes
+    dataset = load_data(recipe.data, recipe.seed, recipe.dtype)
     targets = dataset.train.targets[:2]
     return dataset.train.inputs[:2], (*targets.shape, dataset.num_classes), dataset.num_classes

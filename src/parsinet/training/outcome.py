@@ -8,7 +8,7 @@ from torch import nn
 
 from parsinet import measure, structure
 from parsinet.measure import Latency, Profile
-from parsinet.training.assembly import Assembly, build_model
+from parsinet.training.assembly import Assembly, build_batches, build_model
 from parsinet.training.evaluate import Evaluation, evaluate
 
 BATCHES = (1, 64)
@@ -50,11 +50,13 @@ class Outcome:
 
 def conclude(parts: Assembly, folder: Path) -> Outcome:
     """Turn the trained model into plain modules, save it in `folder`, test and measure it."""
+    dataset = parts.dataset
+    if parts.average is not None:
+        parts.average.finish(parts.model, build_batches(parts.recipe, dataset.train, parts.device))
     open_widths = parts.pruner.widths()
     lean = parts.pruner.finish()
     widths = parts.pruner.widths()
     structure.save(lean, folder)
-    dataset = parts.dataset
     validation = None if dataset.validation is None else evaluate(lean, dataset.validation, device=parts.device)
     return Outcome(
         model=lean,

@@ -3,31 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-Whole = Annotated[int, Field(strict=True, ge=0)]
-Count = Annotated[int, Field(strict=True, ge=1)]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Flag = Annotated[bool, Field(strict=True)]
-
-
-class Part(BaseModel):
-    """A section of a recipe: frozen, and closed to keys it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class NamedPart(BaseModel):
-    """A section with a name and free options, which whoever bears the name checks: `{name: mlp, widths: [64, 32]}`."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Everything beside the name."""
-        return dict(self.__pydantic_extra__ or {})
+from parsinet.training.recipe_lifts import AveragePart, DistillPart
+from parsinet.training.recipe_parts import Count, Flag, NamedPart, NotNegative, Part, Positive, Share, Whole
 
 
 class AugmentationPart(Part):
@@ -161,6 +140,8 @@ class Recipe(Part):
     round_to: removals leave a multiple of so many units. ignored_layers: groups that stay whole. inputs: whether features of
     the model's inputs may leave too. fold: what moves into their readers' biases when units leave; fold_approximate: accept folds that
     are not exact.
+    skips: layers of a plain network that are given a skip, by name or all that fit, so that they can leave whole (`structure.add_skips`).
+    distill: a teacher in the loss. average: the mean of the last weights in their place, both off unless given.
     gradient_clip: largest allowed norm of the whole gradient. deterministic: only algorithms that repeat bitwise.
     """
 
@@ -178,9 +159,19 @@ class Recipe(Part):
     round_to: Count = 4
     ignored_layers: tuple[str, ...] = ()
     inputs: Flag = False
+    skips: Flag | tuple[str, ...] = False
     fold: Literal["none", "constant", "mean"] = "none"
     fold_approximate: Flag = False
     gradient_clip: Positive | None = None
+    distill: DistillPart | None = None
+    average: AveragePart | None = None
+
+    @field_validator("skips", mode="before")
+    @classmethod
+    def _skips_are_names(cls, value: Any) -> Any:
+        if isinstance(value, bool) or (isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)):
+            return value
+        raise ValueError(f"must be true, false or a list of names of layers, got {value!r}")
 
     @model_validator(mode="after")
     def _approximation_needs_a_fold(self) -> "Recipe":
@@ -192,6 +183,12 @@ class Recipe(Part):
     def _steps_lie_inside(self) -> "Recipe":
         if isinstance(self.schedule, Steps) and self.schedule.steps[-1][0] > self.epochs:
             raise ValueError(f"schedule.steps names epoch {self.schedule.steps[-1][0]}, but epochs is {self.epochs}")
+        return self
+
+    @model_validator(mode="after")
+    def _the_mean_of_points_on_a_sphere_lies_inside(self) -> "Recipe":
+        if self.average is not None and isinstance(self.optimizer, LpSgd):
+            raise ValueError("average does not go with optimizer lpsgd: the mean of points on a sphere lies inside it")
         return self
 
     def plain(self) -> dict[str, Any]:

@@ -11,12 +11,26 @@ from pydantic import BaseModel, ValidationError
 from parsinet import files
 from parsinet.errors import StorageError, UsageError, suggest
 from parsinet.methods import METHODS
-from parsinet.training.recipe import Adam, AdamW, AugmentationPart, Constant, Cosine, DataPart, LpSgd, Recipe, Sgd, Steps
+from parsinet.training.recipe import (
+    Adam,
+    AdamW,
+    AugmentationPart,
+    Constant,
+    Cosine,
+    DataPart,
+    LpSgd,
+    Recipe,
+    Sgd,
+    Steps,
+)
+from parsinet.training.recipe_lifts import AveragePart, DistillPart
 
 _SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     (): Recipe,
     ("data",): DataPart,
     ("data", "augmentation"): AugmentationPart,
+    ("distill",): DistillPart,
+    ("average",): AveragePart,
     ("optimizer", "sgd"): Sgd,
     ("optimizer", "adam"): Adam,
     ("optimizer", "adamw"): AdamW,

@@ -1,6 +1,7 @@
 """A run while it goes: the loop with its callbacks, checkpoints and record, started or resumed."""
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -76,6 +77,8 @@ class Session:
                 self.state.batches,
                 epochs=recipe.epochs,
                 pruner=self.assembly.pruner,
+                teacher=self.assembly.teacher,
+                average=self.assembly.average,
                 learning_rate=rate,
                 gradient_clip=recipe.gradient_clip,
                 callbacks=(self.monitor, self.display),
@@ -91,13 +94,14 @@ class Session:
         if outcome.closing:
             size = {"parameters": outcome.after.parameters, "macs": outcome.after.macs}
             self.monitor.emit("removal", step=self.state.step, epoch=self.state.epochs, groups=outcome.closing, **size)
-        watch = self.monitor.watch
+        watch, teacher = self.monitor.watch, self._teacher()
         self.monitor.emit(
             "end",
             **outcome.event(),
+            **({} if teacher is None else {"teacher": teacher}),
             train_seconds=watch.seconds,
             train_cpu_seconds=watch.cpu_seconds,
-            train_macs=self.monitor.train_macs(self.state),
+            train_macs=self.monitor.train_macs(self.state) + (0 if teacher is None else teacher["macs"] * teacher["examples"]),
             dense_train_macs=self.state.examples * self.assembly.before.macs,
         )
         return outcome
@@ -130,6 +134,20 @@ class Session:
             if self.folder.record.exists():
                 self.monitor.emit("failed", reason=reason, step=step, epoch=epoch, last_good_step=good)
 
+    def _teacher(self) -> dict[str, int] | None:
+        """What the teacher is and was asked; warns if the network was never large enough to have an earlier self."""
+        teacher = self.assembly.teacher
+        if teacher is None:
+            return None
+        if teacher.network is None:
+            warnings.warn(
+                "distill: nothing left the network before the run was over, so no earlier self has taught it. Set distill.begin.",
+                stacklevel=2,
+            )
+            return {"parameters": 0, "macs": 0, "examples": 0}
+        profile = measure.profile(teacher.network, self.monitor.example_inputs, latency=False)
+        return {"parameters": profile.parameters, "macs": profile.macs, "examples": teacher.examples}
+
     def _validate(self) -> Evaluation | None:
         split = self.assembly.dataset.validation
         return None if split is None else evaluate(self.state.model, split, device=self.assembly.device)
@@ -144,6 +162,8 @@ class Session:
             "model": dict(parts.model.state_dict()),
             "optimizer": parts.optimizer.state_dict(),
             "pruner": parts.pruner.state_dict(),
+            "teacher": None if parts.teacher is None else parts.teacher.state_dict(),
+            "average": None if parts.average is None else parts.average.state_dict(),
             "batches": parts.batches.state_dict(),
             "loop": self.state.state_dict(),
             "monitor": self.monitor.state_dict(self.state),
@@ -156,6 +176,10 @@ class Session:
         parts.pruner.load_state_dict(state["pruner"])
         parts.model.load_state_dict(state["model"])
         parts.optimizer.load_state_dict(state["optimizer"])
+        if parts.teacher is not None:
+            parts.teacher.load_state_dict(state["teacher"])
+        if parts.average is not None:
+            parts.average.load_state_dict(state["average"], parts.model)
         parts.batches.load_state_dict(state["batches"])
         self.state.load_state_dict(state["loop"])
         self.monitor.load_state_dict(state["monitor"], self.state)

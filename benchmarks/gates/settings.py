@@ -1,0 +1,127 @@
+"""The networks of curves.py: their data, how long and how they train, and what is done to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from protocol import Recipe
+from torch import nn
+
+import parsinet as pn
+from parsinet.data import Augmentation, Dataset, Split
+from parsinet.structure import shrink, trace
+
+
+def sgd(groups: list[dict[str, Any]], rate: float) -> torch.optim.Optimizer:
+    """Nesterov's momentum, decay of matrices only."""
+    return torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True, weight_decay=5e-4)
+
+
+def adamw(groups: list[dict[str, Any]], rate: float) -> torch.optim.Optimizer:
+    """Decay beside the gradient."""
+    return torch.optim.AdamW(groups, lr=rate, weight_decay=0.1, fused=True)
+
+
+@dataclass(frozen=True)
+class Row:
+    """How a network gets small. kind: what is done; options: of the method, or of the network that is built."""
+
+    kind: str
+    options: Mapping[str, Any]
+
+
+DENSE = {"dense": Row("dense", {})}
+
+
+def _narrow(*widths: int) -> dict[str, Row]:
+    return {f"narrow, width {width}": Row("dense", {"width": width}) for width in widths}
+
+
+def _at(kind: str, name: str, *shares: float) -> dict[str, Row]:
+    return {f"{name}, {100 * share:g} %": Row(kind, {"macs": share}) for share in shares}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A network's options, how much it trains on and how, its rows, and the layers whose outputs the peer's library must leave alone."""
+
+    examples: int
+    epochs: int
+    recipe: Recipe
+    rows: Mapping[str, Row]
+    fixed: tuple[str, ...]
+    options: Mapping[str, Any]
+
+
+IMAGES = Recipe(batch=32, rate=0.05, optimizer=sgd, augment=Augmentation(crop_padding=4, flip=True))
+SETTINGS = {
+    "resnet-20": Setting(
+        8_000,
+        6,
+        IMAGES,
+        DENSE
+        | _at("gates", "Gates", 0.4, 0.2)
+        | _narrow(10, 7)
+        | _at("peer", "Torch-Pruning", 0.4, 0.2)
+        | _at("again", "Gates' widths", 0.4, 0.2)
+        | _at("magnitude", "magnitude", 0.4, 0.2),
+        ("fc",),
+        {},
+    ),
+    "resnet-56": Setting(
+        4_000,
+        5,
+        IMAGES,
+        DENSE
+        | {f"blocks, price {price:g}": Row("gates", {"groups": [], "blocks": True, "block_price": price}) for price in (3e-3, 1e-2)}
+        | {"blocks and units, cost price 0.3": Row("gates", {"cost_price": 0.3, "computation": 1.0, "blocks": True})}
+        | _narrow(10),
+        ("fc",),
+        {},
+    ),
+    "char-gpt": Setting(
+        8_000,
+        2,
+        Recipe(batch=32, rate=2e-3, optimizer=adamw),
+        DENSE
+        | _at("gates", "Gates", 0.5, 0.25)
+        | {"narrow, width 66": Row("dense", {"width": 66}), "narrow, width 45": Row("dense", {"width": 45, "heads": 5})}
+        | _at("magnitude", "magnitude", 0.5, 0.25)
+        | _at("peer", "Torch-Pruning", 0.5, 0.25),
+        ("embed", "head"),
+        {"width": 96, "depth": 4, "heads": 6},
+    ),
+}
+
+
+def load(network: str, folder: Path | None) -> Dataset:
+    """The data, its training split cut to what a short run uses: a fixed random choice."""
+    if network == "char-gpt":
+        whole = pn.data.load(str((folder or Path("data")) / "tinyshakespeare" / "input.txt"), block=64)
+    else:
+        whole = pn.data.load("cifar10", folder=None if folder is None else folder / "cifar10-jpeg")
+    chosen = torch.randperm(len(whole.train), generator=torch.Generator().manual_seed(0))[: SETTINGS[network].examples]
+    return Dataset(**{**whole.__dict__, "train": Split(whole.train.inputs[chosen], whole.train.targets[chosen])})
+
+
+def build(network: str, seed: int, data: Dataset, **options: Any) -> nn.Module:
+    """A new network; images run through it with channels last."""
+    torch.manual_seed(seed)
+    model = pn.models.build(network, data.input_shape, data.num_classes, **{**SETTINGS[network].options, **options})
+    return model.to(memory_format=torch.channels_last)
+
+
+def of_widths(network: str, seed: int, data: Dataset, widths: Mapping[str, int]) -> nn.Module:
+    """A new network with the first units of every group that has a width, initialised anew for that width."""
+    model = build(network, seed, data)
+    structure = trace(model, data.train.inputs[:2])
+    kept = {name: torch.arange(structure.group(name).size) < width for name, width in widths.items()}
+    shrink(model, structure.plan(kept))
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return model
