@@ -2,8 +2,8 @@
 
     python benchmarks/structure/speed.py [--rounds 5] [--only encoder]
 
-Every round measures every part of every network once, on a fresh copy; medians over rounds go to results/speed.json. Torch-Pruning
-takes part where it is installed (`pip install parsinet[peers]`).
+Every round measures every part of every network once, on a fresh copy; medians over rounds, in seconds of processor time, go to
+results/speed.json. Torch-Pruning takes part where it is installed (`pip install parsinet[peers]`).
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="networks whose name contains this; nothing is written then")
     options = parser.parse_args()
     torch.manual_seed(0)
+    before = os.getloadavg()[0]
     cases = {name: make() for name, make in NETWORKS.items() if options.only in name}
     times: dict[str, dict[str, list[float]]] = {name: {} for name in cases}
     for number in range(options.rounds + 1):
@@ -58,6 +59,8 @@ def main() -> None:
         "seconds": {name: {part: round(statistics.median(values), 3) for part, values in parts.items()} for name, parts in times.items()},
         "milliseconds per layer": {name: per_layer(name, times[name]) for name in times if name.endswith(" layers")},
         "trace / export": {name: ratio(parts["trace"], parts["export"]) for name, parts in times.items()},
+        "trace with blocks / export": {name: ratio(parts["trace with blocks"], parts["export"]) for name, parts in times.items()},
+        "load": [round(before, 1), round(os.getloadavg()[0], 1)],
     }
     text = json.dumps(result, indent=1, ensure_ascii=False)
     if not options.only:
@@ -84,24 +87,33 @@ def per_layer(name: str, parts: dict[str, list[float]]) -> dict[str, float]:
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    """The result, and seconds of processor time: what else runs on the machine does not count."""
     gc.collect()
-    start = time.perf_counter()
+    start = time.process_time()
     result = work()
-    return result, time.perf_counter() - start
+    return result, time.process_time() - start
 
 
 def parsinet(model: nn.Module, x: Tensor) -> dict[str, float]:
-    """Seconds of torch.export alone, of the trace that includes it, and of a plan for all removable groups and its removal."""
+    """Seconds of torch.export alone, of traces that include it, and of a plan for all removable groups and its removal."""
     smaller = copy.deepcopy(model)
     _, export = timed(lambda: torch.export.export(model, (x,), strict=False))
     structure, trace = timed(lambda: pn.trace(model, x))
+    _, with_blocks = timed(lambda: pn.trace(model, x, blocks=True))
     alive = {}
     for group in structure.removable():
         alive[group.name] = torch.arange(group.size) >= int(SHARE * group.size)
     plan, planning = timed(lambda: structure.plan(alive))
     _, shrinking = timed(lambda: pn.shrink(smaller, plan))
     _, after = timed(lambda: structure.after(plan))
-    return {"export": export, "trace": trace, "plan": planning, "shrink": shrinking, "structure after": after}
+    return {
+        "export": export,
+        "trace": trace,
+        "trace with blocks": with_blocks,
+        "plan": planning,
+        "shrink": shrinking,
+        "structure after": after,
+    }
 
 
 def peer(model: nn.Module, x: Tensor) -> dict[str, float]:

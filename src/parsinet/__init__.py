@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         training,
     )
     from parsinet.methods import Pruner
-    from parsinet.structure import Plan, Structure, UnitGroup, load, save, shrink, silence, trace
+    from parsinet.structure import Plan, Structure, UnitGroup, add_skips, load, merge_linear, save, shrink, silence, trace
 
 __version__ = "0.1.0"
 
@@ -30,6 +30,7 @@ __all__ = [
     "Pruner",
     "Structure",
     "UnitGroup",
+    "add_skips",
     "baselines",
     "data",
     "errors",
@@ -37,6 +38,7 @@ __all__ = [
     "gates",
     "load",
     "measure",
+    "merge_linear",
     "methods",
     "models",
     "report",
@@ -53,7 +55,7 @@ __all__ = [
 
 _HOMES = {
     "parsinet.methods": ("Pruner",),
-    "parsinet.structure": ("Plan", "Structure", "UnitGroup", "load", "save", "shrink", "silence", "trace"),
+    "parsinet.structure": ("Plan", "Structure", "UnitGroup", "add_skips", "load", "merge_linear", "save", "shrink", "silence", "trace"),
 }
 
 

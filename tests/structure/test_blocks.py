@@ -21,6 +21,7 @@ import parsinet as pn
 from architectures import huggingface, residual
 from networks import Inputs, call, flat
 from parsinet.errors import StructureError, UsageError
+from parsinet.structure.blocks import beneath_any, owners, within_any
 from parsinet.structure.blocks_absent import Absent
 from parsinet.structure.export import results
 from parsinet.structure.plan import Plan
@@ -61,7 +62,7 @@ def build(name: str) -> tuple[nn.Module, Inputs]:
 
 @cache
 def traced(name: str) -> Structure:
-    return pn.trace(*build(name))
+    return pn.trace(*build(name), blocks=True)
 
 
 def get(name: str) -> tuple[nn.Module, Any, Structure]:
@@ -130,7 +131,7 @@ def test_removing_twice_is_removing_once(name: str) -> None:
         structure = structure.after(plan)
     once = copy.deepcopy(build(name)[0])
     pn.shrink(once, whole.plan(leave(removable(whole)[::2])))
-    again = structure_of(pn.trace(once, inputs))
+    again = structure_of(pn.trace(once, inputs, blocks=True))
     assert again == structure_of(whole.after(whole.plan(leave(removable(whole)[::2]))))
 
 
@@ -194,7 +195,7 @@ def test_hugging_face_models_lose_blocks(name: str, tmp_path: Path) -> None:
     pytest.importorskip("transformers", reason='transformers is not installed (pip install "parsinet[transformers]")')
     make, inputs = (lambda: huggingface.build(huggingface.FAMILIES[name])), huggingface.example(huggingface.FAMILIES[name])
     model = make()
-    structure = pn.trace(model, inputs)
+    structure = pn.trace(model, inputs, blocks=True)
     names = removable(structure)
     assert len(names) > 1
     plan = structure.plan({**units(structure, 0), **leave(names[::2])})
@@ -362,9 +363,33 @@ class ClashPart(nn.Module):
 
 
 def test_names_of_blocks_and_groups_never_collide() -> None:
-    structure = pn.trace(Clash(), torch.randn(2, 4))
+    structure = pn.trace(Clash(), torch.randn(2, 4), blocks=True)
     assert structure.group("part.block").kind == "units"
     assert removable(structure) == ["part.block#2"]
+
+
+def test_blocks_are_looked_for_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Proving them takes time: a trace that is not asked neither notes calls, nor walks the graph, nor tries one."""
+    model, inputs, asked = get("resnet-20")
+    for part in ("analysis.calls_noted", "analysis.with_blocks", "proof.prove_blocks"):
+        monkeypatch.setattr(f"parsinet.structure.{part}", lambda *_: pytest.fail("unasked"))
+    structure = pn.trace(model, inputs)
+    assert structure.blocks == ()
+    assert structure.groups == asked.groups
+
+
+def test_a_block_in_a_structure_without_them_says_what_to_write() -> None:
+    model, inputs, asked = get("resnet-20")
+    structure = pn.trace(model, inputs)
+    smaller = structure.after(structure.plan(units(structure, 0)))
+    words = r"no group 'layer1\.0\.block'\. Residual branches are looked for when asked: trace with blocks=True"
+    for looked_up in (structure.group, structure.branch, smaller.group, lambda name: structure.plan(leave([name]))):
+        with pytest.raises(StructureError, match=words):
+            looked_up("layer1.0.block")
+    for found, name in ((asked, "layer1.9.block"), (structure, "layer1.0.conv9")):
+        with pytest.raises(StructureError) as refusal:
+            found.group(name)
+        assert "blocks=True" not in str(refusal.value)
 
 
 def test_blocks_are_no_groups_of_units() -> None:
@@ -380,7 +405,7 @@ def test_blocks_are_no_groups_of_units() -> None:
 
 def test_ignored_layers_keep_their_block() -> None:
     model, inputs, _ = get("residual-mlp")
-    structure = pn.trace(model, inputs, ignored_layers=["blocks.0.fc1", model.blocks[2]])
+    structure = pn.trace(model, inputs, ignored_layers=["blocks.0.fc1", model.blocks[2]], blocks=True)
     assert removable(structure) == ["blocks.1.block"]
     assert structure.group("blocks.0.block").reason == "blocks.0.fc1 is in ignored_layers"
     with pytest.raises(StructureError, match=r"blocks\.2 is in ignored_layers"):
@@ -430,7 +455,7 @@ def test_torchs_fused_pass_is_left_alone() -> None:
         "src": torch.randn(3, 5, 8, dtype=torch.float64),
         "src_key_padding_mask": torch.arange(5).expand(3, 5) >= torch.tensor([[5], [4], [3]]),
     }
-    structure = pn.trace(model, inputs, removable_outputs=True)
+    structure = pn.trace(model, inputs, removable_outputs=True, blocks=True)
     assert len(removable(structure)) == 4
     for some in (["layers.0.linear2.block"], ["layers.0.self_attn.block"], removable(structure)):
         small = copy.deepcopy(model)
@@ -489,7 +514,7 @@ class Odd(nn.Module):
 
 
 def test_what_cannot_leave_says_why() -> None:
-    structure = pn.trace(Odd(), torch.randn(2, 4))
+    structure = pn.trace(Odd(), torch.randn(2, 4), blocks=True)
     reasons = {block.name: block.reason for block in structure.blocks}
     assert not removable(structure)
     assert "made by no module of its own" in reasons["block"]
@@ -500,15 +525,15 @@ def test_what_cannot_leave_says_why() -> None:
 def test_the_dry_run_objects_to_a_stand_in_of_the_wrong_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Planted fault: convolutions that halve the image are taken for ones that keep it."""
     monkeypatch.setattr("parsinet.structure.blocks_calls._window", lambda module, d: (-1, 1))
-    model, inputs, _ = get("bottlenecks")
-    assert removable(pn.trace(model, inputs)) == ["layers.0.block", "layers.1.block"]
+    model, inputs = build("bottlenecks")
+    assert removable(pn.trace(model, inputs, blocks=True)) == ["layers.0.block", "layers.1.block"]
 
 
 def test_the_dry_run_objects_to_a_module_that_others_use(monkeypatch: pytest.MonkeyPatch) -> None:
     """Planted fault: every module is said to be needed by the branches alone."""
     ever = frozenset([frozenset(["left.block"])])
     monkeypatch.setattr("parsinet.structure.blocks_finding._dead_modules", lambda *_: {"left": ever, "norm": ever, "right": ever})
-    structure = pn.trace(*build("parallel"))
+    structure = pn.trace(*build("parallel"), blocks=True)
     assert "reads zero" in structure.group("left.block").reason
 
 
@@ -566,7 +591,7 @@ def test_where_others_look_into_a_module_it_stays() -> None:
         layer = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True, norm_first=True, dtype=torch.float64)
         model = nn.TransformerEncoder(layer, 2, nn.LayerNorm(8, dtype=torch.float64)).eval()
     inputs = torch.randn(3, 5, 8, dtype=torch.float64)
-    structure = pn.trace(model, inputs, removable_outputs=True)
+    structure = pn.trace(model, inputs, removable_outputs=True, blocks=True)
     assert len(removable(structure)) == 4
     plan = structure.plan(leave(removable(structure)))
     assert "layers.0.self_attn" in plan.absent
@@ -599,7 +624,7 @@ def test_what_is_written_into_afterwards_is_no_alias_of_the_input(relu: bool) ->
     """A module that handed its input on would let the long skip change, and the backward pass find a tensor that was written over."""
     model = WrittenInto(relu=relu).double()
     inputs = torch.randn(3, 5, dtype=torch.float64)
-    structure = pn.trace(model, inputs)
+    structure = pn.trace(model, inputs, blocks=True)
     assert removable(structure) == ["first.block", "second.block", *([] if relu else ["third.block"])]
     plan = structure.plan(leave(["first.block"]))
     assert gap(model, inputs, plan) < EXACT
@@ -611,7 +636,7 @@ def test_units_that_nobody_reads_any_more_still_leave() -> None:
     """What a raw matrix makes is read by two branches alone: its units leave before them, with them and after them."""
     model = residual.ReadByBranches().double()
     inputs = torch.randn(3, 6, dtype=torch.float64)
-    structure = pn.trace(model, inputs)
+    structure = pn.trace(model, inputs, blocks=True)
     blocks, some = leave(["left.block", "right.block"]), {"raw.matrix": torch.arange(12) < 5}
     small = []
     for steps in ([some, blocks], [{**some, **blocks}], [blocks, some]):
@@ -646,7 +671,7 @@ def test_other_names_of_what_leaves(tmp_path: Path) -> None:
     """A parameter is laid bare in every place that has it; a module that is still listed elsewhere keeps its parameters there."""
     model = Aliases().double()
     inputs = torch.randn(3, 5, dtype=torch.float64)
-    structure = pn.trace(model, inputs)
+    structure = pn.trace(model, inputs, blocks=True)
     optimizer = torch.optim.Adam(model.parameters())
     for alive in (units(structure, 0), leave(["block.block", "branch.block"]), None):
         plan = structure.plan(units(structure, 1) if alive is None else alive)
@@ -661,3 +686,54 @@ def test_other_names_of_what_leaves(tmp_path: Path) -> None:
     assert {id(p) for p in optimizer.param_groups[0]["params"]} == {id(p) for p in model.parameters()}
     pn.save(model, tmp_path)
     assert torch.equal(pn.load(tmp_path, lambda: Aliases().double())(inputs), model(inputs))
+
+
+class Pair(nn.Module):
+    """Four residual blocks; the forward pass needs the first or the last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(residual.MLPBlock(6, 5) for _ in range(4))
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gone = [next(block.parameters(), None) is None for block in self.blocks]
+        if gone[0] and gone[3]:
+            raise RuntimeError("the first or the last is needed")
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+
+def test_of_two_that_cannot_leave_together_one_stays() -> None:
+    structure = pn.trace(Pair(), torch.randn(2, 6), blocks=True)
+    assert removable(structure) == [f"blocks.{k}.block" for k in range(3)]
+    reason = structure.group("blocks.3.block").reason
+    assert reason.startswith("it cannot leave together with blocks.0.block: ")
+    assert "the first or the last is needed" in reason
+
+
+class Twice(nn.Module):
+    """Blocks registered in two containers, and called by their names in the second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        blocks = [residual.MLPBlock(6, 5) for _ in range(2)]
+        self.listed, self.chain, self.head = nn.ModuleList(blocks), nn.Sequential(*blocks), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.chain(x))
+
+
+def test_blocks_with_two_names_say_so() -> None:
+    structure = pn.trace(Twice(), torch.randn(2, 6), blocks=True)
+    assert not removable(structure)
+    assert structure.group("chain.1.block").reason == "chain.1 is registered as listed.1 before; call it by that name"
+
+
+def test_paths_are_compared_by_names_not_by_letters() -> None:
+    assert owners("a.b.c") == {"a", "a.b"}
+    assert beneath_any("a.b.c", {"x", "a.b"})
+    assert not beneath_any("a.bc", {"a.b", "a.bc"})
+    assert within_any("a.bc", {"a.bc"})
+    assert not within_any("ab", {"a", "b", ""})

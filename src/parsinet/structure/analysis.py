@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 
 from torch import nn
@@ -30,6 +31,7 @@ def trace(
     ignored_layers: Iterable[str | nn.Module] = (),
     removable_outputs: bool = False,
     inputs: bool = False,
+    blocks: bool = False,
     rules: Rules | None = None,
     hints: Hints | None = None,
 ) -> Structure:
@@ -39,6 +41,7 @@ def trace(
     ignored_layers: modules (or their names) whose own units must stay. removable_outputs: whether entries of the model's output may leave.
     inputs: whether features of the model's inputs may: group `input` (`input.<argument>` where there are several) of what linear layers
     and convolutions alone read; the model is called as before, its readers select. UsageError, with the reason, if there is none.
+    blocks: whether residual branches are looked for, which leave whole: `Structure.blocks`. It takes longer, as each is taken out once.
     rules: how operators of your own pass units on, {"mylib::my_op": rule}. hints: what attributes of your own modules count, a group
     or a dimension of a tensor: {"block.attn": {"n_head": "block.attn.heads"}}, "block.fc.weight[0]". docs/structure.md shows both.
 
@@ -47,7 +50,8 @@ def trace(
     """
     ignored, own = _names(model, ignored_layers), checked_rules(rules or {})
     twin = copy_for_tracing(model, share=True)
-    with calls_noted(twin) as calls:
+    with contextlib.ExitStack() as noting:
+        calls = noting.enter_context(calls_noted(twin)) if blocks else {}
         exported = export_watched(twin, example_inputs, lambda target: understands(target, own))
     tracing = Tracing(twin)
     values, axes = seed(tracing, exported)
@@ -61,7 +65,9 @@ def trace(
         for value in outputs(exported, values):
             tracing.freeze(value, "it is part of the model's output")
     ignore(tracing, axes, ignored)
-    layout = with_blocks(build_layout(tracing, axes), twin, exported, calls, ignored)
+    layout = build_layout(tracing, axes)
+    if blocks:
+        layout = with_blocks(layout, twin, exported, calls, ignored)
     structure = prove(twin, Structure(layout if own_inputs is None else own_inputs.placed(layout)), example_inputs)
     if own_inputs is not None:
         own_inputs.check(structure)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import Protocol
 
 from parsinet.structure.blocks_absent import Answer
@@ -12,6 +13,9 @@ Clauses = frozenset[frozenset[str]]
 """Sets of blocks, any one of which, gone as a whole, takes something with it; none: it always stays."""
 
 Place = tuple[str, int]
+
+SUFFIX = "block"
+"""How the name of a branch ends, a number aside."""
 
 
 class Sized(Protocol):
@@ -54,11 +58,13 @@ class Bare:
 
 @dataclass(frozen=True)
 class Blocks:
-    """Everything the engine knows of a network's residual branches. producers: block → where it is silenced and gated."""
+    """Everything the engine knows of a network's residual branches. producers: block → where it is silenced and gated. sought: whether
+    they were looked for; else there are none."""
 
     producers: Mapping[str, Muted]
     departures: tuple[Departure, ...] = ()
     bare: tuple[Bare, ...] = ()
+    sought: bool = True
 
     def without_identities(self) -> Blocks:
         """The same where modules that only hand their input on stay, and their parts leave."""
@@ -67,22 +73,32 @@ class Blocks:
     def leaving(self, gone: Iterable[str]) -> tuple[Departure, ...]:
         """The outermost modules that leave with these blocks."""
         blocks = frozenset(gone)
-        found = [departure for departure in self.departures if _holds(departure.clauses, blocks)]
+        touched = sorted({number for name in (*blocks, "") for number in self._named.get(name, ())})
+        found = [self.departures[number] for number in touched if _holds(self.departures[number].clauses, blocks)]
         paths = {departure.module for departure in found}
-        return tuple(departure for departure in found if not any(is_beneath(departure.module, path) for path in paths))
+        return tuple(departure for departure in found if not beneath_any(departure.module, paths))
+
+    @cached_property
+    def _named(self) -> dict[str, list[int]]:
+        """Per block the departures, by number, in whose clauses it occurs; under "" those that wait for nothing."""
+        found: dict[str, list[int]] = {}
+        for number, departure in enumerate(self.departures):
+            for name in frozenset[str]().union(*departure.clauses) if all(departure.clauses) else ("",):
+                found.setdefault(name, []).append(number)
+        return found
 
     def unneeded(self, gone: Iterable[str]) -> tuple[str, ...]:
         """The parameters of staying modules on which nothing depends without these blocks."""
         blocks = frozenset(gone)
-        paths = [departure.module for departure in self.leaving(blocks)]
+        paths = {departure.module for departure in self.leaving(blocks)}
         found = [entry.tensor for entry in self.bare if _holds(entry.clauses, blocks)]
-        return tuple(name for name in found if not any(is_beneath(name, path) for path in paths))
+        return tuple(name for name in found if not beneath_any(name, paths))
 
     def vanishing(self, gone: Iterable[str]) -> frozenset[str]:
         """These blocks, and those within the modules that leave."""
         blocks = frozenset(gone)
-        paths = [departure.module for departure in self.leaving(blocks)]
-        inner = {name for name, muted in self.producers.items() if any(is_within(muted.module, path) for path in paths)}
+        paths = {departure.module for departure in self.leaving(blocks)}
+        inner = {name for name, muted in self.producers.items() if within_any(muted.module, paths)}
         return blocks | inner
 
     def after(self, gone: Iterable[str]) -> Blocks:
@@ -90,11 +106,11 @@ class Blocks:
         blocks = self.vanishing(gone)
         if not blocks:
             return self
-        paths = [departure.module for departure in self.leaving(gone)]
+        paths = {departure.module for departure in self.leaving(gone)}
         bare = set(self.unneeded(gone))
 
         def stays(path: str) -> bool:
-            return not any(is_within(path, gone_path) for gone_path in paths)
+            return not within_any(path, paths)
 
         return Blocks(
             {name: muted for name, muted in self.producers.items() if name not in blocks},
@@ -103,7 +119,7 @@ class Blocks:
         )
 
 
-NO_BLOCKS = Blocks({})
+NO_BLOCKS = Blocks({}, sought=False)
 
 
 def is_within(path: str, module: str) -> bool:
@@ -114,6 +130,22 @@ def is_within(path: str, module: str) -> bool:
 def is_beneath(path: str, module: str) -> bool:
     """Whether the path is that of something in the module."""
     return path.startswith(f"{module}.")
+
+
+def within_any(path: str, modules: Collection[str]) -> bool:
+    """Whether the path is one of the modules' (a set) or that of something in one of them."""
+    return path in modules or beneath_any(path, modules)
+
+
+def beneath_any(path: str, modules: Collection[str]) -> bool:
+    """Whether the path is that of something in one of the modules (a set)."""
+    return not owners(path).isdisjoint(modules)
+
+
+@lru_cache(maxsize=65536)
+def owners(path: str) -> frozenset[str]:
+    """The paths of all modules around a path, the model itself aside: of `a.b.c` those are `a` and `a.b`."""
+    return frozenset(path[:end] for end, letter in enumerate(path) if letter == ".")
 
 
 def _holds(clauses: Clauses, gone: frozenset[str]) -> bool:

@@ -20,6 +20,14 @@ Kind = tuple[tuple[int, ...], torch.dtype]
 WIDE: tuple[tuple[str, int], ...] = (("torch.nn.modules.linear.Linear", 0), ("transformers.pytorch_utils.Conv1D", 1))
 """Layers that give the last axis another size, and the dimension of their weight that says which."""
 
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+ACTIVATIONS = (
+    *(nn.CELU, nn.ELU, nn.GELU, nn.Hardshrink, nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh, nn.LeakyReLU, nn.LogSigmoid, nn.Mish, nn.PReLU),
+    *(nn.ReLU, nn.ReLU6, nn.RReLU, nn.SELU, nn.Sigmoid, nn.SiLU, nn.Softplus, nn.Softshrink, nn.Softsign, nn.Tanh, nn.Tanhshrink),
+)
+"""What a section is made of: a layer, and modules that return what they are given in its shape."""
+
 
 @dataclass(frozen=True)
 class Called:
@@ -73,11 +81,19 @@ def answer_of(module: nn.Module, calls: Sequence[Called]) -> Answer | None:
     return found.pop() if len(found) == 1 else None
 
 
-def sized_by(module: nn.Module) -> tuple[int, ...]:
-    """The dimension of the module's weight that is the size of its answer's axis; () where the answer has its argument's shape."""
-    if isinstance(module, _ConvNd):
-        return (0,)
-    return next(((dim,) for kind, dim in WIDE if is_kind(module, kind)), ())
+def sized_by(module: nn.Module) -> tuple[tuple[str, int], ...]:
+    """Tensors of the module, each with the dimension that is the size of its answer's axis; () where that has its argument's shape."""
+    path, layer = _layer(module)
+    if isinstance(layer, _ConvNd):
+        return (f"{path}weight", 0), (f"{path}bias", 0)
+    return next((((f"{path}weight", dim), (f"{path}bias", 0)) for kind, dim in WIDE if is_kind(layer, kind)), ())
+
+
+def _layer(module: nn.Module) -> tuple[str, nn.Module]:
+    """The module itself; of an nn.Sequential of one layer, norms and activations the layer, behind its path."""
+    parts = dict(module.named_children()) if type(module) is nn.Sequential else {}
+    layers = [name for name, part in parts.items() if not isinstance(part, NORMS + ACTIVATIONS)]
+    return (f"{layers[0]}.", parts[layers[0]]) if len(layers) == 1 and type(parts[layers[0]]) in LAYERS else ("", module)
 
 
 def _answer(module: nn.Module, call: Called) -> Answer | None:
@@ -101,10 +117,11 @@ def _sized(module: nn.Module, call: Called) -> Answer | None:
     (made,) = call.returned or (None,)
     if others or made is None or made[1] != given:
         return None
-    if not isinstance(module, _ConvNd):
+    _, layer = _layer(module)
+    if not isinstance(layer, _ConvNd):
         return Answer((name,), axis=-1, size=made[0][-1])
-    axis = -1 - len(module.kernel_size)
-    return Answer((name,), axis=axis, size=made[0][axis], window=tuple(_window(module, d) for d in range(len(module.kernel_size))))
+    axis = -1 - len(layer.kernel_size)
+    return Answer((name,), axis=axis, size=made[0][axis], window=tuple(_window(layer, d) for d in range(len(layer.kernel_size))))
 
 
 def _window(module: _ConvNd, d: int) -> tuple[int, int]:

@@ -32,6 +32,11 @@ ZERO_KEEPING = re.compile(
 )
 """Operators whose result is zero where their first (of a product: one) operand is."""
 
+STRAIGHT = re.compile(
+    r"linear|conv[123]d|addmm|matmul|mm|batch_norm|avg_pool[123]d|adaptive_avg_pool[123]d|view|reshape|flatten|transpose|permute|t|contiguous"
+)
+"""Operators that are linear maps of their operand, constants beside it; in evaluation mode."""
+
 
 @dataclass(frozen=True)
 class Branch:
@@ -95,16 +100,16 @@ class Graph:
         """The model's tensors that these operators read."""
         return {source for node in nodes for source in node.all_input_nodes if source.op == "placeholder" and source.name in self.tensors}
 
-    def ancestors(self, nodes: Iterable[Node]) -> set[Node]:
-        """The nodes and everything they are computed from."""
+    def ancestors(self, nodes: Iterable[Node], first: int) -> Iterator[Node]:
+        """The nodes and everything they are computed from, as far back as place `first`."""
         found: set[Node] = set()
         waiting = list(nodes)
         while waiting:
             node = waiting.pop()
-            if node not in found:
+            if node not in found and self.place[node] >= first:
                 found.add(node)
                 waiting.extend(node.all_input_nodes)
-        return found
+                yield node
 
     def branches(self) -> list[Branch]:
         """The residual branches: terms of a sum computed from what another term, the skip, is made of."""
@@ -116,13 +121,14 @@ class Graph:
     def _of_sum(self, root: Node) -> list[Branch]:
         terms = [Branch(value, addition, self.exclusive(value, addition)) for value, addition in self._terms(root)]
         weighty = [term for term in terms if self.read_by(term.own)]
-        skips = [term for term in terms if term not in weighty and not self.constant[term.value] and not _is_empty(term.value)]
+        skips = [term for term in terms if term not in weighty and not self.constant[term.value] and not is_empty(term.value)]
         if not skips:
             skips = self._projection(weighty)
         anchors = {skip.value for skip in skips} | {node for skip in skips for node in self.entries(skip.own)}
+        first = min((self.place[anchor] for anchor in anchors), default=0)
         shape = shape_of(root)
         able = [term for term in weighty if term not in skips and shape_of(term.value) == shape and self.entries(term.own)]
-        return [term for term in able if anchors & self.ancestors(self.entries(term.own))]
+        return [term for term in able if any(node in anchors for node in self.ancestors(self.entries(term.own), first))]
 
     def _terms(self, addition: Node) -> Iterator[tuple[Node, Node]]:
         left, right = addition.args[:2]
@@ -134,10 +140,13 @@ class Graph:
                     yield operand, addition
 
     def _projection(self, terms: Sequence[Branch]) -> list[Branch]:
-        """Of terms that all have weights the one with the fewest maps, at most one of them: the shortcut, if there is just one such."""
+        """Of terms that all have weights the one with the fewest maps, at most one of them, and of several such the one that is linear: the
+        shortcut, if there is just one such."""
         counts = [sum(CONTRACTIONS.fullmatch(operator(node)) is not None for node in term.own) for term in terms]
-        least = min(counts, default=2)
-        return [terms[counts.index(least)]] if least <= 1 and counts.count(least) == 1 else []
+        least = [term for term, count in zip(terms, counts, strict=True) if count == min(counts) <= 1]
+        if len(least) > 1:
+            least = [term for term in least if all(self.constant[node] or STRAIGHT.fullmatch(operator(node)) for node in term.own)]
+        return least if len(least) == 1 else []
 
     def dead(self, blocks: Mapping[tuple[Node, Node], str]) -> dict[Node, Clauses]:
         """Per node, with which blocks gone nobody needs it. blocks: (value, addition) of every branch → its block."""
@@ -206,7 +215,7 @@ def modules_of(node: Node) -> list[str]:
     return [re.sub(r"@\d+$", "", str(entry[0])) for entry in stack.values()]
 
 
-def _is_empty(node: Node) -> bool:
+def is_empty(node: Node) -> bool:
     """Whether the node is zeros made there and then: what an absent module answers is no skip."""
     while ZERO_KEEPING.fullmatch(operator(node)) and node.all_input_nodes:
         node = node.all_input_nodes[0]

@@ -31,9 +31,12 @@ def identities(
     writes into its input or result, which would then be one tensor.
     """
     found, written = {}, _written(graph)
+    added: dict[Node, list[str]] = {}
+    for (_, addition), block in edges.items():
+        added.setdefault(addition, []).append(block)
     for path in dict.fromkeys(modules_of(addition)[-1] for _, addition in edges if modules_of(addition)):
         inside = set(within.get(path, ()))
-        blocks = _needed(edges, dead, inside)
+        blocks = _needed(added, dead, inside)
         alive = [node for node in within.get(path, ()) if not _gone(dead[node], blocks)]
         entry = None if _leaks(graph, alive, inside) else _handed_on(edges, blocks, alive)
         entry = None if entry in written or (alive and alive[-1] in written) else entry
@@ -43,11 +46,11 @@ def identities(
     return found
 
 
-def _needed(edges: Edges, dead: Mapping[Node, Clauses], inside: set[Node]) -> frozenset[str]:
+def _needed(added: Mapping[Node, Sequence[str]], dead: Mapping[Node, Clauses], inside: set[Node]) -> frozenset[str]:
     """The blocks added among these operators, without those that another of them takes along."""
-    blocks = frozenset(block for (_, addition), block in edges.items() if addition in inside)
-    outer = {block for (_, addition), block in edges.items() if addition in inside and not _gone(dead[addition], blocks - {block})}
-    return frozenset(outer)
+    here = {addition: added[addition] for addition in inside & added.keys()}
+    blocks = frozenset[str]().union(*here.values())
+    return frozenset(block for addition, names in here.items() for block in names if not _gone(dead[addition], blocks - {block}))
 
 
 def _gone(clauses: Clauses, blocks: frozenset[str]) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
-from parsinet.structure.blocks import is_beneath, is_within
+from parsinet.structure.blocks import beneath_any, within_any
 from parsinet.structure.blocks_absent import SIZE
 from parsinet.structure.groups import Layout, Slot
 
@@ -21,15 +21,11 @@ def without_blocks(layout: Layout, gone: Iterable[str]) -> Layout:
     """
     blocks = frozenset(gone)
     leaving = layout.blocks.leaving(blocks)
-    paths = [departure.module for departure in leaving]
-
-    def inside(path: str) -> bool:
-        return any(is_within(path, module) for module in paths)
-
-    tensors = {place: slot for place, slot in layout.tensors.items() if not any(is_beneath(place[0], path) for path in paths)}
+    paths = {departure.module for departure in leaving}
+    tensors = {place: slot for place, slot in layout.tensors.items() if not beneath_any(place[0], paths)}
     left = {group for slot in tensors.values() for group in slot.owners}
     sizes = {(departure.module, SIZE): layout.tensors[departure.place] for departure in leaving if departure.place is not None}
-    counts = {place: slot for place, slot in layout.counts.items() if not inside(place[0])}
+    counts = {place: slot for place, slot in layout.counts.items() if not within_any(place[0], paths)}
     vanishing = layout.blocks.vanishing(blocks)
     bare = layout.blocks.unneeded(blocks)
     return replace(
@@ -41,14 +37,14 @@ def without_blocks(layout: Layout, gone: Iterable[str]) -> Layout:
         },
         tensors=tensors,
         counts=_owned({**counts, **sizes}, left),
-        reads=_owned({place: slot for place, slot in layout.reads.items() if not inside(place[0])}, left),
+        reads=_owned({place: slot for place, slot in layout.reads.items() if not within_any(place[0], paths)}, left),
         read_dims=frozenset(entry for entry in layout.read_dims if entry[:2] in tensors),
         silent_producers=layout.silent_producers & left,
-        norms=tuple(norm for norm in layout.norms if not any(is_beneath(norm.v, path) for path in paths)),
+        norms=tuple(norm for norm in layout.norms if not beneath_any(norm.v, paths)),
         gated=layout.gated & left,
         produced=frozenset(place for place in layout.produced if place in tensors),
-        work=tuple(entry for entry in layout.work if not inside(entry.module)),
-        selecting=frozenset(path for path in layout.selecting if not inside(path)),
+        work=tuple(entry for entry in layout.work if not within_any(entry.module, paths)),
+        selecting=frozenset(path for path in layout.selecting if not within_any(path, paths)),
         blocks=layout.blocks.after(blocks),
         block_groups={
             name: replace(group, parameters=_staying(group.parameters, paths, bare))
@@ -64,5 +60,5 @@ def _owned(slots: Mapping[_Place, Slot], left: set[str]) -> dict[_Place, Slot]:
     return {place: slot for place, slot in kept.items() if slot.owners}
 
 
-def _staying(names: tuple[str, ...], paths: list[str], bare: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(name for name in names if name not in bare and not any(is_beneath(name, path) for path in paths))
+def _staying(names: tuple[str, ...], paths: set[str], bare: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in names if name not in bare and not beneath_any(name, paths))

@@ -23,7 +23,7 @@ DIFFERS = "the network without it is not the network in which its addition reads
 
 def prove_blocks(model: nn.Module, structure: Structure, call: Call) -> dict[str, str]:
     """Per removable block that objects, why. Tried all at once and in turns; where that fails in halves, down to the culprits. Of blocks
-    that object only together the later ones do.
+    that object only together the last one does.
 
     model: a copy to try on, with the structure and inputs of its present size. Torch's fused pass, which a hook switches off and
     which fills padded positions otherwise, stays off throughout.
@@ -41,20 +41,28 @@ def judged(group: UnitGroup, verdict: str | None) -> UnitGroup:
     return group if verdict is None else replace(group, removable=False, exact=False, reason=verdict)
 
 
-def _search(model: nn.Module, structure: Structure, call: Call, names: Sequence[str], verdicts: dict[str, str]) -> None:
-    if not names:
-        return
-    verdict = _try(model, structure, call, names)
+def _search(
+    model: nn.Module, structure: Structure, call: Call, names: Sequence[str], verdicts: dict[str, str], beside: Sequence[str] = ()
+) -> None:
+    """Judge these blocks, which leave together with those `beside`, known to leave together. What has no verdict afterwards leaves too."""
+    verdict = _try(model, structure, call, [*beside, *names]) if names else None
     if verdict is None:
         return
     if len(names) == 1:
-        verdicts[names[0]] = verdict
+        verdicts[names[0]] = _blamed(model, structure, call, names[0], beside, verdict)
         return
-    half, known = len(names) // 2, len(verdicts)
-    _search(model, structure, call, names[:half], verdicts)
-    _search(model, structure, call, names[half:], verdicts)
-    if len(verdicts) == known:
-        verdicts.update(dict.fromkeys(names[half:], f"it cannot leave together with {names[0]}: {verdict}"))
+    half = len(names) // 2
+    _search(model, structure, call, names[:half], verdicts, beside)
+    _search(model, structure, call, names[half:], verdicts, [*beside, *(name for name in names[:half] if name not in verdicts)])
+
+
+def _blamed(model: nn.Module, structure: Structure, call: Call, name: str, beside: Sequence[str], verdict: str) -> str:
+    """What is wrong with a block alone, or with which other one it cannot leave."""
+    alone = _try(model, structure, call, [name]) if beside else verdict
+    if alone is not None:
+        return alone
+    other = next((known for known in beside if _try(model, structure, call, [known, name]) is not None), "those before it")
+    return f"it cannot leave together with {other}: {verdict}"
 
 
 def _try(model: nn.Module, structure: Structure, call: Call, names: Sequence[str]) -> str | None:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from parsinet.structure.copies import duplicate, own_memory, unchanged, unique_tensors
+from parsinet.structure.copies import duplicate, own_memory
+from parsinet.structure.embedded import embedded
 from parsinet.structure.groups import UnitGroup
 from parsinet.structure.plan import Plan
 from parsinet.structure.removal import shrink
 from parsinet.structure.running import Call, close
 from parsinet.structure.traced import Structure
+from parsinet.switches import no_fused_attention
 
 ENOUGH = 24
 """Units that a group keeps in the core; a few more for every other group, so that no two sizes agree by chance."""
@@ -86,43 +87,8 @@ def _reduced(start: Core, masks: dict[str, NDArray[np.bool_]], passes: Callable[
 
 
 def _equals_embedded(model: nn.Module, plan: Plan, smaller: nn.Module, call: Call) -> bool:
-    """Whether the core computes what the whole network does when nothing of its matrices but the core's part is left.
-
-    Vectors keep their values unless silence takes them: what leaves goes on emitting something, which nobody may read.
-    """
-    actual = call.on(smaller)
-    tensors = _tensors(model)
-    kept, silent = _by_tensor(plan.tensors, tensors), _by_tensor(plan.silent, tensors)
-    with unchanged(model):
-        for tensor in unique_tensors(model):
-            if id(tensor) in kept and tensor.dim() > 1:
-                tensor.data = _zero_but(tensor.data, kept[id(tensor)])
-                continue
-            tensor.data = tensor.data.clone()
-            for d, indices in silent.get(id(tensor), {}).items():
-                tensor.data.index_fill_(d, torch.tensor(indices, device=tensor.device), 0)
-        return close(actual, call.on(model), TOLERANCE)
-
-
-def _by_tensor(places: Mapping[tuple[str, int], tuple[int, ...]], tensors: Mapping[str, Tensor]) -> dict[int, dict[int, tuple[int, ...]]]:
-    """id of tensor → dim → indices; tied tensors go by several names."""
-    found: dict[int, dict[int, tuple[int, ...]]] = {}
-    for (name, d), indices in ((place, indices) for place, indices in places.items() if place[0] in tensors):
-        found.setdefault(id(tensors[name]), {})[d] = indices
-    return found
-
-
-def _zero_but(tensor: Tensor, kept: dict[int, tuple[int, ...]]) -> Tensor:
-    """A tensor of the same shape with the values of the kept indices and zero elsewhere. Pages of zeros cost no memory in numpy."""
-    try:
-        data = torch.from_numpy(np.zeros(tuple(tensor.shape), tensor[:0].cpu().numpy().dtype)).to(tensor.device)
-    except TypeError:
-        data = torch.zeros_like(tensor)
-    grid = np.ix_(*(np.array(kept[d]) if d in kept else np.arange(size) for d, size in enumerate(tensor.shape)))
-    index = tuple(torch.from_numpy(axis).to(tensor.device) for axis in grid)
-    data[index] = tensor[index]
-    return data
-
-
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    return {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
+    """Whether the core computes what the whole network does when nothing of its matrices but the core's part is left."""
+    with no_fused_attention():
+        actual = call.on(smaller)
+        with embedded(model, plan):
+            return close(actual, call.on(model), TOLERANCE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -16,11 +16,14 @@ from parsinet.structure.blocks_absent import SIZE, Answer
 from parsinet.structure.blocks_removal import check_present, take_out
 from parsinet.structure.cutting import cut, resize_
 from parsinet.structure.plan import Plan
+from parsinet.structure.products import multiply_out
 from parsinet.structure.selecting import KEPT, SELECTED, select, whole_selections
 
 FORMAT = 1
 WITH_BLOCKS = 2
 """The format of a record with absent modules; others stay readable by what knew format 1 alone."""
+WITH_MERGES = 3
+"""The format of a record with merged layers."""
 _ATTRIBUTE = "_structure_record"
 
 
@@ -30,7 +33,8 @@ class StructureRecord:
 
     tensors: name → dim → kept indices. sizes: name → dim → original size. attributes: module → attribute → value now.
     units: group → units still there. removals: one entry per shrink, group → units that left. absent: module → what its stand-in answers,
-    for the outermost modules of blocks that left; bare: parameters of staying modules that left with them.
+    for the outermost modules of blocks that left; bare: parameters of staying modules that left with them. merges: after all removals,
+    linear maps multiplied into their readers.
     """
 
     tensors: dict[str, dict[int, list[int]]] = field(default_factory=dict)
@@ -40,9 +44,12 @@ class StructureRecord:
     removals: list[dict[str, list[int]]] = field(default_factory=list)
     absent: dict[str, Answer] = field(default_factory=dict)
     bare: list[str] = field(default_factory=list)
+    merges: list[tuple[str, list[str]]] = field(default_factory=list)
 
     def extend(self, plan: Plan, changed: dict[str, Attributes]) -> None:
-        """Add one removal; `plan` speaks of present indices."""
+        """Add one removal; `plan` speaks of present indices. StructureError once layers have been merged."""
+        if self.merges:
+            raise StructureError("Layers of this network have been merged (merge_linear), after which nothing can be removed. Merge last.")
         for (name, dim), kept in plan.tensors.items():
             size = plan.sizes[name, dim]
             original = self.tensors.setdefault(name, {}).setdefault(dim, list(range(size)))
@@ -77,14 +84,17 @@ class StructureRecord:
             removals=list(self.removals),
             absent=dict(self.absent),
             bare=list(self.bare),
+            merges=list(self.merges),
         )
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; index lists are written as ranges ("0-15,18")."""
         blocks = {"absent": {path: answer.to_json() for path, answer in self.absent.items()}, "bare": self.bare} if self.absent else {}
+        merges = {"merges": [[first, *readers] for first, readers in self.merges]} if self.merges else {}
         return {
-            "format": WITH_BLOCKS if blocks else FORMAT,
+            "format": WITH_MERGES if merges else WITH_BLOCKS if blocks else FORMAT,
             **blocks,
+            **merges,
             "tensors": {name: {str(dim): to_ranges(kept) for dim, kept in dims.items()} for name, dims in self.tensors.items()},
             "sizes": {name: {str(dim): size for dim, size in dims.items()} for name, dims in self.sizes.items()},
             "attributes": self.attributes,
@@ -95,10 +105,10 @@ class StructureRecord:
     @staticmethod
     def from_json(content: dict[str, Any]) -> StructureRecord:
         """The inverse of `to_json`; StructureError for content of another format."""
-        if content.get("format") not in (FORMAT, WITH_BLOCKS):
+        if content.get("format") not in (FORMAT, WITH_BLOCKS, WITH_MERGES):
             raise StructureError(
                 f"The structure record has format {content.get('format')!r}; "
-                f"this version of parsinet reads formats {FORMAT} and {WITH_BLOCKS}."
+                f"this version of parsinet reads formats {FORMAT} to {WITH_MERGES}."
             )
         try:
             return StructureRecord(
@@ -109,6 +119,7 @@ class StructureRecord:
                 removals=[{group: from_ranges(text) for group, text in removal.items()} for removal in content["removals"]],
                 absent={path: Answer.from_json(answer) for path, answer in content.get("absent", {}).items()},
                 bare=[str(name) for name in content.get("bare", [])],
+                merges=[(str(first), [str(reader) for reader in readers]) for first, *readers in content.get("merges", [])],
             )
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise StructureError(f"The structure record is damaged ({type(error).__name__}: {error}).") from error
@@ -124,6 +135,13 @@ def extend_record(model: nn.Module, plan: Plan, changed: dict[str, Attributes]) 
     """Note a removal on the model itself, so that copies and saves carry it."""
     record = record_of(model).copy()
     record.extend(plan, changed)
+    model.__dict__[_ATTRIBUTE] = record
+
+
+def note_merge(model: nn.Module, first: str, readers: Sequence[str]) -> None:
+    """Note on the model itself that a linear map was multiplied into its readers."""
+    record = record_of(model).copy()
+    record.merges.append((first, list(readers)))
     model.__dict__[_ATTRIBUTE] = record
 
 
@@ -151,6 +169,8 @@ def replay(model: nn.Module, record: StructureRecord) -> None:
             resize_(tensors[name], cut(tensors[name].data, {dim: tuple(kept)}))
     take_out(model, record.absent, record.bare)
     assign(model, record.attributes)
+    for first, readers in record.merges:
+        multiply_out(model, first, readers)
     model.__dict__[_ATTRIBUTE] = record
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from parsinet.errors import StructureError, suggest
-from parsinet.structure.blocks import Muted
+from parsinet.structure.blocks import SUFFIX, Muted
 from parsinet.structure.blocks_layout import without_blocks
 from parsinet.structure.groups import Layout, UnitGroup
 from parsinet.structure.plan import Plan, Reading
@@ -50,15 +50,25 @@ class Structure:
 
     @property
     def blocks(self) -> tuple[UnitGroup, ...]:
-        """The residual branches, each a group of one unit that leaves whole, in the order in which the network adds them."""
+        """The residual branches, each a group of one unit that leaves whole, in the order in which the network adds them.
+
+        Without `trace(blocks=True)` none are known.
+        """
         return tuple(self.layout.block_groups.values())
 
     def group(self, name: str) -> UnitGroup:
         """The group or block of that name; StructureError names the nearest one if there is none."""
         known = {**self.layout.groups, **self.layout.block_groups}
         if name not in known:
-            raise StructureError(f"There is no group {name!r}.{suggest(name, known)}")
+            raise StructureError(f"There is no group {name!r}.{self._unsought(name) or suggest(name, known)}")
         return known[name]
+
+    def _unsought(self, name: str) -> str:
+        """A hint where the name is one of a residual branch and these were not looked for."""
+        last = name.rpartition(".")[2].partition("#")[0]
+        if self.layout.blocks.sought or last != SUFFIX:
+            return ""
+        return " Residual branches are looked for when asked: trace with blocks=True; a method asks the pruner by `blocks = True`."
 
     def branch(self, block: str) -> Muted:
         """The module that makes what a block adds, and which element of the tuple it returns; StructureError if there is none."""
