@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from methods import runs
+from methods.runs import BEGINNINGS, check_resume, same
 from methods.test_protocol import tell_missing
 from parsinet import baselines, measure, topology
 from parsinet.baselines import BASELINES
@@ -25,48 +27,23 @@ CASES = pytest.mark.parametrize("name", MASKED)
 STEPS = 40
 
 
-class Run:
+class Run(runs.Run):
     """A small network in training under a baseline."""
 
     def __init__(self, name: str, *, lr: float = 0.02, **options: Any) -> None:
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            self.model = nn.Sequential(nn.Linear(12, 24), nn.ReLU(), nn.Linear(24, 16), nn.ReLU(), nn.Linear(16, 3)).double()
-        self.method = baselines.build(name, **options)
-        assert isinstance(self.method, MaskedTraining)
-        self.optimizer = torch.optim.Adam(self.method.param_groups(self.model), lr=lr)
-        self.pruner = Pruner(self.model, self.optimizer, self.method, torch.zeros(2, 12, dtype=torch.float64), steps=STEPS)
+            model = nn.Sequential(nn.Linear(12, 24), nn.ReLU(), nn.Linear(24, 16), nn.ReLU(), nn.Linear(16, 3)).double()
+        method = baselines.build(name, **options)
+        assert isinstance(method, MaskedTraining)
+        super().__init__(model, method, partial(torch.optim.Adam, lr=lr), torch.zeros(2, 12, dtype=torch.float64), steps=STEPS)
 
-    def step(self, k: int) -> Any:
-        random = torch.Generator().manual_seed(k)
-        x = torch.randn(32, 12, dtype=torch.float64, generator=random)
-        F.cross_entropy(self.model(x), x[:, :3].argmax(1)).backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        return self.pruner.step()
-
-    def state(self) -> dict[str, Any]:
-        parts = {"pruner": self.pruner, "model": self.model, "optimizer": self.optimizer}
-        return copy.deepcopy({name: part.state_dict() for name, part in parts.items()})
-
-    def load(self, state: dict[str, Any]) -> None:
-        self.pruner.load_state_dict(state["pruner"])
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+    def batch(self, k: int) -> tuple[Tensor, Tensor]:
+        x = torch.randn(32, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(k))
+        return x, x[:, :3].argmax(1)
 
 
-def same(a: Any, b: Any) -> bool:
-    """Nested values, tensors bitwise."""
-    if isinstance(a, Tensor):
-        return isinstance(b, Tensor) and torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(value, b[key]) for key, value in a.items())
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
-    return bool(a == b)
-
-
-@CASES
+@pytest.mark.parametrize("name", BASELINES)
 def test_every_baseline_is_a_method(name: str) -> None:
     assert tell_missing(baselines.build(name)) == set()
     assert baselines.build(name).name == name
@@ -190,24 +167,16 @@ RESUMED: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "begins", [(0, 3, 12, 13, STEPS - 1), pytest.param(range(STEPS), marks=pytest.mark.slow)], ids=["telling", "every"]
-)
+def masks(state: dict[str, Any]) -> Any:
+    """The masks of a saved run."""
+    return state["pruner"]["method"]["state"]["topology"]["masks"]
+
+
+@BEGINNINGS
 @pytest.mark.parametrize(("name", "options"), RESUMED.items())
-def test_resume_across_updates_is_bitwise(name: str, options: dict[str, Any], begins: Sequence[int]) -> None:
+def test_resume_across_updates_is_bitwise(name: str, options: dict[str, Any], begin: str) -> None:
     kind = name.split()[0]
-    run, states = Run(kind, **options), []
-    for k in range(STEPS):
-        states.append(run.state())
-        run.step(k)
-    end = run.state()
-    for k in begins:
-        again = Run(kind, **{**options, "seed": 5})
-        again.load(copy.deepcopy(states[k]))
-        assert same(again.state(), states[k]), k
-        for j in range(k, STEPS):
-            again.step(j)
-        assert same(again.state(), end), k
+    check_resume(lambda: Run(kind, **options), begin, masks, other=lambda: Run(kind, **{**options, "seed": 5}))
 
 
 @pytest.mark.parametrize("forget", ["generator", "steps", "masks"])
@@ -248,6 +217,7 @@ REFUSED = {
     "one word": ("gmp", {"exclude": "fc1"}, "got the single word 'fc1'. Write ['fc1']"),
     "no such layer": ("gmp", {"exclude": ["fc9"]}, "exclude: 'fc9' fits no Linear"),
     "nothing left": ("gmp", {"sparsity": 0.9999}, "leaves none of 720 weights"),
+    "shared option": ("rigl", {"sed": 3}, "Method 'rigl' has no option 'sed'. Did you mean 'seed'?"),
     "option": ("gmp", {"zeta": 0.3}, "Method 'gmp' has no option 'zeta'"),
     "name": ("gmb", {}, "There is no method 'gmb'. Did you mean 'gmp'?"),
 }

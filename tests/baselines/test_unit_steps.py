@@ -31,15 +31,14 @@ def test_what_leaves_at_the_end_is_what_evaluation_saw(name: str) -> None:
     assert torch.allclose(run.model(x), before, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", TELLING)
+@pytest.mark.parametrize("name", [name for name in TELLING if name not in ("lstm", "cells")])
 def test_factors_in_front_of_readers_are_factors_in_their_weights(name: str) -> None:
-    """On every kind of network: factors in place and settled weights give the same function."""
+    """On every kind of network that is not all recurrent: factors in place and settled weights give the same function."""
     model, inputs, structure = traced(name, double=True)
     fit = [
         g for g in structure.groups if g.exact and g.removable and structure.gateable(g.name) and not unscalable(model, structure, g.name)
     ]
-    if not fit:
-        pytest.skip("no group of this network can take factors")
+    assert fit
     method = baselines.VIB()
     pruner = Pruner(model, torch.optim.SGD(model.parameters(), lr=0.1), method, inputs)
     with torch.no_grad():

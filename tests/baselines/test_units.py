@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 from typing import Any
@@ -11,20 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from baselines.toys import NOISY, OPTIONS, STEPS, Run, batch, same
-from methods.test_protocol import tell_missing
+from baselines.toys import NOISY, OPTIONS, STEPS, Run, batch
+from methods.runs import check_resume, same
 from parsinet import baselines
 from parsinet.errors import ParsinetError, StructureError, UsageError
 from parsinet.methods import Pruner
 
 CASES = pytest.mark.parametrize("name", OPTIONS)
-
-
-@CASES
-def test_every_one_is_a_method(name: str) -> None:
-    assert tell_missing(baselines.build(name)) == set()
-    assert baselines.build(name).name == name
-    assert name in baselines.names()
 
 
 @CASES
@@ -45,19 +37,9 @@ def test_every_one_lives_through_a_run_and_lets_units_go(name: str) -> None:
 
 @CASES
 def test_resume_is_bitwise(name: str) -> None:
-    run, states = Run(name), []
-    for k in range(STEPS):
-        states.append(run.state())
-        run.step(k)
-    end, units = run.state(), [state["pruner"]["units"] for state in states]
-    changes = [k for k in range(1, STEPS) if units[k] != units[k - 1]]
-    assert changes, "units leave before the end"
-    for k in sorted({changes[0] - 1, changes[0], changes[-1]}):
-        again = Run(name, **({"seed": 5} if name in NOISY or name == "random-units" else {}))
-        again.load(copy.deepcopy(states[k]))
-        assert same(again.state(), states[k]), k
-        again.advance(k)
-        assert same(again.state(), end), k
+    drawn = {"seed": 5} if name in NOISY or name == "random-units" else {}
+    left = check_resume(lambda: Run(name), "telling", other=lambda: Run(name, **drawn))
+    assert left[0] != left[-1], "units leave before the end"
 
 
 @pytest.mark.parametrize("forget", ["generator", "values", "moments", "marked", "steps", "count"])
@@ -88,7 +70,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "threshold": ("sbp", {"threshold": 0.0}, "sbp: threshold must be > 0"),
     "threshold nan": ("vib", {"threshold": float("nan")}, "vib: threshold must be a number"),
     "draws": ("vib", {"draws": "sample"}, "draws must be 'example' or 'batch', got 'sample'"),
-    "gated": ("sbp", {"gated": 1.2}, "gated is a share of the run, > 0 and ≤ 1, got 1.2"),
+    "gated": ("sbp", {"gated": 1.2}, "gated is a share of the run and must be > 0 and ≤ 1, got 1.2"),
     "rate": ("vib", {"rate": 0.0}, "vib: rate must be > 0"),
     "interval": ("l0", {"interval": 0}, "interval must be a whole number of steps ≥ 1, got 0"),
     "groups": ("l0", {"groups": "fc1"}, "Write ['fc1']"),
@@ -99,6 +81,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "share per group": ("magnitude-units", {"share": {"fc1": 0.5}, "scope": "global"}, "goes with scope='layer'"),
     "slimming lam": ("slimming", {"lam": 0.0}, "slimming: lam must be > 0"),
     "ranked interval": ("slimming", {"interval": 1.5}, "whole number of steps"),
+    "shared option": ("sbp", {"draw": "batch"}, "Method 'sbp' has no option 'draw'. Did you mean 'draws'?"),
     "ranked groups": ("slimming", {"groups": "fc1"}, "Write ['fc1']"),
 }
 

@@ -2,48 +2,40 @@
 
 from __future__ import annotations
 
-import copy
 import re
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
-from torch.nn import functional as F
+from torch import Tensor, nn
 
-from methods.test_resume import same
+from methods import runs
+from methods.runs import same
 from methods.test_target import wide
 from parsinet import baselines, measure
 from parsinet.errors import UsageError
-from parsinet.methods import MaskedTraining, Pruner, Spectral, Sphere
+from parsinet.methods import MaskedTraining, Spectral, Sphere
 from parsinet.sphere import LpSGD
 
 STEPS = 40
 DENSE = {"macs": 50_200, "parameters": 50_610, "bytes": 4 * 50_610}
 
 
-class Run:
-    """A short run of spectral training on noise."""
+class Noise(runs.Run):
+    """A short run on noise."""
+
+    def batch(self, k: int) -> tuple[Tensor, Tensor]:
+        random = torch.Generator().manual_seed(k)
+        return torch.randn(16, 64, generator=random), torch.randint(10, (16,), generator=random)
+
+
+class Run(Noise):
+    """Spectral training."""
 
     def __init__(self, round_to: int = 1, **options: Any) -> None:
-        self.model = wide()
-        self.method = Spectral(**{"interval": 4, **options})
-        self.method.prepare(self.model)
-        self.optimizer = torch.optim.Adam(self.method.param_groups(self.model), lr=1e-3)
-        self.pruner = Pruner(self.model, self.optimizer, self.method, torch.zeros(2, 64), steps=STEPS, round_to=round_to)
-
-    def advance(self, begin: int, end: int) -> None:
-        for k in range(begin, end):
-            random = torch.Generator().manual_seed(k)
-            x, y = torch.randn(16, 64, generator=random), torch.randint(10, (16,), generator=random)
-            F.cross_entropy(self.model(x), y).backward()
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-            self.pruner.step()
-
-    def state(self) -> dict[str, Any]:
-        parts = {"pruner": self.pruner, "model": self.model, "optimizer": self.optimizer}
-        return copy.deepcopy({name: part.state_dict() for name, part in parts.items()})
+        method, optimizer = Spectral(**{"interval": 4, **options}), partial(torch.optim.Adam, lr=1e-3)
+        super().__init__(wide(), method, optimizer, torch.zeros(2, 64), steps=STEPS, round_to=round_to)
 
 
 @pytest.mark.parametrize(
@@ -84,9 +76,7 @@ def test_resume_on_the_way_to_a_target_is_bitwise() -> None:
     state = run.state()
     run.advance(12, STEPS)
     again = Run(target="macs=20%")
-    again.pruner.load_state_dict(state["pruner"])
-    again.model.load_state_dict(state["model"])
-    again.optimizer.load_state_dict(state["optimizer"])
+    again.load(state)
     assert same(again.state(), state)
     again.advance(12, STEPS)
     assert same(again.state(), run.state())
@@ -118,18 +108,10 @@ MASKED = {
 
 
 def masked(method: MaskedTraining) -> nn.Module:
-    model = wide()
-    method.prepare(model)
-    groups = method.param_groups(model)
-    optimizer = LpSGD(groups, lr=0.01) if isinstance(method, Sphere) else torch.optim.SGD(groups, lr=0.01)
-    pruner = Pruner(model, optimizer, method, torch.zeros(2, 64), steps=STEPS)
-    for k in range(STEPS):
-        random = torch.Generator().manual_seed(k)
-        F.cross_entropy(model(torch.randn(16, 64, generator=random)), torch.randint(10, (16,), generator=random)).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        pruner.step()
-    return pruner.finish()
+    optimizer = partial(LpSGD if isinstance(method, Sphere) else torch.optim.SGD, lr=0.01)
+    run = Noise(wide(), method, optimizer, torch.zeros(2, 64), steps=STEPS)
+    run.advance()
+    return run.pruner.finish()
 
 
 @pytest.mark.filterwarnings("ignore:p_for_sparsity")

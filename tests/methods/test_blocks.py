@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 import parsinet as pn
 from architectures import attention, residual
-from parsinet.errors import UsageError
+from methods.toys import bank, train_step
+from parsinet.errors import StructureError, UsageError
 from parsinet.methods import Gates, Pruner
 from parsinet.methods.blocking import Sheltered
 from parsinet.structure.blocks_absent import Absent
@@ -39,15 +40,7 @@ def start(model: nn.Module, *, steps: int | None = None, **options: Any) -> tupl
 
 
 def step(model: nn.Module, optimizer: torch.optim.Optimizer, pruner: Pruner, k: int) -> Any:
-    x, y = points(k)
-    F.cross_entropy(model(x), y).backward()
-    optimizer.step()
-    optimizer.zero_grad()
-    return pruner.step()
-
-
-def bank(pruner: Pruner) -> Any:
-    return pruner.method._bank  # type: ignore[attr-defined]
+    return train_step(model, optimizer, pruner, k, points(k))
 
 
 def theta(pruner: Pruner, name: str) -> Tensor:
@@ -68,7 +61,7 @@ def test_a_closed_gate_is_the_silenced_branch_and_its_derivative_that_of_the_los
     """ξ_ψ = 0 is silence; q = ⟨δy, f⟩, and its sum over examples the loss's derivative in ψ by finite differences (float64)."""
     kind, shape = SITES[name]
     model, x = network(kind).double().eval(), torch.randn(*shape, dtype=torch.float64)
-    structure = pn.trace(model, x)
+    structure = pn.trace(model, x, blocks=True)
     names = [block.name for block in structure.blocks if block.removable]
     gates = pn.methods.gating.GateBank(dict.fromkeys(names, 1), 1.0, torch.device("cpu"), lambda q, xi: q.mean(0), torch.Generator(), names)
     gates.theta = gates.theta.double()
@@ -100,6 +93,7 @@ def test_nothing_is_gated_unasked() -> None:
     _, pruner = start(model, blocks=False)
     assert not any("block" in name.split(".")[-1] for name in pruner.widths())
     assert not bank(pruner).blocks
+    assert pruner.structure.blocks == ()
     _, pruner = start(network())
     assert [name for name, units in pruner.widths().items() if name.endswith(".block")] == [f"blocks.{k}.block" for k in range(3)]
     assert bank(pruner).sizes["blocks.0.block"] == 1
@@ -119,13 +113,27 @@ def test_other_methods_never_meet_a_block(method: str) -> None:
 
 
 def test_a_method_that_lets_blocks_go_says_so() -> None:
-    """Else the pruner's state would not know of them."""
+    """Else the network is traced without them, which takes less time, and the pruner's state would not know of them."""
     model = network()
     method = pn.methods.Dense()
     pruner = Pruner(model, torch.optim.Adam(model.parameters()), method, points(0, 4)[0])
+    assert pruner.structure.blocks == ()
     method.step = lambda: {"blocks.0.block": torch.tensor([False])}  # type: ignore[method-assign]
-    with pytest.raises(UsageError, match=r"lets blocks\.0\.block go; a method that works on blocks has blocks = True"):
+    with pytest.raises(StructureError, match=r"no group 'blocks\.0\.block'\..* a method asks the pruner by `blocks = True`"):
         pruner.step()
+    method.blocks = True  # type: ignore[attr-defined]
+    pruner = Pruner(model, torch.optim.Adam(model.parameters()), method, points(0, 4)[0])
+    removal = pruner.step()
+    assert removal is not None
+    assert removal.groups["blocks.0.block"] == (1, 0)
+
+
+@pytest.mark.parametrize("asked", [True, ["blocks.1.block"]])
+def test_gates_on_blocks_ask_for_them(asked: bool | list[str]) -> None:
+    _, pruner = start(network(), blocks=asked)
+    names = [f"blocks.{k}.block" for k in range(3)]
+    assert [block.name for block in pruner.structure.blocks] == names
+    assert sorted(bank(pruner).blocks) == (names if asked is True else asked)
 
 
 def test_a_branch_that_is_not_worth_its_price_leaves_with_all_that_is_its_own() -> None:
@@ -160,7 +168,7 @@ def test_what_a_branch_is_worth_decides() -> None:
         optimizer.step()
     x, y = points(1000, 1000)
     gain = {}
-    structure = pn.trace(model, x)
+    structure = pn.trace(model, x, blocks=True)
     for k in (0, 2):
         with pn.silence(model, structure.plan({f"blocks.{k}.block": torch.tensor([False])})), torch.no_grad():
             without = F.cross_entropy(model(x), y)

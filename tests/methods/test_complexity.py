@@ -119,7 +119,8 @@ def test_a_unit_that_stands_for_modules_holds_all_that_is_inside() -> None:
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_residual_branch_costs_what_is_gone_without_it(number: int) -> None:
-    model, inputs, structure = traced("resnet-20")
+    model, inputs, _ = traced("resnet-20")
+    structure = trace(model, inputs, blocks=True)
     block = [entry.name for entry in structure.blocks if entry.removable][number]
     plan = structure.plan({block: torch.tensor([False])})
     blocks = {block: tuple(plan.absent)}

@@ -11,31 +11,32 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from methods import runs
+from methods.runs import same
 from methods.toys import OPTIMIZERS, bank, network, points, start
 from parsinet.data import Batches, Split
 from parsinet.errors import UsageError
-from parsinet.methods import deciding
+from parsinet.methods import Gates, deciding
 from parsinet.training.loop import fit
 
 STEPS = 240
-OPTIONS: dict[str, Any] = {"steps": STEPS, "gated": 0.9, "price": 2e-2, "fall_steps": 40, "interval": 10}
+OPTIONS: dict[str, Any] = {"gated": 0.9, "price": 2e-2, "fall_steps": 40, "interval": 10}
 
 
-class Run:
+class Run(runs.Run):
     """A short gated run whose pruner gets a closure."""
 
     def __init__(self, *, closure: bool = True, units: tuple[int, int] = (24, 16), **options: Any) -> None:
         self.closure = closure
-        self.model = network(first=units[0], second=units[1], batch_norm=True)
-        self.optimizer, self.pruner = start(self.model, OPTIMIZERS["adam"], **{**OPTIONS, **options})
+        model = network(first=units[0], second=units[1], batch_norm=True)
+        super().__init__(model, Gates(**{**OPTIONS, **options}), OPTIMIZERS["adam"], points(4)[0], steps=STEPS, examples=64)
 
-    def advance(self, begin: int, end: int) -> None:
-        for k in range(begin, end):
-            x, y = points(seed=k)
-            F.cross_entropy(self.model(x), y).backward()
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-            self.pruner.step(self.loss(x, y) if self.closure else None)
+    def step(self, k: int) -> Any:
+        x, y = self.batch(k)
+        F.cross_entropy(self.model(x), y).backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return self.pruner.step(self.loss(x, y) if self.closure else None)
 
     def loss(self, x: Tensor, y: Tensor) -> Callable[[], Tensor]:
         return lambda: F.cross_entropy(self.model(x), y)
@@ -43,12 +44,6 @@ class Run:
     @property
     def end(self) -> int:
         return round(OPTIONS["gated"] * STEPS) - 1
-
-    def state(self) -> dict[str, Any]:
-        return copy.deepcopy({name: part.state_dict() for name, part in self.parts().items()})
-
-    def parts(self) -> dict[str, Any]:
-        return {"pruner": self.pruner, "model": self.model, "optimizer": self.optimizer}
 
 
 def interior(run: Run) -> float:
@@ -202,16 +197,6 @@ def test_no_group_loses_its_last_open_unit() -> None:
     assert run.pruner.widths() == {"fc1": 1, "fc2": 1}
 
 
-def same(a: Any, b: Any) -> bool:
-    if isinstance(a, Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(value, b[key]) for key, value in a.items())
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
-    return bool(a == b)
-
-
 @pytest.mark.parametrize("lost", [None, "trials"])
 def test_resume_amid_trials_is_bitwise(lost: str | None) -> None:
     run = Run(fall_steps=120)
@@ -221,8 +206,7 @@ def test_resume_amid_trials_is_bitwise(lost: str | None) -> None:
     twin = Run(fall_steps=120)
     if lost:
         saved["pruner"]["method"]["state"][lost].zero_()
-    for name, part in twin.parts().items():
-        part.load_state_dict(copy.deepcopy(saved[name]))
+    twin.load(saved)
     run.advance(150, STEPS)
     twin.advance(150, STEPS)
     assert same(run.state(), twin.state()) == (lost is None)

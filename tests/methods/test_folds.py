@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from methods.test_resume import same
+from methods.runs import same
 from methods.toys import network, points
 from parsinet.errors import ParsinetError, StructureError, UsageError
 from parsinet.methods import Dense, Gates, Pruner, Spectral
@@ -274,7 +274,7 @@ def test_what_cannot_be_folded_is_refused_at_the_start(build: Callable[[], nn.Mo
 def test_the_start_objects_only_with_shifted_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """Planted fault: the trial on the weights as they are, whose units emit nothing."""
     monkeypatch.setattr(folds_module, "SHIFT", 0.0)
-    pruner_of(convolutions(), fold="constant")
+    assert pruner_of(convolutions(), fold="constant").widths() == {"0": 6}
 
 
 def test_a_fold_that_is_not_exact_can_be_accepted_at_the_start() -> None:

@@ -10,6 +10,7 @@ from torch import nn
 
 from parsinet.errors import StructureError, UsageError
 from parsinet.methods import Budget, Dense, Gates, Pruner
+from parsinet.methods.pace import Pace
 from parsinet.structure import trace
 
 REFUSED = {
@@ -53,7 +54,7 @@ def test_options_out_of_range_are_refused(options: dict[str, object], words: str
     [{}, {"clamp": None}, {"theta": 0.5}, {"theta": 1.0}, {"gated": 1.0}, {"threshold": 0.0}, {"log_gamma": 60.0}, {"fall_steps": 1}],
 )
 def test_the_ends_of_the_ranges_are_accepted(options: dict[str, object]) -> None:
-    pruner(plain(), steps=100, examples=1000, **options)
+    assert pruner(plain(), steps=100, examples=1000, **options).widths() == {"0": 6, "2": 5}
 
 
 def test_log_gamma_is_a_price_once_the_number_of_examples_is_known() -> None:
@@ -76,7 +77,7 @@ def test_the_schedule_follows_the_budget(steps: int | None, options: dict[str, o
     method = Gates(**options)
     model = plain()
     method.attach(model, trace(model, torch.randn(2, 4)), Budget(steps=steps))
-    assert (method.fall_steps, method.interval, method._first, method._last) == expected
+    assert method._pace == Pace(*expected)
 
 
 def test_gates_sit_on_the_groups_that_were_asked_for() -> None:

@@ -86,6 +86,12 @@ def test_refusals_name_the_nearest(name: str, options: dict[str, float], words: 
         methods.build(name, **options)
 
 
+def test_options_are_those_of_the_method_and_those_it_shares() -> None:
+    assert {"p", "growth", "target", "remove_units", "seed"} <= set(methods.options_of(methods.Sphere))
+    assert "options" not in methods.options_of(methods.Sphere)
+    assert methods.options_of(methods.Dense) == ()
+
+
 def test_names_are_those_of_the_table() -> None:
     assert methods.names() == tuple(METHODS)
     assert all(kind.__name__ in methods.__all__ for kind in METHODS.values() if isinstance(kind, type))

@@ -2,46 +2,36 @@
 
 from __future__ import annotations
 
-import copy
+from functools import partial
 from itertools import product
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from methods.test_resume import BEGINNINGS, beginnings, same
+from methods import runs
+from methods.runs import check_resume
 from methods.toys import network, points
 from parsinet.errors import ParsinetError
-from parsinet.methods import Pruner, SpectralSparse
+from parsinet.methods import SpectralSparse
 from parsinet.spectral import topology
 
 STEPS = 24
 SIZES = (2 * 12, 12 * 8, 8 * 2)
 
 
-class Run:
+class Run(runs.Run):
     """A short run of the method on the ring problem."""
 
     def __init__(self, **options: Any) -> None:
-        self.model = network()
-        self.method = SpectralSparse(**{"sparsity": 0.6, "every": 3, **options})
-        self.method.prepare(self.model)
-        self.optimizer = torch.optim.Adam(self.method.param_groups(self.model), lr=0.02)
-        self.pruner = Pruner(self.model, self.optimizer, self.method, points(4)[0], steps=STEPS)
+        method = SpectralSparse(**{"sparsity": 0.6, "every": 3, **options})
+        super().__init__(network(), method, partial(torch.optim.Adam, lr=0.02), points(4)[0], steps=STEPS)
 
-    def advance(self, begin: int = 0, end: int = STEPS) -> None:
-        for k in range(begin, end):
-            x, y = points(seed=k)
-            F.cross_entropy(self.model(x), y).backward()
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-            self.pruner.step()
 
-    def state(self) -> dict[str, Any]:
-        parts = {"pruner": self.pruner, "model": self.model, "optimizer": self.optimizer}
-        return copy.deepcopy({name: part.state_dict() for name, part in parts.items()})
+def kept(state: dict[str, Any]) -> dict[str, Any]:
+    """The masks of a saved run."""
+    return {name: value for name, value in state["model"].items() if name.endswith("mask.kept")}
 
 
 def masked(size: int, sparsity: float) -> int:
@@ -84,25 +74,14 @@ def test_the_sparsity_rises_on_the_cubic_schedule_and_masked_weights_return() ->
     assert sum(layer.returned for layer in topology(run.model).values()) > 0
 
 
-@BEGINNINGS
-@pytest.mark.parametrize(
-    "options", [{}, *(pytest.param(more, marks=pytest.mark.slow) for more in ({"every": 1}, {"schedule": "constant", "scope": "layer"}))]
-)
+SLOW = [({}, "every"), ({"every": 1}, "telling"), ({"schedule": "constant", "scope": "layer"}, "telling")]
+
+
+@pytest.mark.parametrize(("options", "begin"), [({}, "telling"), *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)])
 def test_resume_is_bitwise(options: dict[str, Any], begin: str) -> None:
-    straight, states = Run(**options), []
-    for k in range(STEPS):
-        states.append(straight.state())
-        straight.advance(k, k + 1)
-    end = straight.state()
-    masks = [{name: value for name, value in state["model"].items() if name.endswith("mask.kept")} for state in states]
-    for k in beginnings(begin, masks):
-        run = Run(**options)
-        run.pruner.load_state_dict(copy.deepcopy(states[k]["pruner"]))
-        run.model.load_state_dict(states[k]["model"])
-        run.optimizer.load_state_dict(copy.deepcopy(states[k]["optimizer"]))
-        assert same(run.state(), states[k]), k
-        run.advance(k)
-        assert same(run.state(), end), k
+    """No units leave, so that one run, which has gone on meanwhile, can load every state."""
+    again = Run(**options)
+    check_resume(lambda: Run(**options), begin, kept, other=lambda: again)
 
 
 @pytest.mark.parametrize(

@@ -2,98 +2,58 @@
 
 from __future__ import annotations
 
-import copy
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from methods.toys import OPTIMIZERS, Build, bank, network, points, start, train_step
+from methods import runs
+from methods.runs import BEGINNINGS, check_resume, same
+from methods.toys import OPTIMIZERS, Build, bank, network, points, start
 from parsinet.errors import ParsinetError, StructureError, UsageError
-from parsinet.methods import Dense, Pruner
+from parsinet.methods import Dense, Gates, Pruner
 
 STEPS = 36
-BEGINNINGS = pytest.mark.parametrize("begin", ["telling", pytest.param("every", marks=pytest.mark.slow)])
-OPTIONS: dict[str, Any] = {"steps": STEPS, "gated": 0.7, "price": 0.02, "fall_steps": 12, "interval": 4, "theta": 0.8}
+OPTIONS: dict[str, Any] = {"gated": 0.7, "price": 0.02, "fall_steps": 12, "interval": 4, "theta": 0.8}
 
 
-class Run:
-    """Model, optimizer, scheduler and pruner of a short run."""
+class Run(runs.Run):
+    """A gated run with a scheduler."""
 
     def __init__(self, build: Build, **options: Any) -> None:
-        self.model = network(batch_norm=True)
-        self.optimizer, self.pruner = start(self.model, build, **{**OPTIONS, **options})
+        super().__init__(network(batch_norm=True), Gates(**{**OPTIONS, **options}), build, points(4)[0], steps=STEPS, examples=64)
         self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimizer, 10, 0.5)
 
-    def advance(self, begin: int, end: int) -> None:
-        for k in range(begin, end):
-            train_step(self.model, self.optimizer, self.pruner, k)
-            self.scheduler.step()
+    def step(self, k: int) -> Any:
+        removal = super().step(k)
+        self.scheduler.step()
+        return removal
 
-    def state(self) -> dict[str, Any]:
-        parts = {"pruner": self.pruner, "model": self.model, "optimizer": self.optimizer, "scheduler": self.scheduler}
-        return copy.deepcopy({name: part.state_dict() for name, part in parts.items()})
-
-    def load(self, state: dict[str, Any]) -> None:
-        self.pruner.load_state_dict(state["pruner"])
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
-
-
-def same(a: Any, b: Any) -> bool:
-    """Nested values, tensors bitwise."""
-    if isinstance(a, Tensor):
-        return isinstance(b, Tensor) and a.dtype == b.dtype and torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(value, b[key]) for key, value in a.items())
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
-    return bool(a == b)
-
-
-def beginnings(begin: str, parts: Sequence[Any]) -> Sequence[int]:
-    """Steps to resume from: every one, or the telling ones, the ends and both sides of the first and the last change of `parts`."""
-    if begin == "every":
-        return range(len(parts))
-    changes = [k for k in range(1, len(parts)) if not same(parts[k - 1], parts[k])]
-    return sorted({0, changes[0] - 1, changes[0], changes[-1] - 1, changes[-1], len(parts) - 1})
-
-
-def straight_run(build: Build) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The states after 0, 1, 2 … steps and the one at the end."""
-    run, states = Run(build), []
-    for k in range(STEPS):
-        states.append(run.state())
-        run.advance(k, k + 1)
-    assert run.pruner.settled
-    return states, run.state()
+    def parts(self) -> dict[str, Any]:
+        return {**super().parts(), "scheduler": self.scheduler}
 
 
 @BEGINNINGS
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_resume_is_bitwise(optimizer: str, begin: str) -> None:
-    build = OPTIMIZERS[optimizer]
-    states, end = straight_run(build)
-    sizes = [tuple(len(theta) for theta in state["pruner"]["method"]["state"]["theta"].values()) for state in states]
-    assert len(set(sizes)) >= 4, "several removals"
-    for k in beginnings(begin, [state["pruner"]["units"] for state in states]):
-        run = Run(build)
-        run.load(copy.deepcopy(states[k]))
-        assert same(run.state(), states[k]), k
-        run.advance(k, STEPS)
-        assert same(run.state(), end), k
+    left = check_resume(lambda: Run(OPTIMIZERS[optimizer]), begin)
+    assert len({str(units) for units in left}) >= 4, "several removals"
+
+
+def test_the_law_objects_to_runs_that_go_on_otherwise() -> None:
+    with pytest.raises(AssertionError, match="ends differently"):
+        check_resume(lambda: Run(OPTIMIZERS["adam"]), "telling", other=lambda: Run(OPTIMIZERS["adam"], price=0.05))
 
 
 @pytest.mark.parametrize("forget", ["generator", "theta", "usefulness", "steps"])
 def test_the_law_objects_to_a_part_of_the_state_that_is_lost(forget: str) -> None:
-    states, end = straight_run(OPTIMIZERS["adam"])
-    state = copy.deepcopy(states[10])
-    run = Run(OPTIMIZERS["adam"])
-    run.load(state)
+    straight, run = Run(OPTIMIZERS["adam"]), Run(OPTIMIZERS["adam"])
+    straight.advance(0, 10)
+    run.load(straight.state())
+    straight.advance(10)
     fresh = Run(OPTIMIZERS["adam"]).state()["pruner"]["method"]["state"]
     if forget in ("theta", "usefulness"):
         getattr(bank(run.pruner), forget).fill_(0.8 if forget == "theta" else 0.0)
@@ -101,8 +61,8 @@ def test_the_law_objects_to_a_part_of_the_state_that_is_lost(forget: str) -> Non
         bank(run.pruner)._random.set_state(fresh["generator"])
     else:
         run.pruner.method._steps = 0  # type: ignore[attr-defined]
-    run.advance(10, STEPS)
-    assert not same(run.state(), end)
+    run.advance(10)
+    assert not same(run.state(), straight.state())
 
 
 def test_a_settled_run_resumes_without_gates() -> None:

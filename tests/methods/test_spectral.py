@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from methods.test_resume import BEGINNINGS, beginnings, same
+from methods import runs
+from methods.runs import BEGINNINGS, check_resume, same
 from methods.toys import network, points
 from parsinet.errors import ParsinetError, StructureError, UsageError
 from parsinet.methods import Pruner, Spectral
@@ -23,27 +24,12 @@ from parsinet.structure import silence, trace
 STEPS = 30
 
 
-class Run:
+class Run(runs.Run):
     """A short run of the method on the ring problem."""
 
     def __init__(self, model: nn.Module | None = None, **options: Any) -> None:
-        self.model = network(batch_norm=True) if model is None else model
-        self.method = Spectral(**{"interval": 3, **options})
-        self.method.prepare(self.model)
-        self.optimizer = torch.optim.Adam(self.method.param_groups(self.model), lr=0.01, weight_decay=1e-4)
-        self.pruner = Pruner(self.model, self.optimizer, self.method, points(4)[0], steps=STEPS)
-
-    def advance(self, begin: int = 0, end: int = STEPS) -> None:
-        for k in range(begin, end):
-            x, y = points(seed=k)
-            (F.cross_entropy(self.model(x), y) + self.pruner.penalty()).backward()
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-            self.pruner.step()
-
-    def state(self) -> dict[str, Any]:
-        parts = {"pruner": self.pruner, "model": self.model, "optimizer": self.optimizer}
-        return copy.deepcopy({name: part.state_dict() for name, part in parts.items()})
+        optimizer = partial(torch.optim.Adam, lr=0.01, weight_decay=1e-4)
+        super().__init__(model or network(batch_norm=True), Spectral(**{"interval": 3, **options}), optimizer, points(4)[0], steps=STEPS)
 
 
 def bases(model: nn.Module) -> list[Tensor]:
@@ -108,19 +94,7 @@ def test_removal_equals_silence_of_the_units_of_least_relevance() -> None:
 @BEGINNINGS
 @pytest.mark.parametrize("schedule", ["pre", "continuous"])
 def test_resume_is_bitwise(schedule: str, begin: str) -> None:
-    straight, states = Run(share=0.6, schedule=schedule), []
-    for k in range(STEPS):
-        states.append(straight.state())
-        straight.advance(k, k + 1)
-    end = straight.state()
-    for k in beginnings(begin, [state["pruner"]["units"] for state in states]):
-        run = Run(share=0.6, schedule=schedule)
-        run.pruner.load_state_dict(copy.deepcopy(states[k]["pruner"]))
-        run.model.load_state_dict(states[k]["model"])
-        run.optimizer.load_state_dict(copy.deepcopy(states[k]["optimizer"]))
-        assert same(run.state(), states[k]), k
-        run.advance(k)
-        assert same(run.state(), end), k
+    check_resume(lambda: Run(share=0.6, schedule=schedule), begin)
 
 
 @pytest.mark.parametrize("score", ["relevance", "outgoing", "both"])
@@ -218,7 +192,7 @@ def test_the_lasso_and_the_decays_reach_what_they_name() -> None:
         ({"variant": "three-set"}, "no variant 'three-set'"),
         ({"scope": "all"}, "no scope 'all'"),
         ({"share": 1.5}, "share is a part of the units"),
-        ({"share": -0.1}, "share must be ≥ 0"),
+        ({"share": -0.1}, "must be ≥ 0 and ≤ 1, got -0.1"),
         ({"begin": 0.5, "end": 0.2}, "end must not be below begin"),
         ({"eigenvalues": 2.0}, "eigenvalues is a share of the run"),
         ({"min_units": 0}, "min_units must be a whole number"),

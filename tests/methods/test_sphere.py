@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.test_resume import BEGINNINGS, beginnings, same
+from methods import runs
+from methods.runs import BEGINNINGS, check_resume
 from methods.toys import network, points
 from parsinet.errors import ParsinetError
 from parsinet.methods import Pruner, Sphere
@@ -22,27 +23,13 @@ STEPS = 24
 WEIGHTS = 2 * 12 + 12 * 8 + 8 * 2
 
 
-class Run:
+class Run(runs.Run):
     """A short run of the method on the ring problem."""
 
     def __init__(self, **options: Any) -> None:
-        self.model = network(batch_norm=True)
-        self.method = Sphere(**{"sparsity": 0.6, "interval": 3, **options})
-        self.method.prepare(self.model)
-        self.optimizer = LpSGD(self.method.param_groups(self.model), lr=0.05, nesterov=True)
-        self.pruner = Pruner(self.model, self.optimizer, self.method, points(4)[0], steps=STEPS)
-
-    def advance(self, begin: int = 0, end: int = STEPS) -> None:
-        for k in range(begin, end):
-            x, y = points(seed=k)
-            F.cross_entropy(self.model(x), y).backward()
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-            self.pruner.step()
-
-    def state(self) -> dict[str, Any]:
-        parts = {"pruner": self.pruner, "model": self.model, "optimizer": self.optimizer}
-        return copy.deepcopy({name: part.state_dict() for name, part in parts.items()})
+        method = Sphere(**{"sparsity": 0.6, "interval": 3, **options})
+        optimizer = partial(LpSGD, lr=0.05, nesterov=True)
+        super().__init__(network(batch_norm=True), method, optimizer, points(4)[0], steps=STEPS)
 
     def weights(self) -> list[Tensor]:
         return [layer.weight.detach() for layer in self.model.modules() if isinstance(layer, nn.Linear)]
@@ -225,19 +212,7 @@ def test_a_last_gradient_that_is_not_finite_costs_no_sparsity() -> None:
     "options", [{}, {"regrow": "hard", "growth": "momentum"}, {"controller": "authors", "regrow": "dense"}, {"regrow": "soft"}]
 )
 def test_resume_is_bitwise(options: dict[str, Any], begin: str) -> None:
-    straight, states = Run(sparsity=0.8, **options), []
-    for k in range(STEPS):
-        states.append(straight.state())
-        straight.advance(k, k + 1)
-    end = straight.state()
-    for k in beginnings(begin, [state["pruner"]["method"]["state"]["topology"]["masks"] for state in states]):
-        run = Run(sparsity=0.8, **options)
-        run.pruner.load_state_dict(copy.deepcopy(states[k]["pruner"]))
-        run.model.load_state_dict(states[k]["model"])
-        run.optimizer.load_state_dict(copy.deepcopy(states[k]["optimizer"]))
-        assert same(run.state(), states[k]), k
-        run.advance(k)
-        assert same(run.state(), end), k
+    check_resume(lambda: Run(sparsity=0.8, **options), begin, lambda state: state["pruner"]["method"]["state"]["topology"]["masks"])
 
 
 def test_the_description_tells_density_and_hoyer() -> None:
@@ -265,7 +240,7 @@ def test_the_description_tells_density_and_hoyer() -> None:
         ({"regrow": "soft", "fade": 1.0}, r"fade must be in \[0, 1\)"),
         ({"p": "smart"}, '"auto"'),
         ({"p": "auto", "sparsity": 0.0}, "takes p from the sparsity"),
-        ({"rate": 0.0}, "rate in"),
+        ({"rate": 0.0}, "rate must be > 0 and ≤ 1"),
         ({"start": 1.0}, "start must be"),
         ({"least": -1}, "least must be"),
         ({"sparsity": 0.9}, "least=1 keeps"),

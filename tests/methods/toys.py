@@ -51,9 +51,9 @@ def start(model: nn.Module, optimizer: Build = OPTIMIZERS["adam"], *, steps: int
     return built, Pruner(model, built, method, points(4)[0], steps=steps, examples=64)
 
 
-def train_step(model: nn.Module, optimizer: Any, pruner: Pruner, k: int) -> Any:
-    """One step on the k-th batch."""
-    x, y = points(seed=k)
+def train_step(model: nn.Module, optimizer: Any, pruner: Pruner, k: int, batch: tuple[Tensor, Tensor] | None = None) -> Any:
+    """One step on the k-th batch of `points`, or on another batch."""
+    x, y = points(seed=k) if batch is None else batch
     F.cross_entropy(model(x), y).backward()
     optimizer.step()
     optimizer.zero_grad()

@@ -1,6 +1,6 @@
 """What others do, as methods: sparse weights (GMP, SET, RigL, SNIP, random) and fewer units (L0, VIB, SBP, lasso, slimming, rankings)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -14,9 +14,9 @@ from parsinet.baselines.sbp import SBP
 from parsinet.baselines.slimming import Slimming
 from parsinet.baselines.snip import SNIP
 from parsinet.baselines.vib import VIB
-from parsinet.methods import Method, build_from
+from parsinet.methods import Kind, Method, build_from
 
-BASELINES: Mapping[str, Callable[..., Method]] = MappingProxyType(
+BASELINES: Mapping[str, Kind] = MappingProxyType(
     {
         "gmp": GMP,
         "group-lasso": GroupLasso,

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Unpack
 
 from torch import Tensor
 
 from parsinet import topology
 from parsinet.baselines.random_mask import dealt_out
-from parsinet.errors import UsageError
-from parsinet.methods import GrowingTraining, MaskedTraining
-from parsinet.methods.base import Budget
+from parsinet.methods import Budget, GrowingTraining, MaskedTraining, MaskOptions
+from parsinet.methods.options import check_number
 from parsinet.topology import Masks, Window
+
+ACTIVE = "a share of the active weights"
 
 
 class SET(MaskedTraining):
@@ -30,29 +31,17 @@ class SET(MaskedTraining):
         self,
         *,
         sparsity: float | None = None,
-        target: str | None = None,
         distribution: str = "erk",
         zeta: float = 0.3,
         begin: float = 0.0,
         end: float = 0.9,
         interval: int | None = None,
-        exclude: Sequence[str] = (),
-        remove_units: bool = True,
-        seed: int = 0,
+        **options: Unpack[MaskOptions],
     ) -> None:
         dealt_out(self.name, distribution)
-        self.zeta = _rate(self.name, "zeta", zeta)
-        super().__init__(
-            sparsity=sparsity,
-            target=target,
-            distribution=distribution,
-            begin=begin,
-            end=end,
-            interval=interval,
-            exclude=exclude,
-            remove_units=remove_units,
-            seed=seed,
-        )
+        check_number(self.name, "zeta", zeta, ACTIVE, above=0, below=1)
+        self.zeta = zeta
+        super().__init__(sparsity=sparsity, distribution=distribution, begin=begin, end=end, interval=interval, **options)
 
     def _start(self, masks: Masks) -> dict[str, Tensor]:
         return topology.scatter(masks.masks, self._wanted(self.sparsity), masks.lots())
@@ -80,31 +69,18 @@ class RigL(GrowingTraining):
         self,
         *,
         sparsity: float | None = None,
-        target: str | None = None,
         distribution: str = "erk",
         alpha: float = 0.3,
         growth: str = "gradient",
         begin: float = 0.0,
         end: float = 0.75,
         interval: int | None = None,
-        exclude: Sequence[str] = (),
-        remove_units: bool = True,
-        seed: int = 0,
+        **options: Unpack[MaskOptions],
     ) -> None:
         dealt_out(self.name, distribution)
-        self.alpha = _rate(self.name, "alpha", alpha)
-        super().__init__(
-            growth=growth,
-            sparsity=sparsity,
-            target=target,
-            distribution=distribution,
-            begin=begin,
-            end=end,
-            interval=interval,
-            exclude=exclude,
-            remove_units=remove_units,
-            seed=seed,
-        )
+        check_number(self.name, "alpha", alpha, ACTIVE, above=0, below=1)
+        self.alpha = alpha
+        super().__init__(growth=growth, sparsity=sparsity, distribution=distribution, begin=begin, end=end, interval=interval, **options)
 
     def _start(self, masks: Masks) -> dict[str, Tensor]:
         return topology.scatter(masks.masks, self._wanted(self.sparsity), masks.lots())
@@ -113,9 +89,3 @@ class RigL(GrowingTraining):
         rate = topology.cosine_rate(self._window.progress(step), self.alpha)
         scores = topology.magnitudes(self._growth(masks))
         return topology.exchange(masks.weights, masks.masks, scores, rate) if scores else None
-
-
-def _rate(name: str, option: str, value: float) -> float:
-    if not 0 < value < 1:
-        raise UsageError(f"{name}: {option} is a share of the active weights and must be > 0 and < 1, got {value}.")
-    return value

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Unpack
 
 from torch import Tensor
 
 from parsinet import topology
-from parsinet.methods import MaskedTraining
+from parsinet.methods import MaskedTraining, MaskOptions
 from parsinet.topology import Masks
 
 
@@ -26,26 +26,13 @@ class GMP(MaskedTraining):
         self,
         *,
         sparsity: float | None = None,
-        target: str | None = None,
         distribution: str = "global",
         begin: float = 0.1,
         end: float = 0.75,
         interval: int | None = None,
-        exclude: Sequence[str] = (),
-        remove_units: bool = True,
-        seed: int = 0,
+        **options: Unpack[MaskOptions],
     ) -> None:
-        super().__init__(
-            sparsity=sparsity,
-            target=target,
-            distribution=distribution,
-            begin=begin,
-            end=end,
-            interval=interval,
-            exclude=exclude,
-            remove_units=remove_units,
-            seed=seed,
-        )
+        super().__init__(sparsity=sparsity, distribution=distribution, begin=begin, end=end, interval=interval, **options)
 
     def _start(self, masks: Masks) -> None:
         return None

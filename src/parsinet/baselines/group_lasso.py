@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
-from parsinet.baselines.numbers import above_zero
-from parsinet.baselines.slices import check_side, counts, slices, squared_norms
-from parsinet.baselines.units import JudgedUnits
+from parsinet.baselines.slices import SIDES, Slices, counts, slices
+from parsinet.baselines.units import JudgedUnits, UnitOptions
 from parsinet.errors import UsageError
 from parsinet.methods import Budget
+from parsinet.methods.options import check_above_zero, check_either
 from parsinet.structure import Structure
 
 
@@ -48,15 +49,14 @@ class GroupLasso(JudgedUnits):
         early: bool = True,
         begin: float = 0.0,
         end: float = 0.6,
-        interval: int | None = None,
-        groups: Sequence[str] | None = None,
-        inputs: bool = False,
+        **options: Unpack[UnitOptions],
     ) -> None:
-        above_zero(self.name, lam=lam)
-        self.lam, self.weights, self.early = lam, check_side(self.name, weights), early
+        check_above_zero(self.name, lam=lam)
+        check_either(self.name, "weights", weights, *SIDES)
+        self.lam, self.weights, self.early = lam, weights, early
         self.silences = weights == "outgoing"
         self._optimizers: Sequence[torch.optim.Optimizer] = ()
-        super().__init__(begin=begin, end=end, interval=interval, groups=groups, inputs=inputs)
+        super().__init__(begin=begin, end=end, **options)
 
     def attach(self, model: nn.Module, structure: Structure, budget: Budget, optimizers: Sequence[torch.optim.Optimizer] = ()) -> None:
         """Choose the groups, and look up where the learning rates stand."""
@@ -78,14 +78,15 @@ class GroupLasso(JudgedUnits):
         if self._steps <= self._first:
             return
         tensors, rates = self._tensors(), self._rates()
-        for name, (norms, sizes) in self._measured(tensors).items():
-            parts = slices(self.structure, name, self.weights)
-            factor = shrinkage(norms, self.lam * rates[id(tensors[parts[0].tensor])] * sizes.sqrt())
+        for name, norms in self._scores().items():
+            parts = self._slices(name)
+            threshold = self.lam * rates[id(tensors[parts[0].tensor])] * counts(parts, tensors, len(norms)).sqrt()
+            factor = shrinkage(norms, threshold)
             for part in parts:
                 tensors[part.tensor].mul_(part.spread(factor, tensors[part.tensor]))
 
     def _scores(self) -> dict[str, Tensor]:
-        return {name: norms for name, (norms, _) in self._measured(self._tensors()).items()}
+        return self._norms(self._slices)
 
     def _alive(self, progress: float) -> dict[str, Tensor]:
         if not self.early and not self.settled:
@@ -95,13 +96,8 @@ class GroupLasso(JudgedUnits):
             mask[0] |= ~mask.any()
         return masks
 
-    def _measured(self, tensors: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
-        """Per group ‖w_g‖₂ and |g|."""
-        found = {}
-        for name in self._original:
-            parts, units = slices(self.structure, name, self.weights), self.structure.group(name).size
-            found[name] = squared_norms(parts, tensors, units).sqrt(), counts(parts, tensors, units)
-        return found
+    def _slices(self, name: str) -> list[Slices]:
+        return slices(self.structure, name, self.weights)
 
     def _rates(self) -> dict[int, float]:
         return {id(p): group["lr"] for optimizer in self._optimizers for group in optimizer.param_groups for p in group["params"]}

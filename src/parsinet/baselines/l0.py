@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from parsinet.baselines.noisy import NoisyGates
-from parsinet.baselines.numbers import above_zero
+from parsinet.baselines.noisy import NoisyGates, NoisyOptions
 from parsinet.baselines.slices import counts, outgoing
-from parsinet.errors import UsageError
+from parsinet.methods.options import check_above_zero, check_number
 from parsinet.structure import Structure
 from parsinet.structure.removal import tensors_of
 
@@ -58,20 +58,13 @@ class L0(NoisyGates):
         lam: float = 0.1,
         drop: float = 0.5,
         rate: float = 1e-2,
-        draws: str = "example",
-        gated: float = 0.6,
-        early: bool = True,
-        interval: int | None = None,
-        groups: Sequence[str] | None = None,
-        inputs: bool = False,
-        seed: int = 0,
+        **options: Unpack[NoisyOptions],
     ) -> None:
-        above_zero(self.name, lam=lam)
-        if not 0 < drop < 1:
-            raise UsageError(f"{self.name}: drop must be > 0 and < 1, got {drop}.")
+        check_above_zero(self.name, lam=lam)
+        check_number(self.name, "drop", drop, above=0, below=1)
         self.lam, self.drop = lam, drop
         self._weights = torch.zeros(0)
-        super().__init__(rate=rate, draws=draws, gated=gated, early=early, interval=interval, groups=groups, inputs=inputs, seed=seed)
+        super().__init__(rate=rate, **options)
 
     def _start(self, units: int) -> dict[str, Tensor]:
         center = math.log((1 - self.drop) / self.drop)

@@ -11,16 +11,25 @@ from torch import Tensor, nn
 
 from parsinet.baselines.distribution import Distribution
 from parsinet.baselines.factors import Factors
-from parsinet.baselines.numbers import above_zero, check_interval
 from parsinet.baselines.rows import Rows
 from parsinet.baselines.slices import scale_, unscalable
+from parsinet.baselines.units import UnitOptions
 from parsinet.errors import UsageError
 from parsinet.methods import Alive, Budget
 from parsinet.methods.base import decayed_groups, generator
-from parsinet.methods.choice import check_groups, check_inputs, gateable_groups
+from parsinet.methods.choice import check_inputs, gateable_groups
+from parsinet.methods.options import check_above_zero, check_either, check_list, check_number, check_whole
+from parsinet.methods.schedule import last_step, usual_interval
 from parsinet.structure import Plan, Structure
 
-DRAWS = ("example", "batch")
+
+class NoisyOptions(UnitOptions, total=False):
+    """What every method with random factors takes, with the same meaning and default: see `NoisyGates`."""
+
+    draws: str
+    gated: float
+    early: bool
+    seed: int
 
 
 class NoisyGates(Distribution):
@@ -44,21 +53,19 @@ class NoisyGates(Distribution):
         self,
         *,
         rate: float,
-        draws: str,
-        gated: float,
-        early: bool,
-        interval: int | None,
-        groups: Sequence[str] | None,
-        inputs: bool,
-        seed: int,
+        draws: str = "example",
+        gated: float = 0.6,
+        early: bool = True,
+        interval: int | None = None,
+        groups: Sequence[str] | None = None,
+        inputs: bool = False,
+        seed: int = 0,
     ) -> None:
-        above_zero(self.name, rate=rate, gated=gated)
-        if gated > 1:
-            raise UsageError(f"{self.name}: gated is a share of the run, > 0 and ≤ 1, got {gated}.")
-        if draws not in DRAWS:
-            raise UsageError(f"{self.name}: draws must be 'example' or 'batch', got {draws!r}.")
-        check_interval(self.name, interval)
-        check_groups(self.name, groups)
+        check_above_zero(self.name, rate=rate)
+        check_number(self.name, "gated", gated, "a share of the run", above=0, most=1)
+        check_either(self.name, "draws", draws, "example", "batch")
+        check_whole(self.name, "interval", interval, of="steps")
+        check_list(self.name, "groups", groups, "a list of group names")
         self.rate, self.draws, self.gated, self.early, self.interval = rate, draws, gated, early, interval
         self.inputs = inputs
         self.settled = False
@@ -87,8 +94,8 @@ class NoisyGates(Distribution):
         start = self._start(sum(sizes.values()))
         dtype = self.precision or parameter.dtype
         self._rows = Rows(sizes, {name: row.to(parameter.device, dtype) for name, row in start.items()}, self.rate)
-        self.interval = self.interval or (min(100, max(10, budget.steps // 200)) if budget.steps else 100)
-        self._last = max(1, round(self.gated * budget.steps)) if budget.steps else 0
+        self.interval = self.interval or usual_interval(budget.steps)
+        self._last = last_step(self.gated, budget.steps)
         self._place(model, structure)
 
     def penalty(self) -> Tensor | float:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Unpack
 
 from torch import Tensor
 
 from parsinet import topology
 from parsinet.errors import UsageError
-from parsinet.methods import Budget, MaskedTraining
+from parsinet.methods import Budget, MaskedTraining, MaskOptions
 from parsinet.topology import Masks, Window
 
 
@@ -21,28 +21,9 @@ class RandomMask(MaskedTraining):
 
     name = "random-mask"
 
-    def __init__(
-        self,
-        *,
-        sparsity: float | None = None,
-        target: str | None = None,
-        distribution: str = "erk",
-        exclude: Sequence[str] = (),
-        remove_units: bool = True,
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, *, sparsity: float | None = None, distribution: str = "erk", **options: Unpack[MaskOptions]) -> None:
         dealt_out(self.name, distribution)
-        super().__init__(
-            sparsity=sparsity,
-            target=target,
-            distribution=distribution,
-            begin=0.0,
-            end=0.0,
-            interval=1,
-            exclude=exclude,
-            remove_units=remove_units,
-            seed=seed,
-        )
+        super().__init__(sparsity=sparsity, distribution=distribution, begin=0.0, end=0.0, interval=1, **options)
 
     def _start(self, masks: Masks) -> dict[str, Tensor]:
         return topology.scatter(masks.masks, self._wanted(self.sparsity), masks.lots())

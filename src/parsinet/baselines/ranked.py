@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
 
-from parsinet.baselines.slices import check_side, slices, squared_norms
-from parsinet.baselines.units import JudgedUnits
-from parsinet.errors import StructureError, UsageError, suggest
+from parsinet.baselines.slices import SIDES, slices
+from parsinet.baselines.units import JudgedUnits, UnitOptions
+from parsinet.errors import StructureError, UsageError
 from parsinet.methods import Budget
 from parsinet.methods.base import generator
+from parsinet.methods.options import check_either, check_known, check_number
 from parsinet.methods.ranking import SCOPES, keep_best
 from parsinet.structure import Plan, Structure
 
@@ -34,21 +35,17 @@ class RankedUnits(JudgedUnits):
         scope: str,
         begin: float,
         end: float,
-        interval: int | None,
-        groups: Sequence[str] | None,
-        inputs: bool,
+        **options: Unpack[UnitOptions],
     ) -> None:
         for value in share.values() if isinstance(share, Mapping) else (share,):
-            if not 0 < value < 1:
-                raise UsageError(f"{self.name}: share must be > 0 and < 1, got {value}.")
-        if scope not in SCOPES:
-            raise UsageError(f"{self.name}: there is no scope {scope!r}.{suggest(str(scope), SCOPES)}")
+            check_number(self.name, "share", value, above=0, below=1)
+        check_known(self.name, "scope", scope, SCOPES)
         if isinstance(share, Mapping) and scope == "global":
             raise UsageError(f"{self.name}: a share per group goes with scope='layer'; with scope='global' give one number.")
         self.share, self.scope = share, scope
-        if isinstance(share, Mapping) and groups is None:
-            groups = list(share)
-        super().__init__(begin=begin, end=end, interval=interval, groups=groups, inputs=inputs)
+        if isinstance(share, Mapping) and options.get("groups") is None:
+            options["groups"] = list(share)
+        super().__init__(begin=begin, end=end, **options)
 
     def attach(self, model: nn.Module, structure: Structure, budget: Budget, optimizers: Sequence[torch.optim.Optimizer] = ()) -> None:
         """Choose the groups and fix the schedule; UsageError for a group without a share."""
@@ -91,19 +88,17 @@ class MagnitudeUnits(RankedUnits):
         scope: str = "layer",
         begin: float = 0.5,
         end: float = 0.5,
-        interval: int | None = None,
-        groups: Sequence[str] | None = None,
-        inputs: bool = False,
+        **options: Unpack[UnitOptions],
     ) -> None:
-        self.weights = check_side(self.name, weights)
-        super().__init__(share=share, scope=scope, begin=begin, end=end, interval=interval, groups=groups, inputs=inputs)
+        check_either(self.name, "weights", weights, *SIDES)
+        self.weights = weights
+        super().__init__(share=share, scope=scope, begin=begin, end=end, **options)
 
     def _against(self, structure: Structure, name: str) -> str:
         return "" if slices(structure, name, self.weights) else f"it has no {self.weights} weights"
 
     def _scores(self) -> dict[str, Tensor]:
-        tensors, sizes = self._tensors(), {name: self.structure.group(name).size for name in self._original}
-        found = {name: squared_norms(slices(self.structure, name, self.weights), tensors, size).sqrt() for name, size in sizes.items()}
+        found = self._norms(lambda name: slices(self.structure, name, self.weights))
         if self.scope == "layer":
             return found
         return {name: row / row.mean().clamp(min=torch.finfo(row.dtype).tiny) for name, row in found.items()}
@@ -121,14 +116,12 @@ class RandomUnits(RankedUnits):
         scope: str = "layer",
         begin: float = 0.5,
         end: float = 0.5,
-        interval: int | None = None,
-        groups: Sequence[str] | None = None,
-        inputs: bool = False,
         seed: int = 0,
+        **options: Unpack[UnitOptions],
     ) -> None:
         self._generator = generator(seed)
         self._order: dict[str, Tensor] = {}
-        super().__init__(share=share, scope=scope, begin=begin, end=end, interval=interval, groups=groups, inputs=inputs)
+        super().__init__(share=share, scope=scope, begin=begin, end=end, **options)
 
     def attach(self, model: nn.Module, structure: Structure, budget: Budget, optimizers: Sequence[torch.optim.Optimizer] = ()) -> None:
         """Choose the groups and draw the order."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from parsinet.baselines import truncated
-from parsinet.baselines.noisy import NoisyGates
-from parsinet.baselines.numbers import above_zero
+from parsinet.baselines.noisy import NoisyGates, NoisyOptions
+from parsinet.methods.options import check_above_zero
 
 LOG_SIGMA = -5.0
 """log σ at the start, μ being 0."""
@@ -36,17 +37,11 @@ class SBP(NoisyGates):
         kl: float = 1.0,
         threshold: float = 1.0,
         rate: float = 1e-2,
-        draws: str = "example",
-        gated: float = 0.6,
-        early: bool = True,
-        interval: int | None = None,
-        groups: Sequence[str] | None = None,
-        inputs: bool = False,
-        seed: int = 0,
+        **options: Unpack[NoisyOptions],
     ) -> None:
-        above_zero(self.name, kl=kl, threshold=threshold)
+        check_above_zero(self.name, kl=kl, threshold=threshold)
         self.kl, self.threshold = kl, threshold
-        super().__init__(rate=rate, draws=draws, gated=gated, early=early, interval=interval, groups=groups, inputs=inputs, seed=seed)
+        super().__init__(rate=rate, **options)
 
     def _start(self, units: int) -> dict[str, Tensor]:
         return {"mu": torch.zeros(units), "log_sigma": torch.full((units,), LOG_SIGMA)}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from parsinet.errors import UsageError, suggest
+from parsinet.methods.weighing import spread
 from parsinet.structure import Structure
 from parsinet.structure.removal import tensors_of
 
@@ -32,8 +32,8 @@ class Slices:
 
     def spread(self, values: Tensor, tensor: Tensor) -> Tensor:
         """One value per unit [units] as a factor that broadcasts against the tensor: 1 at indices of no unit."""
-        factor = torch.cat([values, values.new_ones(1)])[self.owner.to(values.device)]
-        return factor.view([-1 if dim == self.dim else 1 for dim in range(tensor.dim())]).to(tensor)
+        index = self.owner.where(self.owner >= 0, len(values)).to(values.device)
+        return spread(values, index, self.dim, tensor.dim()).to(tensor)
 
 
 def outgoing(structure: Structure, group: str) -> list[Slices]:
@@ -64,13 +64,6 @@ def squared_norms(parts: Sequence[Slices], tensors: Mapping[str, Tensor], units:
 def counts(parts: Sequence[Slices], tensors: Mapping[str, Tensor], units: int) -> Tensor:
     """How many weights each unit has, float64 [units]."""
     return torch.stack([part.sums(torch.ones_like(tensors[part.tensor]), units) for part in parts]).sum(0)
-
-
-def check_side(who: str, side: str) -> str:
-    """The side; UsageError unless it is one of `SIDES`."""
-    if side not in SIDES:
-        raise UsageError(f"{who}: weights must be 'incoming' or 'outgoing', got {side!r}.{suggest(str(side), SIDES)}")
-    return side
 
 
 def unscalable(model: nn.Module, structure: Structure, group: str) -> str:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from parsinet.baselines.numbers import above_zero
 from parsinet.baselines.ranked import RankedUnits
-from parsinet.baselines.slices import Slices, squared_norms
+from parsinet.baselines.slices import Slices
+from parsinet.baselines.units import UnitOptions
 from parsinet.methods import Budget
+from parsinet.methods.options import check_above_zero
 from parsinet.structure import Structure
 
 
@@ -34,19 +37,17 @@ class Slimming(RankedUnits):
         scope: str = "global",
         begin: float = 0.5,
         end: float = 0.5,
-        interval: int | None = None,
-        groups: Sequence[str] | None = None,
-        inputs: bool = False,
+        **options: Unpack[UnitOptions],
     ) -> None:
-        above_zero(self.name, lam=lam)
+        check_above_zero(self.name, lam=lam)
         self.lam = lam
-        self._norms: list[str] = []
-        super().__init__(share=share, scope=scope, begin=begin, end=end, interval=interval, groups=groups, inputs=inputs)
+        self._scaling: list[str] = []
+        super().__init__(share=share, scope=scope, begin=begin, end=end, **options)
 
     def attach(self, model: nn.Module, structure: Structure, budget: Budget, optimizers: Sequence[torch.optim.Optimizer] = ()) -> None:
         """Find the norms; choose the groups they scale."""
         tensors = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, _BatchNorm) and module.affine}
-        self._norms = [name for name in sorted(tensors) if structure.owners(name, 0)]
+        self._scaling = [name for name in sorted(tensors) if structure.owners(name, 0)]
         super().attach(model, structure, budget, optimizers)
 
     def penalty(self) -> Tensor | float:
@@ -61,9 +62,8 @@ class Slimming(RankedUnits):
         return "" if self._scales(structure, name) else "no batch normalisation scales its units"
 
     def _scales(self, structure: Structure, group: str) -> list[Slices]:
-        owners = [(name, structure.owners(name, 0)) for name in self._norms]
+        owners = [(name, structure.owners(name, 0)) for name in self._scaling]
         return [Slices(name, 0, found[group]) for name, found in owners if group in found]
 
     def _scores(self) -> dict[str, Tensor]:
-        tensors, sizes = self._tensors(), {name: self.structure.group(name).size for name in self._original}
-        return {name: squared_norms(self._scales(self.structure, name), tensors, size).sqrt() for name, size in sizes.items()}
+        return self._norms(partial(self._scales, self.structure))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Unpack
 
 from torch import Tensor
 
 from parsinet import topology
-from parsinet.errors import UsageError
-from parsinet.methods import Budget, MaskedTraining
+from parsinet.methods import Budget, MaskedTraining, MaskOptions
+from parsinet.methods.options import check_whole
 from parsinet.topology import Masks, Window
 
 
@@ -28,28 +28,14 @@ class SNIP(MaskedTraining):
         self,
         *,
         sparsity: float | None = None,
-        target: str | None = None,
         distribution: str = "global",
         batches: int = 1,
-        exclude: Sequence[str] = (),
-        remove_units: bool = True,
-        seed: int = 0,
+        **options: Unpack[MaskOptions],
     ) -> None:
-        if not isinstance(batches, int) or batches < 1:
-            raise UsageError(f"{self.name}: batches must be a whole number ≥ 1, got {batches!r}.")
+        check_whole(self.name, "batches", batches)
         self.batches = batches
         self._sensitivity: dict[str, Tensor] = {}
-        super().__init__(
-            sparsity=sparsity,
-            target=target,
-            distribution=distribution,
-            begin=0.0,
-            end=0.0,
-            interval=1,
-            exclude=exclude,
-            remove_units=remove_units,
-            seed=seed,
-        )
+        super().__init__(sparsity=sparsity, distribution=distribution, begin=0.0, end=0.0, interval=1, **options)
 
     def state_dict(self) -> dict[str, Any]:
         """The masks' state and the sensitivities so far, in the order of the weights."""
@@ -58,8 +44,7 @@ class SNIP(MaskedTraining):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken."""
         super().load_state_dict(state)
-        held = zip(self.masks.weights.items(), state["sensitivity"], strict=True) if state["sensitivity"] else ()
-        self._sensitivity = {name: value.to(weight.device, copy=True) for (name, weight), value in held}
+        self._sensitivity = self._beside(state["sensitivity"])
 
     def _start(self, masks: Masks) -> None:
         return None

@@ -91,7 +91,8 @@ def quantile(log_probability: Tensor) -> Tensor:
     return x
 
 
-_LOG_TAIL = float(log_ndtr(torch.tensor(TAIL, dtype=torch.float64)))
+_LOG_TAIL = math.log(math.erfc(-TAIL / math.sqrt(2)) / 2)
+"""log Φ(TAIL)."""
 
 
 def _limits(mu: Tensor, log_sigma: Tensor) -> tuple[Tensor, Tensor]:

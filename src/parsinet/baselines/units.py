@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
 
-from parsinet.baselines.numbers import check_interval
+from parsinet.baselines.slices import Slices, squared_norms
 from parsinet.errors import UsageError
 from parsinet.methods import Alive, Budget
 from parsinet.methods.base import decayed_groups
-from parsinet.methods.choice import check_groups, check_inputs, chosen_groups
+from parsinet.methods.choice import check_inputs, chosen_groups
+from parsinet.methods.options import check_list, check_whole, check_window
+from parsinet.methods.schedule import last_step, length_of_run, usual_interval
 from parsinet.structure import Plan, Structure
 from parsinet.structure.removal import tensors_of
+
+
+class UnitOptions(TypedDict, total=False):
+    """What every baseline that removes units takes, with the same meaning and default: see `JudgedUnits`."""
+
+    interval: int | None
+    groups: Sequence[str] | None
+    inputs: bool
 
 
 class JudgedUnits(ABC):
@@ -29,11 +39,18 @@ class JudgedUnits(ABC):
     name: str
     silences: bool
 
-    def __init__(self, *, begin: float, end: float, interval: int | None, groups: Sequence[str] | None, inputs: bool) -> None:
-        if not 0 <= begin <= end <= 1:
-            raise UsageError(f"{self.name}: begin and end are shares of the run with 0 ≤ begin ≤ end ≤ 1, got {begin} and {end}.")
-        check_interval(self.name, interval)
-        check_groups(self.name, groups)
+    def __init__(
+        self,
+        *,
+        begin: float,
+        end: float,
+        interval: int | None = None,
+        groups: Sequence[str] | None = None,
+        inputs: bool = False,
+    ) -> None:
+        check_window(self.name, begin, end)
+        check_whole(self.name, "interval", interval, of="steps")
+        check_list(self.name, "groups", groups, "a list of group names")
         self.begin, self.end, self.interval = begin, end, interval
         self.inputs = inputs
         self.settled = False
@@ -52,14 +69,13 @@ class JudgedUnits(ABC):
 
     def attach(self, model: nn.Module, structure: Structure, budget: Budget, optimizers: Sequence[torch.optim.Optimizer] = ()) -> None:
         """Choose the groups and fix the schedule."""
-        if budget.steps is None:
-            raise UsageError(f"{self.name}: its schedule needs the length of the run; give Pruner(..., steps=N).")
+        steps = length_of_run(self.name, budget.steps)
         self._model, self._structure = model, structure
         check_inputs(self.name, structure, self._wanted, self.inputs)
         against = partial(self._against, structure)
         self._original = {name: structure.group(name).size for name in chosen_groups(self.name, "judged", structure, self._wanted, against)}
-        self.interval = self.interval or min(100, max(10, budget.steps // 200))
-        self._first, self._last = round(self.begin * budget.steps), max(1, round(self.end * budget.steps))
+        self.interval = self.interval or usual_interval(steps)
+        self._first, self._last = round(self.begin * steps), last_step(self.end, steps)
 
     def penalty(self) -> Tensor | float:
         """Nothing."""
@@ -132,6 +148,11 @@ class JudgedUnits(ABC):
         if self._structure is None:
             raise UsageError(f"{self.name}: the method knows no network yet; give it to a Pruner first.")
         return self._structure
+
+    def _norms(self, weights: Callable[[str], Sequence[Slices]]) -> dict[str, Tensor]:
+        """‖w‖₂ of every present unit of the chosen groups. weights: group → the slices that count."""
+        tensors, group = self._tensors(), self.structure.group
+        return {name: squared_norms(weights(name), tensors, group(name).size).sqrt() for name in self._original}
 
     def _tensors(self) -> dict[str, Tensor]:
         assert self._model is not None

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from parsinet.baselines.noisy import NoisyGates
-from parsinet.baselines.numbers import above_zero
+from parsinet.baselines.noisy import NoisyGates, NoisyOptions
 from parsinet.errors import UsageError
 from parsinet.methods import Budget
+from parsinet.methods.options import check_above_zero
 from parsinet.structure import Structure
 
 LOG_VARIANCE = -9.0
@@ -43,21 +44,15 @@ class VIB(NoisyGates):
         kl: float = 3e-4,
         threshold: float = 0.0,
         rate: float = 5e-3,
-        draws: str = "example",
-        gated: float = 0.6,
-        early: bool = True,
-        interval: int | None = None,
-        groups: Sequence[str] | None = None,
-        inputs: bool = False,
-        seed: int = 0,
+        **options: Unpack[NoisyOptions],
     ) -> None:
-        above_zero(self.name, kl=kl)
+        check_above_zero(self.name, kl=kl)
         if threshold != threshold:
             raise UsageError(f"{self.name}: threshold must be a number, got {threshold}.")
         self.kl, self.threshold = kl, threshold
         self._positions: dict[str, int] = {}
         self._parts: dict[str, float] = {}
-        super().__init__(rate=rate, draws=draws, gated=gated, early=early, interval=interval, groups=groups, inputs=inputs, seed=seed)
+        super().__init__(rate=rate, **options)
 
     def _start(self, units: int) -> dict[str, Tensor]:
         return {"mu": torch.ones(units), "log_variance": torch.full((units,), LOG_VARIANCE)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from parsinet.errors import RunError, UsageError
-from parsinet.methods.base import Alive, Budget
+from parsinet.methods.base import Budget
+from parsinet.methods.options import check_list, check_number, check_one_way
 from parsinet.methods.placing import Handle, Multiplier
-from parsinet.methods.pricing import Rows
-from parsinet.structure import Plan, Structure
+from parsinet.methods.pricing import Rows, UnitPrices
+from parsinet.structure import Structure
 
 FACTOR = 1.0
 SLOWER = 2
@@ -30,17 +32,12 @@ class BlockOptions:
 
     def __post_init__(self) -> None:
         """UsageError for values out of range and for prices without blocks."""
-        if isinstance(self.blocks, str):
-            raise UsageError(
-                f"Gates: blocks must be True or a list of names, got the single word {self.blocks!r}. Write [{self.blocks!r}]."
-            )
+        check_list("Gates", "blocks", self.blocks, "True or a list of names")
         for name, value in (("block_price", self.price), ("block_factor", self.factor)):
-            if value is not None and not 0 < value < float("inf"):
-                raise UsageError(f"Gates: {name} must be > 0, got {value}.")
+            check_number("Gates", name, value, above=0, below=math.inf)
             if value is not None and not self.blocks:
                 raise UsageError(f"Gates: {name} is what blocks pay; give it with blocks=True.")
-        if self.price is not None and self.factor is not None:
-            raise UsageError("Gates: give block_price or block_factor, not both.")
+        check_one_way("Gates", block_price=self.price, block_factor=self.factor)
 
     @property
     def beta(self) -> float:
@@ -114,7 +111,7 @@ def place_blocks(bank: Multiplier, model: nn.Module, structure: Structure, block
         yield model.get_submodule(branch.module).register_forward_hook(_Hook(bank, block, branch.element))
 
 
-class Sheltered:
+class Sheltered(UnitPrices):
     """One price for all units, paid only as long as the blocks around them are there: the price of Σ_i ρ θ_i Π_{b∋i} θ_b.
 
     A unit pays ρ Π_{b∋i} θ_b, since what it is worth shrinks with its block's θ as well: at a fixed price all units of a closing block
@@ -123,27 +120,22 @@ class Sheltered:
     """
 
     def __init__(self, price: float, blocks: Mapping[str, Sequence[str]], *, factor: float = FACTOR, fixed: float | None = None) -> None:
+        super().__init__()
         self._price, self._factor, self._fixed = price, factor, fixed
         self._inside = {block: tuple(names) for block, names in blocks.items()}
-        self.prices: dict[str, Tensor] = {}
-        self._row = torch.empty(0)
 
     def attach(self, model: nn.Module, structure: Structure, budget: Budget, rows: Rows, last: int, fall_steps: int) -> None:
         """The prices at the start."""
         self.refresh(0, rows)
 
-    def of(self, group: str) -> Tensor:
-        """[units]."""
-        return self.prices[group]
-
-    def row(self) -> Tensor:
-        """[all units]."""
-        return self._row
-
     def refresh(self, step: int, rows: Rows) -> None:
         """The prices for θ as it is now."""
         thetas = {name: theta for name, theta, _ in rows}
         self._set({name: self._of(name, thetas) for name in thetas})
+
+    def describe(self) -> dict[str, Any]:
+        """The price of a unit outside all blocks, and the present prices of the blocks."""
+        return {"price": self._price, "block_prices": {name: float(row) for name, row in self.prices.items() if name in self._inside}}
 
     def _of(self, name: str, thetas: Mapping[str, Tensor]) -> Tensor:
         if name not in self._inside:
@@ -159,33 +151,3 @@ class Sheltered:
         """Π_{b∋name} θ_b, a scalar."""
         blocks = [thetas[block] for block, names in self._inside.items() if name in names and block in thetas and block != but]
         return torch.cat([*blocks, torch.ones_like(thetas[name][:1])]).prod()
-
-    def leaving(self, alive: dict[str, Tensor], rows: Rows) -> Alive:
-        """All that could."""
-        return alive
-
-    def settled(self, alive: dict[str, Tensor], rows: Rows) -> Alive:
-        """What is open stays."""
-        return alive
-
-    def removed(self, structure: Structure, plan: Plan) -> None:
-        """Cut the prices."""
-        masks = plan.masks()
-        kept = {name: row[masks[name].to(row.device)] if name in masks else row for name, row in self.prices.items()}
-        self._set({name: row for name, row in kept.items() if len(row)})
-
-    def describe(self) -> dict[str, Any]:
-        """The price of a unit outside all blocks, and the present prices of the blocks."""
-        return {"price": self._price, "block_prices": {name: float(row) for name, row in self.prices.items() if name in self._inside}}
-
-    def state_dict(self) -> dict[str, Any]:
-        """The prices of the last refresh."""
-        return {"prices": {name: row.clone() for name, row in self.prices.items()}}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where the state was taken."""
-        self._set({name: state["prices"][name].to(row) for name, row in self.prices.items()})
-
-    def _set(self, prices: dict[str, Tensor]) -> None:
-        self.prices = prices
-        self._row = torch.cat(list(prices.values())) if prices else torch.empty(0)

@@ -57,12 +57,6 @@ def gateable_groups(
     return chosen_groups(who, "gated", structure, wanted, ungateable, may_lack=may_lack)
 
 
-def check_groups(who: str, groups: Sequence[str] | None) -> None:
-    """UsageError for a single word where a list of names is meant."""
-    if isinstance(groups, str):
-        raise UsageError(f"{who}: groups must be a list of group names, got the single word {groups!r}. Write [{groups!r}].")
-
-
 def check_inputs(who: str, structure: Structure, wanted: Sequence[str] | None, inputs: bool) -> None:
     """UsageError if a method is asked for the network's inputs and for groups that do not name them."""
     if inputs and wanted is not None and not set(wanted) & set(structure.inputs()):

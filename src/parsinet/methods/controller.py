@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from parsinet.errors import UsageError
 from parsinet.methods.base import Alive, Budget
 from parsinet.methods.limits import Limit
-from parsinet.methods.pricing import Costed, Rows
+from parsinet.methods.pricing import Costed, Pricing, Rows
 from parsinet.methods.target import Target
 from parsinet.methods.trimming import boundary, keep_within, smallest
 from parsinet.structure import Plan, Structure
@@ -23,8 +23,8 @@ LEAST_NATS = 1e-2
 """ν does not fall below: gates that pay next to nothing only follow the noise of their estimates."""
 WARMUP = 500
 """Steps before ν moves, at most a tenth of the gated phase: the averages of usefulness begin at 0."""
-ARRIVAL = 0.7
-"""Part of the gated phase at which the reference has come down to the target: what falls then has time to arrive."""
+ARRIVAL = 0.55
+"""Part of the gated phase at which the reference has come down to the target: what falls then has time to arrive before ends absorb."""
 RESPONSE = 0.25
 """Time constant of log ν in fall times."""
 LARGEST_MOVE = math.log(1.5)
@@ -35,7 +35,7 @@ DECAY = 0.998
 """Of the moving average of usefulness, which is corrected for having begun at 0."""
 
 
-class Targeted:
+class Targeted(Pricing):
     """`Costed` prices whose ν follows a reference from the dense network down to a target, and a last decision that fits into it.
 
     At every refresh, with q_i = Δ̂_i/(∂R/∂θ_i) the price of the whole network at which unit i just pays: ν* is the q of the best unit that

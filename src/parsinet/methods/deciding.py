@@ -8,12 +8,15 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from parsinet.errors import UsageError, suggest
+from parsinet.errors import UsageError
 from parsinet.gates import MOST, PANEL, Trials, exact_flips
 from parsinet.methods.gating import GateBank
+from parsinet.methods.options import check_known, check_number
 
 DECISIONS = ("flips", "absorb", "round")
 SHARE = 0.4
+TARGETED = 0.25
+"""The same where prices follow a target: they must have stopped moving, since an open gate no longer walks."""
 EVERY = 4
 """Steps between two looks: with a panel of 4, about 1.25 forward passes per step of the phase."""
 
@@ -23,15 +26,15 @@ class Deciding:
 
     "flips": the loss with and without a unit is compared exactly, if the pruner is given a closure; what falls short of its price closes.
     "absorb": ends hold, nothing is tried; so it is also without a closure. "round": neither.
-    share: of the gated phase, default `SHARE`. Source: ours; the theorem behind closing one by one is derived in docs/gates.md.
+    share: of the gated phase, default `usual`. Source: ours; the theorem behind closing one by one is derived in docs/gates.md.
     """
 
-    def __init__(self, kind: str, share: float | None = None) -> None:
-        if kind not in DECISIONS:
-            raise UsageError(f"Gates: there is no way to decide called {kind!r}.{suggest(kind, DECISIONS)}")
+    def __init__(self, kind: str, share: float | None = None, *, usual: float = SHARE) -> None:
+        check_known("Gates", "way to decide called", kind, DECISIONS)
+        check_number("Gates", "deciding", share, above=0, most=1.0)
         if kind == "round" and share is not None:
             raise UsageError('Gates: decide="round" has no deciding part of the run; leave `deciding` out.')
-        self.kind, self.share = kind, SHARE if share is None else share
+        self.kind, self.share = kind, usual if share is None else share
         self.trials = Trials(0)
         self._begin = self._last = 0
 

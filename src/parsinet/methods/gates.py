@@ -10,22 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from parsinet import gates
-from parsinet.errors import StructureError, UsageError, suggest
 from parsinet.methods.base import Alive, Budget, decayed_groups, generator
 from parsinet.methods.blocking import BlockOptions
 from parsinet.methods.choice import check_inputs, gateable_groups
-from parsinet.methods.deciding import Deciding
+from parsinet.methods.deciding import SHARE, TARGETED, Deciding
 from parsinet.methods.gating import GateBank
+from parsinet.methods.options import check_known, check_list, check_number
+from parsinet.methods.pace import PaceOptions
 from parsinet.methods.price_options import PriceOptions
 from parsinet.methods.pricing import Pricing
-from parsinet.methods.ranges import check_whole, check_within
 from parsinet.methods.target import Target
-from parsinet.methods.walking import guard, walk
+from parsinet.methods.walking import guard, staying, told, walk
 from parsinet.structure import Plan, Structure
-
-DEFAULT_FALL_STEPS = 1000
-GUARD_SHARE = 0.01
-"""Share of the fall time between two looks at whether a whole group is closing, at most 10 steps: θ moves a hundredth under its price."""
 
 
 class Gates:
@@ -43,9 +39,10 @@ class Gates:
     (default a tenth of the run, 1000 if its length is unknown). warmup: share of the run before the first removal. interval: steps between
     removals (default a two-hundredth of the run, at least 10; 100 if unknown). threshold: a unit at or below it may leave.
     clamp: bound of a step's force in units of the price, None for none. estimator: "curvature" or "straight-through".
-    decide: how gates come to 0 or 1 in the last part of the gated phase, whose share of it is `deciding` (default 0.4). "flips": gates that
-    stand at 0 or 1 stay there, and the exact gains of single units are compared with their prices (if `Pruner.step` is given a closure,
-    else as "absorb"); "absorb": gates that stand at 0 or 1 stay there; "round": no such part. What is undecided to the end is rounded.
+    decide: how gates come to 0 or 1 in the last part of the gated phase, whose share of it is `deciding` (default 0.4, 0.25 with a
+    target). "flips": gates that stand at 0 or 1 stay there, and the exact gains of single units are compared with their prices (if
+    `Pruner.step` is given a closure, else as "absorb"); "absorb": gates that stand at 0 or 1 stay there; "round": no such part. What is
+    undecided to the end is rounded.
     groups: names of the groups to gate (default all whose removal is exact and whose readers can be gated). inputs: gate the features of
     the network's inputs too, which layers then select. blocks: gate residual branches too, which leave whole: True for all that can, or
     their names; θ of a block falls half as fast. block_price: what a block pays; else block_factor (default 1) times what its units pay
@@ -88,34 +85,22 @@ class Gates:
         seed: int = 0,
     ) -> None:
         self._block_options = BlockOptions(blocks, block_price, block_factor)
-        wanted = None if target is None else Target.parse("Gates", target)
-        self.prices = PriceOptions(price, log_gamma, cost_price, computation, wanted)
+        self.prices = PriceOptions(price, log_gamma, cost_price, computation, Target.given("Gates", target))
         self.prices.check(self._block_options)
-        check_within("Gates", "theta", theta, 0.5, 1.0)
-        check_within("Gates", "gated", gated, 0, 1.0)
-        check_within("Gates", "warmup", warmup, 0, 1.0, include_low=True)
-        check_within("Gates", "threshold", threshold, 0, 0.5, include_low=True)
-        check_within("Gates", "deciding", deciding, 0, 1.0)
-        check_whole("Gates", "fall_steps", fall_steps)
-        check_whole("Gates", "interval", interval)
-        check_within("Gates", "clamp", clamp, 0, float("inf"))
-        if estimator not in gates.ESTIMATORS:
-            raise UsageError(f"Gates: there is no estimator {estimator!r}.{suggest(estimator, gates.ESTIMATORS)}")
-        if isinstance(groups, str):
-            raise UsageError(f"Gates: groups must be a list of group names, got the single word {groups!r}. Write [{groups!r}].")
-        self.theta, self.gated, self.warmup, self.threshold, self.clamp = theta, gated, warmup, threshold, clamp
-        self.fall_steps, self.interval = fall_steps, interval
-        self.settled = False
-        self._estimator = gates.ESTIMATORS[estimator]
-        self._wanted = groups
-        self.inputs = inputs
-        self.blocks = bool(blocks)
-        self._generator = generator(seed)
-        self._bank = GateBank({}, theta, torch.device("cpu"), gates.ESTIMATORS[estimator], self._generator)
-        self._deciding = Deciding(decide, deciding)
-        self._steps = 0
-        self._first, self._last, self._guard_interval = 0, 0, 1
+        self.pacing = PaceOptions(gated, warmup, fall_steps, interval)
+        self._deciding = Deciding(decide, deciding, usual=SHARE if target is None else TARGETED)
+        check_number("Gates", "theta", theta, least=0.5, most=1.0)
+        check_number("Gates", "threshold", threshold, least=0, most=0.5)
+        check_number("Gates", "clamp", clamp, above=0)
+        check_known("Gates", "estimator", estimator, gates.ESTIMATORS)
+        check_list("Gates", "groups", groups, "a list of group names")
+        self.theta, self.threshold, self.clamp = theta, threshold, clamp
+        self.inputs, self.blocks, self.settled = inputs, bool(blocks), False
+        self._wanted, self._estimator, self._generator = groups, gates.ESTIMATORS[estimator], generator(seed)
+        self._bank = GateBank({}, theta, torch.device("cpu"), self._estimator, self._generator)
+        self._pace = self.pacing.of(None)
         self._pricing: Pricing
+        self._steps = 0
         self._model: nn.Module | None = None
 
     def prepare(self, model: nn.Module) -> None:
@@ -127,17 +112,16 @@ class Gates:
 
     def attach(self, model: nn.Module, structure: Structure, budget: Budget, optimizers: Sequence[torch.optim.Optimizer] = ()) -> None:
         """Place a gate on every chosen group and fix the schedule."""
-        self._schedule(budget)
+        self._pace = self.pacing.of(budget.steps)
         check_inputs("Gates", structure, self._wanted, self.inputs)
         blocks = self._block_options.chosen(structure)
         units = gateable_groups("Gates", structure, self._wanted, weights=True, may_lack=bool(blocks))
         sizes = {name: structure.group(name).size for name in (*units, *blocks)}
         self._bank = GateBank(sizes, self.theta, next(model.parameters()).device, self._estimator, self._generator, blocks)
-        assert self.fall_steps is not None
         self._pricing = self.prices.pricing(budget, self._block_options.terms(structure, blocks))
-        self._pricing.attach(model, structure, budget, self._bank.rows(), self._last, self.fall_steps)
+        self._pricing.attach(model, structure, budget, self._bank.rows(), self._pace.last, self._pace.fall_steps)
         self._bank.place(model, structure)
-        self._deciding.attach(len(self._bank.theta), self._last)
+        self._deciding.attach(len(self._bank.theta), self._pace.last)
         self._model = model
 
     def penalty(self) -> float:
@@ -154,19 +138,17 @@ class Gates:
         if self.settled:
             return None
         self._steps += 1
-        assert self.fall_steps is not None
-        walk(self._bank, self._pricing, self.fall_steps, self.clamp, absorbing=self._deciding.begun(self._steps))
-        if self._steps % self._guard_interval == 0:
+        walk(self._bank, self._pricing, self._pace.fall_steps, self.clamp, absorbing=self._deciding.begun(self._steps))
+        if self._pace.guards(self._steps):
             guard(self._bank)
-        if self._last and self._steps >= self._last:
+        if self._pace.over(self._steps):
             return self.settle()
-        assert self.interval is not None
-        if self._steps % self.interval or self._steps <= self._first:
+        if not self._pace.removes(self._steps):
             return None
         guard(self._bank)
         rows = self._bank.rows()
         self._pricing.refresh(self._steps, rows)
-        return self._pricing.leaving({name: ~self._dead(name, theta, usefulness) for name, theta, usefulness in rows}, rows)
+        return self._pricing.leaving(staying(self._bank, self._pricing, self.threshold), rows)
 
     def scores(self) -> Mapping[str, Tensor]:
         """θ, and among equal θ the usefulness."""
@@ -176,12 +158,11 @@ class Gates:
         """Cut θ and its averages; gates move to the new indices. Where all gated branches have left, nothing is left to decide."""
         self._deciding.keep(plan.masks(), self._bank.sizes)
         self._bank.keep(plan.masks())
+        self._pricing.removed(structure, plan)
         if not self._bank.sizes:
             self.settled = True
             self.detach()
-            return
-        self._pricing.removed(structure, plan)
-        if not self.settled and self._model is not None:
+        elif not self.settled and self._model is not None:
             self._bank.place(self._model, structure)
 
     def settle(self) -> Alive | None:
@@ -205,8 +186,8 @@ class Gates:
 
     def describe(self) -> dict[str, Any]:
         """Per group: θ of every unit, its sum, the share neither open nor closed, and the mean usefulness over the price."""
-        told = {} if self.settled else {name: self._told(name, theta, usefulness) for name, theta, usefulness in self._bank.rows()}
-        return {**self._pricing.describe(), "settled": self.settled, "groups": told}
+        groups = {} if self.settled else told(self._bank, self._pricing, self.threshold)
+        return {**self._pricing.describe(), "settled": self.settled, "groups": groups}
 
     def state_dict(self) -> dict[str, Any]:
         """θ, averages, the draws' generator and the position in the schedule."""
@@ -217,19 +198,12 @@ class Gates:
             "settled": self.settled,
             "generator": self._generator.get_state(),
             "trials": self._deciding.trials.rows.clone(),
-            "theta": {name: theta.clone() for name, theta, _ in self._bank.rows()},
-            "usefulness": {name: usefulness.clone() for name, _, usefulness in self._bank.rows()},
+            **self._bank.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue bitwise where the state was taken. Raises StructureError, with nothing changed, if it is of other gates."""
-        for key in ("theta", "usefulness"):
-            found = {name: len(row) for name, row in state[key].items()}
-            if found != self._bank.sizes:
-                raise StructureError(f"The saved gates ({key}) are of groups {found}; here are {self._bank.sizes}.")
-        for name, theta, usefulness in self._bank.rows():
-            theta.copy_(state["theta"][name])
-            usefulness.copy_(state["usefulness"][name])
+        self._bank.load_state_dict(state)
         self._pricing.load_state_dict(state.get("pricing", {}))
         self._deciding.trials.rows = state["trials"].to("cpu", copy=True)
         self._steps = int(state["steps"])
@@ -237,24 +211,3 @@ class Gates:
         self.settled = bool(state["settled"])
         if self.settled:
             self.detach()
-
-    def _schedule(self, budget: Budget) -> None:
-        steps = budget.steps
-        self.fall_steps = self.fall_steps or (max(1, steps // 10) if steps else DEFAULT_FALL_STEPS)
-        self._guard_interval = max(1, min(10, int(GUARD_SHARE * self.fall_steps)))
-        self.interval = self.interval or (min(100, max(10, steps // 200)) if steps else 100)
-        self._first = int(self.warmup * steps) if steps else 0
-        self._last = max(1, round(self.gated * steps)) if steps else 0
-
-    def _dead(self, name: str, theta: Tensor, usefulness: Tensor) -> Tensor:
-        may_empty = name in self._bank.blocks
-        return gates.dead_units(theta, usefulness, self._pricing.of(name), self.threshold, may_empty=may_empty)
-
-    def _told(self, name: str, theta: Tensor, usefulness: Tensor) -> dict[str, Any]:
-        interior = (theta > self.threshold) & (theta < 1 - self.threshold)
-        return {
-            "theta": [round(value, 4) for value in theta.tolist()],
-            "sum": float(theta.sum()),
-            "interior": float(interior.float().mean()),
-            "usefulness": float((usefulness / self._pricing.of(name)).mean()),
-        }

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from parsinet.errors import StructureError
 from parsinet.gates import Estimator, Owner, QSink, gate, open_units
 from parsinet.methods.blocking import place_blocks
 from parsinet.methods.placing import Handle, place
@@ -135,6 +136,24 @@ class GateBank:
         self._draw = Draw(self.split(torch.ones_like(self.theta)))
         self._pending.clear()
 
+    def state_dict(self) -> dict[str, dict[str, Tensor]]:
+        """θ and usefulness per group."""
+        rows = self.rows()
+        return {
+            "theta": {name: theta.clone() for name, theta, _ in rows},
+            "usefulness": {name: usefulness.clone() for name, _, usefulness in rows},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where the state was taken. Raises StructureError, with nothing changed, if it is of other gates."""
+        for key in ("theta", "usefulness"):
+            found = {name: len(row) for name, row in state[key].items()}
+            if found != self.sizes:
+                raise StructureError(f"The saved gates ({key}) are of groups {found}; here are {self.sizes}.")
+        for name, theta, usefulness in self.rows():
+            theta.copy_(state["theta"][name])
+            usefulness.copy_(state["usefulness"][name])
+
     def multiply(self, h: Tensor, group: str, axis: int, owner: Owner | None) -> Tensor:
         """h through the group's gates of the running forward pass."""
         sink = self._draw.sinks.get(group)
@@ -167,9 +186,10 @@ class GateBank:
             self._draw = Draw({name: self.rounded(name, theta, use).to(theta.dtype) for name, theta, use in self.rows()})
             return
         xi = self.split(self.draw())
-        if not torch.is_grad_enabled():
-            self._draw = Draw(xi)
-            return
+        self._draw = self._listening(xi) if torch.is_grad_enabled() else Draw(xi)
+
+    def _listening(self, xi: dict[str, Tensor]) -> Draw:
+        """The gates of a forward pass whose backward pass is to be learned from."""
         examples: dict[str, Tensor] = {}
         sinks: dict[str, QSink | WholeSink] = {
             group: QSink(partial(_estimate, self._estimator, xi[group], examples, group))
@@ -180,8 +200,9 @@ class GateBank:
             sinks[group] = sink = WholeSink()
             xi[group] = xi[group].clone().requires_grad_()
             xi[group].register_hook(sink.add)  # type: ignore[no-untyped-call]
-        self._draw = Draw(xi, sinks, examples)
-        self._pending.append(self._draw)
+        draw = Draw(xi, sinks, examples)
+        self._pending.append(draw)
+        return draw
 
 
 def _estimate(estimator: Estimator, xi: Tensor, examples: dict[str, Tensor], group: str, q: Tensor) -> Tensor:

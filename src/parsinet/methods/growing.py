@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
 from parsinet import topology
-from parsinet.errors import UsageError, suggest
-from parsinet.methods.masking import MaskedTraining
+from parsinet.methods.masking import MaskedTraining, MaskOptions
+from parsinet.methods.options import check_known
 from parsinet.structure import Plan, Structure
 from parsinet.topology import Masks
 
@@ -28,12 +28,21 @@ class GrowingTraining(MaskedTraining, ABC):
 
     regrows = True
 
-    def __init__(self, *, growth: str, **options: Any) -> None:
-        if growth not in topology.GROWTHS:
-            raise UsageError(f"{self.name}: there is no growth {growth!r}.{suggest(growth, topology.GROWTHS)}")
+    def __init__(
+        self,
+        *,
+        growth: str,
+        sparsity: float | None,
+        distribution: str,
+        begin: float,
+        end: float,
+        interval: int | None,
+        **options: Unpack[MaskOptions],
+    ) -> None:
+        check_known(self.name, "growth", growth, topology.GROWTHS)
         self.growth = growth
         self._average: dict[str, Tensor] = {}
-        super().__init__(**options)
+        super().__init__(sparsity=sparsity, distribution=distribution, begin=begin, end=end, interval=interval, **options)
 
     def removed(self, structure: Structure, plan: Plan) -> None:
         """Cut the masks and the average as the weights were cut."""
@@ -47,8 +56,7 @@ class GrowingTraining(MaskedTraining, ABC):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken."""
         super().load_state_dict(state)
-        held = zip(self.masks.weights.items(), state["average"], strict=True) if state["average"] else ()
-        self._average = {name: average.to(weight.device, copy=True) for (name, weight), average in held}
+        self._average = self._beside(state["average"])
 
     def _score(self, step: int) -> topology.Score | None:
         wanted = self.growth == "momentum" or (self.growth == "gradient" and self._window.due(step))

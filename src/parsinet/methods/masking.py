@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +12,23 @@ from torch import Tensor, nn
 from parsinet import topology
 from parsinet.errors import UsageError
 from parsinet.methods.base import Alive, Budget, decayed_groups, generator
+from parsinet.methods.options import check_list, check_one_way, check_whole, check_window
+from parsinet.methods.schedule import length_of_run
 from parsinet.methods.target import Target, sparsity_for
 from parsinet.methods.units import read_units
 from parsinet.structure import Plan, Structure
 from parsinet.topology import Masks, Wanted, Window
 
 SPARSITY = 0.9
+
+
+class MaskOptions(TypedDict, total=False):
+    """What every method that masks weights takes, with the same meaning and default: see `MaskedTraining`."""
+
+    target: str | None
+    exclude: Sequence[str]
+    remove_units: bool
+    seed: int
 
 
 class MaskedTraining(ABC):
@@ -41,27 +52,23 @@ class MaskedTraining(ABC):
         self,
         *,
         sparsity: float | None,
-        target: str | None,
         distribution: str,
         begin: float,
         end: float,
         interval: int | None,
-        exclude: Sequence[str],
-        remove_units: bool,
-        seed: int,
+        target: str | None = None,
+        exclude: Sequence[str] = (),
+        remove_units: bool = True,
+        seed: int = 0,
     ) -> None:
-        if sparsity is not None and target is not None:
-            raise UsageError(f"{self.name}: give sparsity or target, not both.")
+        check_one_way(self.name, sparsity=sparsity, target=target)
         sparsity = SPARSITY if sparsity is None else sparsity
         topology.check(sparsity, distribution)
-        if not 0 <= begin <= end <= 1:
-            raise UsageError(f"{self.name}: begin and end are shares of the run with 0 ≤ begin ≤ end ≤ 1, got {begin} and {end}.")
-        if interval is not None and (not isinstance(interval, int) or interval < 1):
-            raise UsageError(f"{self.name}: interval must be a whole number of steps ≥ 1, got {interval!r}.")
-        if isinstance(exclude, str):
-            raise UsageError(f"{self.name}: exclude must be a list of layer names, got the single word {exclude!r}. Write [{exclude!r}].")
+        check_window(self.name, begin, end)
+        check_whole(self.name, "interval", interval, of="steps")
+        check_list(self.name, "exclude", exclude, "a list of layer names")
         self.sparsity, self.distribution = sparsity, distribution
-        self.target = None if target is None else Target.parse(self.name, target)
+        self.target = Target.given(self.name, target)
         self.begin, self.end, self.interval = begin, end, interval
         self.exclude, self.remove_units = tuple(exclude), remove_units
         self.settled = False
@@ -180,6 +187,11 @@ class MaskedTraining(ABC):
         """Refuse what the network cannot give: here, a sparsity that leaves nothing."""
         self._wanted(self.sparsity)
 
+    def _beside(self, saved: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Saved tensors, one per masked weight in the order of the weights or none at all, by name and on the weights' device."""
+        held = zip(self.masks.weights.items(), saved, strict=True) if saved else ()
+        return {name: value.to(weight.device, copy=True) for (name, weight), value in held}
+
     def _maskable(self, model: nn.Module) -> dict[str, nn.Parameter]:
         exclude = [topology.last_layer(model) if name == "last" else name for name in self.exclude]
         return topology.maskable(model, exclude)
@@ -190,11 +202,10 @@ class MaskedTraining(ABC):
             self.sparsity = sparsity_for(self.name, self.target, model, self._maskable(model).values())
 
     def _schedule(self, budget: Budget) -> Window:
-        if budget.steps is None:
-            raise UsageError(f"{self.name}: its schedule needs the length of the run; give Pruner(..., steps=N).")
-        begin = max(1, round(self.begin * budget.steps))
-        interval = self.interval or min(100, max(1, budget.steps // 20))
-        return Window(begin, max(begin, round(self.end * budget.steps)), interval)
+        steps = length_of_run(self.name, budget.steps)
+        begin = max(1, round(self.begin * steps))
+        interval = self.interval or min(100, max(1, steps // 20))
+        return Window(begin, max(begin, round(self.end * steps)), interval)
 
     def _wanted(self, sparsity: float) -> Wanted:
         """Active weights for a sparsity, by the shapes at the start."""

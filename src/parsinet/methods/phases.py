@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 from parsinet.errors import UsageError
+from parsinet.methods.options import check_known, check_number
+from parsinet.methods.schedule import cubic
 
 
 @dataclass(frozen=True)
@@ -22,9 +24,7 @@ class Phases:
 
     def gone(self, step: int, steps: int | None) -> float:
         """Which part of the share should be gone after this step: 1 − (1 − u)³ at part u of the way from begin to end."""
-        first, last = self.begin * (steps or 1), self.end * (steps or 1)
-        done = min(1.0, max(0.0, (step - first) / (last - first))) if last > first else float(step >= last)
-        return 1 - (1 - done) ** 3
+        return cubic(step, self.begin * (steps or 1), self.end * (steps or 1))
 
 
 SCHEDULES: Mapping[str, Phases] = {
@@ -40,8 +40,9 @@ continuous: remove on a cubic schedule while everything trains."""
 def phases_of(schedule: str, eigenvalues: float | None, begin: float | None, end: float | None) -> Phases:
     """A schedule's phases with the caller's changes; begin and end move together where they were one and only one is given.
 
-    Raises UsageError for shares outside [0, 1] and an end before the begin.
+    Raises UsageError for an unknown schedule, shares outside [0, 1] and an end before the begin.
     """
+    check_known("Spectral", "schedule", schedule, SCHEDULES)
     usual = SCHEDULES[schedule]
     given = {"eigenvalues": eigenvalues, "begin": begin, "end": end}
     if usual.begin == usual.end:
@@ -49,8 +50,7 @@ def phases_of(schedule: str, eigenvalues: float | None, begin: float | None, end
         given["end"] = end if end is not None else begin
     phases = replace(usual, **{name: value for name, value in given.items() if value is not None})
     for name, value in asdict(phases).items():
-        if not 0 <= value <= 1:
-            raise UsageError(f"Spectral: {name} is a share of the run, in [0, 1]; got {value}.")
+        check_number("Spectral", name, value, "a share of the run", least=0, most=1)
     if phases.end < phases.begin:
         raise UsageError(f"Spectral: end must not be below begin, got {phases.begin} and {phases.end}.")
     return phases

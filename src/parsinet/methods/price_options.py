@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from parsinet.errors import UsageError
@@ -9,6 +10,7 @@ from parsinet.gates import price as price_of
 from parsinet.methods.base import Budget
 from parsinet.methods.blocking import BlockOptions, BlockTerms, Sheltered
 from parsinet.methods.controller import Targeted
+from parsinet.methods.options import check_number
 from parsinet.methods.pricing import Costed, Pricing, Uniform
 from parsinet.methods.target import Target
 
@@ -30,19 +32,14 @@ class PriceOptions:
     def __post_init__(self) -> None:
         """UsageError for values out of range and for two ways at once."""
         for name in ("price", "log_gamma", "cost_price"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise UsageError(f"Gates: {name} must be > 0, got {value}.")
+            check_number("Gates", name, getattr(self, name), above=0, below=math.inf)
         if self.price is not None and self.log_gamma is not None:
             raise UsageError("Gates: give price or log_gamma, not both (price = log_gamma / number of training examples).")
         given = [name for name in ("price", "log_gamma", "cost_price", "target") if getattr(self, name) is not None]
         if len(given) > 1:
             raise UsageError(f"Gates: give one of price, log_gamma, cost_price and target, got {' and '.join(given)}.")
-        if self.computation is None:
-            return
-        if not 0 <= self.computation <= 1:
-            raise UsageError(f"Gates: computation is the share of multiply-adds in the cost, in [0, 1], got {self.computation}.")
-        if self.cost_price is None and self.target is None:
+        check_number("Gates", "computation", self.computation, "the share of multiply-adds in the cost", least=0, most=1)
+        if self.computation is not None and self.cost_price is None and self.target is None:
             raise UsageError("Gates: computation says what is charged by cost; give it with cost_price or target.")
 
     def pricing(self, budget: Budget, blocks: BlockTerms | None = None) -> Pricing:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,41 +19,51 @@ Rows = list[tuple[str, Tensor, Tensor]]
 """Per group its name, θ and usefulness."""
 
 
-class Pricing(Protocol):
+class Pricing(ABC):
     """ρ in nats per example, as a float where all units of a group pay the same, else one entry per unit."""
 
+    @abstractmethod
     def attach(self, model: nn.Module, structure: Structure, budget: Budget, rows: Rows, last: int, fall_steps: int) -> None:
         """Meet the traced network, before gates sit in it; `last` is the last gated step, 0 if it is not known."""
 
+    @abstractmethod
     def of(self, group: str) -> float | Tensor:
         """The price of one group: a float or [units]."""
 
+    @abstractmethod
     def row(self) -> float | Tensor:
         """The prices of all units in one row, in the order of the bank: a float or [all units]."""
 
+    @abstractmethod
     def refresh(self, step: int, rows: Rows) -> None:
         """Follow the gates; called before units are named that leave."""
 
     def leaving(self, alive: dict[str, Tensor], rows: Rows) -> Alive:
         """Of the units that could leave, those that may: masks of what stays."""
+        return alive
 
     def settled(self, alive: dict[str, Tensor], rows: Rows) -> Alive:
         """The last decision, given which gates are open."""
+        return alive
 
+    @abstractmethod
     def removed(self, structure: Structure, plan: Plan) -> None:
         """Follow a removal."""
 
+    @abstractmethod
     def describe(self) -> dict[str, Any]:
         """For the record: the mean price and what belongs to it."""
 
+    @abstractmethod
     def state_dict(self) -> dict[str, Any]:
         """What changes in a run; empty if nothing does."""
 
+    @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken."""
 
 
-class Uniform:
+class Uniform(Pricing):
     """Every unit pays the same."""
 
     def __init__(self, price: float) -> None:
@@ -72,14 +83,6 @@ class Uniform:
     def refresh(self, step: int, rows: Rows) -> None:
         """The price stays."""
 
-    def leaving(self, alive: dict[str, Tensor], rows: Rows) -> Alive:
-        """All that could."""
-        return alive
-
-    def settled(self, alive: dict[str, Tensor], rows: Rows) -> Alive:
-        """What is open stays."""
-        return alive
-
     def removed(self, structure: Structure, plan: Plan) -> None:
         """Nothing changes."""
 
@@ -95,7 +98,41 @@ class Uniform:
         """Nothing to restore."""
 
 
-class Costed:
+class UnitPrices(Pricing, ABC):
+    """A price of its own for every unit, renewed at every refresh and cut with the units."""
+
+    def __init__(self) -> None:
+        self.prices: dict[str, Tensor] = {}
+        self._row = torch.empty(0)
+
+    def of(self, group: str) -> Tensor:
+        """[units]."""
+        return self.prices[group]
+
+    def row(self) -> Tensor:
+        """[all units]."""
+        return self._row
+
+    def removed(self, structure: Structure, plan: Plan) -> None:
+        """Cut the prices."""
+        masks = plan.masks()
+        kept = {name: row[masks[name].to(row.device)] if name in masks else row for name, row in self.prices.items()}
+        self._set({name: row for name, row in kept.items() if len(row)})
+
+    def state_dict(self) -> dict[str, Any]:
+        """The prices of the last refresh."""
+        return {"prices": {name: row.clone() for name, row in self.prices.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where the state was taken."""
+        self._set({name: state["prices"][name].to(row) for name, row in self.prices.items()})
+
+    def _set(self, prices: dict[str, Tensor]) -> None:
+        self.prices = prices
+        self._row = torch.cat(list(prices.values())) if prices else torch.empty(0)
+
+
+class Costed(UnitPrices):
     """ρ_i = ν f_g ∂R/∂θ_i: a unit pays for the share of the network that leaves with it, at the widths its neighbours have now.
 
     R = Σ_c a_c K_c(Θ)/K_c(dense), so that R = 1 for the dense network and ν is the price of all of it in nats per example; a part that
@@ -108,14 +145,13 @@ class Costed:
     def __init__(
         self, nats: float, shares: Mapping[str, float], *, factors: Mapping[str, float] | None = None, blocks: Blocks | None = None
     ) -> None:
+        super().__init__()
         self.nats = nats
         self.shares = {kind: share for kind, share in shares.items() if share}
         self.dense: dict[str, float] = {}
-        self.prices: dict[str, Tensor] = {}
         self._factors, self._blocks = factors or {}, blocks
         self._model: nn.Module | None = None
         self._cost = Complexity(())
-        self._row = torch.empty(0)
 
     def attach(self, model: nn.Module, structure: Structure, budget: Budget, rows: Rows, last: int, fall_steps: int) -> None:
         """Count the dense network."""
@@ -126,14 +162,6 @@ class Costed:
         if not float(self._row.sum()) > 0:
             raise UsageError(f"Gates: no gate saves anything of {' and '.join(self.shares)}; take another cost or another network.")
 
-    def of(self, group: str) -> Tensor:
-        """[units]."""
-        return self.prices[group]
-
-    def row(self) -> Tensor:
-        """[all units]."""
-        return self._row
-
     def savings(self, theta: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """f ∂R/∂θ per unit, float64: what ν is multiplied by."""
         return {name: row * self._factors.get(name, 1.0) for name, row in self._cost.gradient(theta).items()}
@@ -143,19 +171,9 @@ class Costed:
         for_theta = self.savings({name: theta for name, theta, _ in rows})
         self._set({name: (self.nats * for_theta[name]).to(theta) for name, theta, _ in rows})
 
-    def leaving(self, alive: dict[str, Tensor], rows: Rows) -> Alive:
-        """All that could."""
-        return alive
-
-    def settled(self, alive: dict[str, Tensor], rows: Rows) -> Alive:
-        """What is open stays."""
-        return alive
-
     def removed(self, structure: Structure, plan: Plan) -> None:
         """Cut the prices; the cost is that of the smaller network."""
-        masks = plan.masks()
-        kept = {name: row[masks[name].to(row.device)] if name in masks else row for name, row in self.prices.items()}
-        self._set({name: row for name, row in kept.items() if len(row)})
+        super().removed(structure, plan)
         self._rebuild(structure, list(self.prices))
 
     def describe(self) -> dict[str, Any]:
@@ -164,17 +182,13 @@ class Costed:
 
     def state_dict(self) -> dict[str, Any]:
         """ν and the prices of the last refresh."""
-        return {"nats": self.nats, "prices": {name: row.clone() for name, row in self.prices.items()}}
+        return {"nats": self.nats, **super().state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where the state was taken."""
         self.nats = float(state["nats"])
-        self._set({name: state["prices"][name].to(row) for name, row in self.prices.items()})
+        super().load_state_dict(state)
 
     def _rebuild(self, structure: Structure, groups: list[str]) -> None:
         assert self._model is not None
         self._cost = relative(self.shares, self.dense, self._model, structure, groups=groups, blocks=self._blocks)
-
-    def _set(self, prices: dict[str, Tensor]) -> None:
-        self.prices = prices
-        self._row = torch.cat(list(prices.values()))

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from parsinet.errors import StructureError, UsageError
 from parsinet.methods.base import Alive, Budget, Method, Probing
 from parsinet.methods.folds import Folding, FoldInputs, folding_of
+from parsinet.methods.options import check_number
 from parsinet.methods.ranking import round_up
+from parsinet.methods.saved import Saved
 from parsinet.structure import Structure, shrink, trace
 from parsinet.structure.export import ExampleInputs
 from parsinet.structure.folding import Kind
 from parsinet.structure.own import Hints
 from parsinet.structure.propagate import Rules
-from parsinet.structure.record import from_ranges, record_of, to_ranges
+from parsinet.structure.record import record_of, to_ranges
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Pruner:
     steps and size of the training set, where known; methods place their phases by them. ignored_layers: modules whose units must stay.
     round_to: widths are kept at multiples of it (never above the present width); multiples of 4 or 8 run faster.
     inputs: whether features of the model's inputs may leave too, as in `trace`; a method may ask for them itself (`Gates(inputs=True)`).
+    Residual branches are looked for if the method works on them (`blocks = True`, as of `Gates(blocks=True)`).
     rules, hints: for operators and size attributes of your own, as in `trace`.
 
     fold: None, units leave as if their readers had read zero; "constant" or "mean", what they emit moves into their readers' biases
@@ -59,7 +62,7 @@ class Pruner:
     def __init__(
         self,
         model: nn.Module,
-        optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer],
+        optimizer: Optimizer | Sequence[Optimizer],
         method: Method,
         example_inputs: ExampleInputs,
         *,
@@ -75,8 +78,7 @@ class Pruner:
         approximate: bool = False,
     ) -> None:
         for name, value in (("steps", steps), ("examples", examples), ("round_to", round_to)):
-            if value is not None and value < 1:
-                raise UsageError(f"Pruner: {name} must be ≥ 1, got {value}.")
+            check_number("Pruner", name, value, least=1)
         folding = folding_of(fold, fold_inputs, example_inputs, approximate)
         if folding is not None and method.silences:
             raise UsageError(f"Pruner: {method.name} silences units before they leave, so their readers read zero: leave fold out.")
@@ -84,11 +86,14 @@ class Pruner:
         self.method = method
         self.round_to = round_to
         inputs = inputs or bool(getattr(method, "inputs", False))
-        self.structure: Structure = trace(model, example_inputs, ignored_layers=ignored_layers, inputs=inputs, rules=rules, hints=hints)
-        self._optimizers = [optimizer] if isinstance(optimizer, torch.optim.Optimizer) else list(optimizer)
+        blocks = bool(getattr(method, "blocks", False))
+        self.structure: Structure = trace(
+            model, example_inputs, ignored_layers=ignored_layers, inputs=inputs, blocks=blocks, rules=rules, hints=hints
+        )
+        self._optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
         self._check_optimizers()
-        blocks = [block for block in self.structure.blocks if block.removable] if getattr(method, "blocks", False) else []
-        self._kept = {group.name: list(range(group.size)) for group in (*self.structure.removable(), *blocks)}
+        whole = [block for block in self.structure.blocks if block.removable]
+        self._kept = {group.name: list(range(group.size)) for group in (*self.structure.removable(), *whole)}
         self._original = {name: len(units) for name, units in self._kept.items()}
         self._step = 0
         self._folding = folding
@@ -157,12 +162,13 @@ class Pruner:
         Raises, with nothing changed, StructureError if the state belongs to another network or this one has lost units already,
         UsageError if it belongs to another method or is no pruner's state.
         """
-        self._check_state(state)
-        alive = self._saved_units(state)
-        self._apply(alive)
-        record_of(self.model).removals[:] = _read_removals(state["removals"])
-        self._step = int(state["step"])
-        self.method.load_state_dict(state["method"]["state"])
+        saved = Saved.read(state, self.method, self._original)
+        if self.widths() != self._original:
+            raise StructureError("Units have left this network already; load the state on a freshly built network.")
+        self._apply(saved.alive)
+        record_of(self.model).removals[:] = saved.removals
+        self._step = saved.step
+        self.method.load_state_dict(saved.method)
 
     def _remove(self, alive: Alive) -> Removal | None:
         scores = self.method.scores()
@@ -175,8 +181,6 @@ class Pruner:
         plan = self.structure.plan(alive)
         if plan.empty:
             return {}
-        if unknown := [name for name in plan.blocks if name not in self._kept]:
-            raise UsageError(f"Pruner: {self.method.name} lets {', '.join(unknown)} go; a method that works on blocks has blocks = True.")
         fold = None if folding is None else folding.plan(self.model, plan)
         shrink(self.model, plan, optimizers=self._optimizers, fold=fold)
         self.structure = self.structure.after(plan)
@@ -186,46 +190,8 @@ class Pruner:
         self.method.removed(self.structure, plan)
         return {name: (len(mask), sum(mask)) for name, mask in own.items()}
 
-    def _check_state(self, state: Mapping[str, Any]) -> None:
-        if not {"step", "sizes", "units", "removals", "method"} <= state.keys():
-            raise UsageError(f"This is no pruner's state: it holds {sorted(state)}. Give what Pruner.state_dict() returned.")
-        saved = state["method"]
-        if saved["name"] != self.method.name:
-            raise UsageError(f"The saved state is of method {saved['name']!r}, this pruner runs {self.method.name!r}.")
-        if state["sizes"] != self._original:
-            raise StructureError("The saved state belongs to a network with other groups or sizes; build the original architecture first.")
-        _read_removals(state["removals"])
-        if self.widths() != self._original:
-            raise StructureError("Units have left this network already; load the state on a freshly built network.")
-        gone = {name for name, units in state["units"].items() if not units}
-        if _names(saved["state"], gone) != _names(self.method.state_dict(), gone):
-            raise UsageError(f"The saved state is of {self.method.name!r} with other options; build the method with the options it had.")
-
-    def _saved_units(self, state: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Masks over the original units; StructureError if the saved units are not units of this network."""
-        alive = {name: torch.zeros(size, dtype=torch.bool) for name, size in self._original.items()}
-        try:
-            for name, mask in alive.items():
-                mask[from_ranges(state["units"][name])] = True
-        except (KeyError, IndexError, ValueError) as error:
-            raise StructureError(f"The saved state is damaged: its units are {state['units']}, of {self._original}.") from error
-        return alive
-
     def _check_optimizers(self) -> None:
         own = {id(parameter) for parameter in self.model.parameters()}
         held = {id(p) for optimizer in self._optimizers for group in optimizer.param_groups for p in group["params"]}
         if not held & own:
             raise UsageError("Pruner: the optimizer holds none of the model's parameters; build it from this model (after method.prepare).")
-
-
-def _names(state: Any, gone: Collection[str]) -> Any:
-    """The keys of nested mappings, without what they hold; groups that have left as a whole are no difference."""
-    return {key: _names(value, gone) for key, value in state.items() if key not in gone} if isinstance(state, Mapping) else None
-
-
-def _read_removals(saved: Any) -> list[dict[str, list[int]]]:
-    """The history of removals, in the original numbering of units; StructureError if it is damaged."""
-    try:
-        return [{group: from_ranges(units) for group, units in removal.items()} for removal in saved]
-    except (AttributeError, TypeError, ValueError) as error:
-        raise StructureError(f"The saved state is damaged: its removals are {saved!r}.") from error

@@ -10,8 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from parsinet import spectral
-from parsinet.errors import UsageError, suggest
-from parsinet.methods.base import Budget, decayed_groups, generator
+from parsinet.errors import UsageError
+from parsinet.methods.base import Budget, decayed_groups
+from parsinet.methods.options import check_known, check_number, check_window
+from parsinet.methods.schedule import cubic
+from parsinet.methods.spectral_options import Form
 from parsinet.structure import Plan, Structure
 
 SCHEDULES = ("cubic", "constant")
@@ -48,24 +51,19 @@ class SpectralSparse:
         layers: Sequence[str] | None = None,
         seed: int = 0,
     ) -> None:
-        if schedule not in SCHEDULES:
-            raise UsageError(f"spectral-sparse: there is no schedule {schedule!r}.{suggest(str(schedule), SCHEDULES)}")
-        if not 0 <= begin <= end <= 1:
-            raise UsageError(f"spectral-sparse: begin and end are shares of the run with 0 ≤ begin ≤ end ≤ 1, got {begin} and {end}.")
-        if not 0 <= sparsity < 1:
-            raise UsageError(f"spectral-sparse: sparsity is a share of the weights, in [0, 1); got {sparsity}.")
+        check_known(self.name, "schedule", schedule, SCHEDULES)
+        check_window(self.name, begin, end)
+        check_number(self.name, "sparsity", sparsity, "a share of the weights", least=0, below=1)
         self.sparsity, self.schedule, self.begin, self.end = sparsity, schedule, begin, end
-        self.scope, self.every, self.variant, self.initialiser, self.layers, self.seed = scope, every, variant, initialiser, layers, seed
+        self.scope, self.every, self.form = scope, every, Form(variant, initialiser, layers, seed)
         self._model: nn.Module | None = None
         self._steps = 0
         self._total: int | None = None
 
     def prepare(self, model: nn.Module) -> None:
         """Turn the layers into spectral ones and mask them."""
-        draws = self.initialiser not in ("keep", "gate")
-        source = generator(self.seed) if draws else None
-        spectral.spectralize(model, self.variant, initialiser=self.initialiser, layers=self.layers, generator=source)
-        spectral.sparsify(model, self._due(), scope=self.scope, every=self.every, layers=self.layers)
+        self.form.apply(model)
+        spectral.sparsify(model, self._due(), scope=self.scope, every=self.every, layers=self.form.layers)
 
     def param_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """Eigenvectors with the optimizer's decay; eigenvalues, biases and norms without."""
@@ -135,6 +133,4 @@ class SpectralSparse:
         if self._total is None:
             return 0.0
         now = self._steps if step is None else step
-        first, last = self.begin * self._total, self.end * self._total
-        done = min(1.0, max(0.0, (now - first) / (last - first))) if last > first else float(now >= last)
-        return self.sparsity * (1 - (1 - done) ** 3)
+        return self.sparsity * cubic(now, self.begin * self._total, self.end * self._total)

@@ -10,16 +10,13 @@ from torch import Tensor, nn
 
 from parsinet import spectral
 from parsinet.errors import UsageError
-from parsinet.methods.aim import Aim
-from parsinet.methods.base import Alive, Budget, generator
-from parsinet.methods.guided import largest_share
-from parsinet.methods.nodes import SCORES, node_scores
-from parsinet.methods.phases import SCHEDULES, phases_of
-from parsinet.methods.ranking import SCOPES, keep_best
-from parsinet.methods.spectral_options import eigenvalues_of, groups_to_shrink, known, not_negative, parameter_groups, usual_initialiser
+from parsinet.methods.base import Alive, Budget
+from parsinet.methods.node_removal import NodeRemoval, RemovalOptions
+from parsinet.methods.options import check_known, check_whole
+from parsinet.methods.phases import phases_of
+from parsinet.methods.spectral_options import Form, Rates, eigenvalues_of
 from parsinet.methods.target import Target
-from parsinet.structure import Plan, Structure, trace
-from parsinet.structure.copies import duplicate
+from parsinet.structure import Plan, Structure
 
 
 class Spectral:
@@ -72,134 +69,81 @@ class Spectral:
         groups: Sequence[str] | None = None,
         seed: int = 0,
     ) -> None:
-        known(
-            ("schedule", schedule, SCHEDULES), ("score", score, SCORES), ("scope", scope, SCOPES), ("variant", variant, spectral.VARIANTS)
-        )
-        phases = phases_of(schedule, eigenvalues, begin, end)
-        if target is not None and share is not None:
-            raise UsageError("Spectral: give share or target, not both.")
-        if target is not None and max_fall is not None:
-            raise UsageError("Spectral: target says how small, max_fall how good; give one of them.")
-        self.target = None if target is None else Target.parse("Spectral", target)
-        share = 0.5 if share is None else share
-        not_negative(
-            share=share,
-            eigenvalue_decay=eigenvalue_decay,
-            basis_decay=basis_decay,
-            eigenvalue_lasso=eigenvalue_lasso,
-            eigenvalue_lr=eigenvalue_lr,
-            max_fall=max_fall,
-        )
-        if share > 1:
-            raise UsageError(f"Spectral: share is a part of the units, in [0, 1]; got {share}.")
-        for name, count in (("min_units", min_units), ("interval", interval)):
-            if count is not None and (not isinstance(count, int) or count < 1):
-                raise UsageError(f"Spectral: {name} must be a whole number ≥ 1, got {count!r}.")
-        if max_fall is not None and phases.begin < phases.end:
-            raise UsageError(
-                "Spectral: max_fall judges one removal, and a gradual one has taken nearly all of the share before its last; "
-                "give schedule='post', 'pre' or 'distilled', or end equal to begin."
-            )
-        self.share, self.phases = share, phases
-        self.variant, self.initialiser, self.layers = variant, initialiser or usual_initialiser(variant), layers
-        self.score, self.scope, self.min_units, self.interval = score, scope, min_units, interval
-        self.eigenvalue_decay, self.basis_decay, self.eigenvalue_lasso = eigenvalue_decay, basis_decay, eigenvalue_lasso
-        self.eigenvalue_lr, self.seed = eigenvalue_lr, seed
-        self.metric, self.max_fall = metric, max_fall
-        self.settled = share == 0
-        self._wanted = groups
+        check_known("Spectral", "variant", variant, spectral.VARIANTS)
+        check_whole("Spectral", "interval", interval)
+        self.phases = phases_of(schedule, eigenvalues, begin, end)
+        self.form = Form(variant, initialiser, layers, seed)
+        self.rates = Rates(eigenvalue_decay, basis_decay, eigenvalue_lasso, eigenvalue_lr)
+        chosen = RemovalOptions(share, Target.given("Spectral", target), max_fall, score, scope, min_units, groups)
+        chosen.check(self.phases)
+        self.removal = NodeRemoval(chosen)
+        self.metric, self.interval = metric, interval
+        self.settled = self.removal.share == 0
         self._steps = 0
-        self._budget = Budget()
-        self._original: dict[str, int] = {}
+        self._total: int | None = None
         self._eigenvalues: list[nn.Parameter] = []
         self._model: nn.Module | None = None
-        self._structure: Structure | None = None
-        self._aim: Aim | None = None
-        self._reached: float | None = None
 
     def prepare(self, model: nn.Module) -> None:
         """Turn the layers into spectral ones."""
-        draws = self.initialiser not in ("keep", "gate")
-        source = generator(self.seed) if draws else None
-        spectral.spectralize(model, self.variant, initialiser=self.initialiser, layers=self.layers, generator=source)
+        self.form.apply(model)
         if self.phases.eigenvalues and not spectral.basis_parameters(model):
             raise UsageError(
-                f"Spectral: variant {self.variant!r} trains eigenvalues only, so there is nothing left to train after the first phase. "
-                "Use variant='full-one-set', or eigenvalues=0."
+                f"Spectral: variant {self.form.variant!r} trains eigenvalues only, so there is nothing left to train after the first "
+                "phase. Use variant='full-one-set', or eigenvalues=0."
             )
 
     def param_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """Eigenvalues and eigenvectors with their own decay; other matrices with the optimizer's; biases and norms without."""
-        return parameter_groups(model, self.eigenvalue_decay, self.basis_decay, self.eigenvalue_lr)
+        return self.rates.groups(model)
 
     def attach(self, model: nn.Module, structure: Structure, budget: Budget, optimizers: Sequence[torch.optim.Optimizer] = ()) -> None:
         """Choose the groups and fix the schedule."""
         if not spectral.spectral_layers(model):
             raise UsageError("Spectral: the model has no spectral layer; call method.prepare(model) before the optimizer is built.")
-        if budget.steps is None and (self.phases.eigenvalues or (self.share and self.phases.begin < 1)):
+        if budget.steps is None and (self.phases.eigenvalues or (self.removal.share and self.phases.begin < 1)):
             raise UsageError("Spectral: the phases are shares of the run; give Pruner(..., steps=N), or schedule='post'.")
-        if self.max_fall is not None and self.metric is None:
+        if self.removal.options.max_fall is not None and self.metric is None:
             raise UsageError("Spectral: max_fall needs a metric; in a recipe give data.validation, its accuracy is the metric then.")
-        self._model, self._structure, self._budget = model, structure, budget
+        self._model, self._total = model, budget.steps
         self.interval = self.interval or max(1, (budget.steps or 100) // 100)
-        self._original = {
-            name: structure.group(name).size for name in groups_to_shrink(model, structure, self.score, self._wanted, bool(self.share))
-        }
         self._eigenvalues = eigenvalues_of(model)
+        self.removal.attach(model, structure, budget)
         self._enter_phase()
-        if self.target is not None:
-            self._aim = self._aimed(model, budget)
 
     def penalty(self) -> Tensor | float:
         """eigenvalue_lasso · Σ|λ|."""
-        if not self.eigenvalue_lasso:
-            return 0.0
-        return self.eigenvalue_lasso * torch.stack([values.abs().sum() for values in self._eigenvalues]).sum()
+        return self.rates.penalty(self._eigenvalues)
 
     def step(self) -> Alive | None:
         """Begin to train φ when its time has come; name the units that stay when some are due to leave."""
         self._steps += 1
-        if self.phases.alone(self._steps - 1, self._budget.steps) != self.phases.alone(self._steps, self._budget.steps):
+        if self.phases.alone(self._steps - 1, self._total) != self.phases.alone(self._steps, self._total):
             self._enter_phase()
         if self.settled:
             return None
-        steps = self._budget.steps
+        steps = self._total
         if steps is None or self._steps < round(self.phases.begin * steps) or self.phases.begin == 1:
             return None
         if self._steps >= round(self.phases.end * steps):
             return self.settle()
         assert self.interval is not None
-        if self._steps % self.interval:
-            return None
-        return self._best(self._due()) if self._aim is None else self._aimed_at(self._aim, self.phases.gone(self._steps, steps))
+        return None if self._steps % self.interval else self.removal.masks(self._progress())
 
     def scores(self) -> Mapping[str, Tensor]:
         """The chosen score of every unit."""
-        assert self._model is not None
-        assert self._structure is not None
-        found = node_scores(self._model, self._structure, self.score)
-        return {name: row for name, row in found.items() if name in self._original}
+        return self.removal.scores()
 
     def removed(self, structure: Structure, plan: Plan) -> None:
         """Follow the structure; eigenvalues and eigenvectors are the model's and were cut with it."""
-        self._structure = structure
-        if self._aim is not None:
-            self._aim.removed(plan)
+        self.removal.removed(structure, plan)
 
     def settle(self) -> Alive | None:
         """The last removal: `share`, or as much of it as the metric allows, or what the target leaves."""
         if self.settled:
             return None
         self.settled = True
-        if self._aim is not None:
-            masks = self._aimed_at(self._aim, 1.0)
-            self._reached = self._aim.reached(masks)
-            return masks
-        if self.metric is None or self.max_fall is None:
-            return self._best(self.share)
-        assert self._model is not None
-        assert self._structure is not None
-        return self._best(largest_share(self._model, self._structure, self._best, self.metric, self.max_fall, self.share))
+        return self.removal.last(self.metric)
 
     def detach(self) -> None:
         """Fold every spectral layer back into the plain one."""
@@ -209,44 +153,27 @@ class Spectral:
 
     def describe(self) -> dict[str, Any]:
         """Per group the score of every unit; which phase runs; the share that should be gone."""
-        scores = {} if self.settled or self._model is None else self.scores()
+        scores = {} if self.settled else self.removal.scores()
         groups = {name: {"score": [round(value, 4) for value in row.tolist()]} for name, row in scores.items()}
-        phase = "eigenvalues" if self.phases.alone(self._steps, self._budget.steps) else "all"
-        told = {"settled": self.settled, "phase": phase, "share": self.share if self.settled else self._due(), "groups": groups}
-        return told if self._aim is None else {**told, "share": self.share, "target": self._aim.limit.told(self._reached)}
+        phase = "eigenvalues" if self.phases.alone(self._steps, self._total) else "all"
+        share = self.removal.describe(1.0 if self.settled else self._progress())
+        return {"settled": self.settled, "phase": phase, **share, "groups": groups}
 
     def state_dict(self) -> dict[str, Any]:
         """The position in the schedule; everything else is the model's."""
-        aimed = {} if self._aim is None else {"share": self.share, "reached": self._reached}
-        return {"steps": self._steps, "settled": self.settled, **aimed}
+        return {"steps": self._steps, "settled": self.settled, **self.removal.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue bitwise where the state was taken."""
         self._steps, self.settled = int(state["steps"]), bool(state["settled"])
-        if self._aim is not None:
-            self.share, self._reached = float(state["share"]), state["reached"]
+        self.removal.load_state_dict(state)
         self._enter_phase()
 
-    def _best(self, share: float) -> dict[str, Tensor]:
-        return keep_best(self.scores(), self._original, share, scope=self.scope, min_units=self.min_units)
-
-    def _aimed(self, model: nn.Module, budget: Budget) -> Aim:
-        """The target on the plain network that will be left."""
-        if budget.example_inputs is None:
-            raise UsageError("Spectral: target needs the example inputs of the network; give the method to a Pruner.")
-        assert self.target is not None
-        plain = spectral.fold(duplicate(model))
-        return Aim("Spectral", self.target, plain, trace(plain, budget.example_inputs), budget, self._original, self.min_units)
-
-    def _aimed_at(self, aim: Aim, progress: float) -> dict[str, Tensor]:
-        masks, self.share = aim.choose(self._best, self.scores(), progress)
-        return masks
-
-    def _due(self) -> float:
-        """The share that should be gone by now."""
-        return self.share * self.phases.gone(self._steps, self._budget.steps)
+    def _progress(self) -> float:
+        """Which part of the share should be gone by now."""
+        return self.phases.gone(self._steps, self._total)
 
     def _enter_phase(self) -> None:
         if self._model is not None and self.phases.eigenvalues:
-            alone = self.phases.alone(self._steps, self._budget.steps)
+            alone = self.phases.alone(self._steps, self._total)
             (spectral.freeze_basis if alone else spectral.train_basis)(self._model)

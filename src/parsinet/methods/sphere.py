@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from parsinet import sphere, topology
-from parsinet.errors import UsageError, suggest
+from parsinet.errors import UsageError
 from parsinet.methods.base import Alive, Budget
 from parsinet.methods.growing import GrowingTraining
+from parsinet.methods.masking import MaskOptions
+from parsinet.methods.options import check_number
+from parsinet.methods.sphere_options import Exchange, Exponents
 from parsinet.methods.units import evolved
 from parsinet.structure import Structure
 from parsinet.topology import Masks
 
-CONTROLLERS = ("cubic", "authors")
-REGROWS = ("semi", "hard", "dense", "half", "soft")
+RAMP = 0.9
+"""Share of the window in which the sparsity rises; in the rest the topology still moves at the final number of weights."""
 
 
 class Sphere(GrowingTraining):
@@ -55,7 +58,6 @@ class Sphere(GrowingTraining):
         self,
         sparsity: float | None = None,
         *,
-        target: str | None = None,
         p: float | str | Mapping[str, float] = 4 / 3,
         p_start: float | None = None,
         last: str | Sequence[str] | None = None,
@@ -74,43 +76,15 @@ class Sphere(GrowingTraining):
         begin: float = 0.1,
         end: float = 0.75,
         interval: int | None = 40,
-        exclude: Sequence[str] = (),
-        remove_units: bool = True,
-        seed: int = 0,
+        **options: Unpack[MaskOptions],
     ) -> None:
-        super().__init__(
-            growth=growth,
-            sparsity=sparsity,
-            target=target,
-            distribution=distribution,
-            begin=begin,
-            end=end,
-            interval=interval,
-            exclude=exclude,
-            remove_units=remove_units,
-            seed=seed,
-        )
-        for name, value, known in (("controller", controller, CONTROLLERS), ("regrow", regrow, REGROWS)):
-            if value not in known:
-                raise UsageError(f"sphere: there is no {name} {value!r}.{suggest(str(value), known)}")
-        if not 0 <= start < 1 or not 0 < rate <= 1:
-            raise UsageError(f"sphere: start must be in [0, 1) and rate in (0, 1], got {start} and {rate}.")
-        if not isinstance(least, int) or least < 0:
-            raise UsageError(f"sphere: least must be a whole number ≥ 0, got {least!r}.")
-        if isinstance(p, str) and p != "auto":
-            raise UsageError(f'sphere: p must be a number, a mapping of layer names to numbers, or "auto", got {p!r}.')
-        if p_start is not None and (isinstance(p, Mapping | str) or p_start < p):
-            raise UsageError(f"sphere: p falls from p_start to one number p; got p_start={p_start} and p={p}.")
-        if regrow in ("half", "soft") and controller == "authors":
-            raise UsageError(f'sphere: regrow="{regrow}" needs controller="cubic"; the authors\' rule has a share of its own.')
-        if fade is not None and (regrow != "soft" or not 0 <= fade < 1):
-            raise UsageError(f'sphere: fade must be in [0, 1) and goes with regrow="soft", got fade={fade} and regrow={regrow!r}.')
-        self.p, self.p_start, self.last = p, p_start, last
-        self._check_exponent()
+        super().__init__(growth=growth, sparsity=sparsity, distribution=distribution, begin=begin, end=end, interval=interval, **options)
+        self.exchange = Exchange(controller, regrow, fade, rate, least)
+        self.exponents = Exponents(p, p_start)
+        self.exponents.check(self.sparsity)
+        check_number("sphere", "start", start, least=0, below=1)
+        self.last, self.start, self.norm_over = last, start, norm_over
         self.free: dict[str, Any] = {"lr": free_lr, "rule": free_rule, "weight_decay": free_decay}
-        self.start, self.rate, self.controller, self.least = min(start, self.sparsity), rate, controller, least
-        self.regrow, self.fade = regrow, 0.5 if fade is None else fade
-        self.memory: dict[str, Any] = {"regrow": regrow if regrow in ("hard", "dense") else "semi", "norm_over": norm_over}
         self.straight_through = regrow == "dense"
         self._optimizer: sphere.LpSGD | None = None
         self._units: dict[str, int] = {}
@@ -118,10 +92,8 @@ class Sphere(GrowingTraining):
     def param_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """One group per p for the weights on spheres, one for everything else."""
         self._meet(model)
-        if isinstance(self.p, str):
-            return sphere.param_groups(model, self._exponent, last=self.last, free=self.free, **self.memory)
-        p = self.p if self.p_start is None else self.p_start
-        return sphere.param_groups(model, p, last=self.last, free=self.free, **self.memory)
+        p, kept = self.exponents.first(self.sparsity), self.exchange.kept
+        return sphere.param_groups(model, p, last=self.last, free=self.free, regrow=kept, norm_over=self.norm_over)
 
     def attach(self, model: nn.Module, structure: Structure, budget: Budget, optimizers: Sequence[torch.optim.Optimizer] = ()) -> None:
         """Check the optimizer and place the first masks."""
@@ -136,22 +108,20 @@ class Sphere(GrowingTraining):
         self._units = topology.unit_dims(model, list(topology.maskable(model)))
         super().attach(model, structure, budget, optimizers)
         if not self.sparsity:
-            self.settled = self.p_start is None
+            self.settled = self.exponents.start is None
 
     def step(self) -> Alive | None:
         """Lower p where it falls; then as every masked method."""
         alive = super().step()
-        if self.p_start is not None and isinstance(self.p, int | float) and self._optimizer is not None:
-            done = min(1.0, self._steps / self._window.end)
-            for group in self._optimizer.param_groups:
-                if group["constrained"]:
-                    group["p"] = self.p_start ** (1 - done) * self.p**done
+        p = self.exponents.at(min(1.0, self._steps / self._window.end))
+        if p is not None:
+            for group in self._lp_groups():
+                group["p"] = p
         return alive
 
     def describe(self) -> dict[str, Any]:
         """The masks', and per constrained weight p and the mean Hoyer sparsity of its units."""
-        assert self._optimizer is not None
-        exponents = {id(w): group["p"] for group in self._optimizer.param_groups if group["constrained"] for w in group["params"]}
+        exponents = {id(weight): group["p"] for group in self._lp_groups() for weight in group["params"]}
         rows = {
             name: weight.detach().transpose(0, self._units[name]) for name, weight in self.masks.weights.items() if id(weight) in exponents
         }
@@ -159,34 +129,35 @@ class Sphere(GrowingTraining):
         return {**super().describe(), "p": {name: exponents[id(self.masks.weights[name])] for name in rows}, "hoyer": hoyer}
 
     def _meet(self, model: nn.Module) -> None:
-        """What follows from the sparsity follows from the target's."""
+        """p may follow from the target's sparsity."""
         super()._meet(model)
-        self.start = min(self.start, self.sparsity)
-        self._check_exponent()
+        self.exponents.check(self.sparsity)
 
-    def _check_exponent(self) -> None:
-        if self.p == "auto" and not self.sparsity:
-            raise UsageError('sphere: p="auto" takes p from the sparsity; give a sparsity > 0, or p as a number.')
+    def _lp_groups(self) -> list[dict[str, Any]]:
+        """The optimizer's groups of weights on spheres."""
+        assert self._optimizer is not None
+        return [group for group in self._optimizer.param_groups if group["constrained"]]
 
-    def _exponent(self, fan_in: int) -> float:
-        """p="auto": a unit of n weights can have at most n − 1 small ones."""
-        return sphere.p_for_sparsity(fan_in, min(self.sparsity, 0.999 * (fan_in - 1) / fan_in))
+    @property
+    def _initial(self) -> float:
+        """The share of zeros at first, no more than there are at the end."""
+        return min(self.start, self.sparsity)
 
     def _start(self, masks: Masks) -> dict[str, Tensor] | None:
-        if not self.start or self.regrow == "soft":
+        if not self._initial or self.exchange.regrow == "soft":
             return None
-        return topology.scatter(masks.masks, topology.wanted(masks.shapes, self.start, "uniform"), masks.lots())
+        return topology.scatter(masks.masks, topology.wanted(masks.shapes, self._initial, "uniform"), masks.lots())
 
     def _check(self, masks: Masks) -> None:
         """Refuse now what the floor would forbid in the middle of the run."""
         super()._check(masks)
-        floors = {name: self.least * shape[self._units[name]] for name, shape in masks.shapes.items()}
+        floors = {name: self.exchange.least * shape[self._units[name]] for name, shape in masks.shapes.items()}
         wanted = self._wanted(self.sparsity)
         tight = sum(floors.values()) > wanted if isinstance(wanted, int) else any(floors[name] > wanted[name] for name in floors)
         if tight:
             left = wanted if isinstance(wanted, int) else dict(wanted)
             raise UsageError(
-                f"sphere: sparsity {self.sparsity} leaves {left} weights, but least={self.least} keeps {floors}. "
+                f"sphere: sparsity {self.sparsity} leaves {left} weights, but least={self.exchange.least} keeps {floors}. "
                 "Lower the sparsity, or least (0 lets units lose all)."
             )
 
@@ -198,15 +169,15 @@ class Sphere(GrowingTraining):
         if not self.sparsity:
             return None
         growth = self._growth(masks)
-        progress = self._window.progress(step)
-        rate = topology.cosine_rate(progress, self.rate)
         if not growth:
             return None
-        if self.controller == "authors":
+        progress = self._window.progress(step)
+        rate = topology.cosine_rate(progress, self.exchange.rate)
+        if self.exchange.controller == "authors":
             share = topology.BangBang(self.sparsity).replaced_share(1 - masks.active / masks.total, rate)
             return topology.regrow(masks.weights, masks.masks, growth, rate, share, unit_dims=self._units)
-        chosen = self._evolved(masks, growth, rate, topology.cubic_sparsity(progress, self.sparsity, self.start, RAMP))
-        if self.regrow == "soft" and step < self._window.end:
+        chosen = self._evolved(masks, growth, rate, topology.cubic_sparsity(progress, self.sparsity, self._initial, RAMP))
+        if self.exchange.regrow == "soft" and step < self._window.end:
             self._soften(masks, chosen)
             return None
         return chosen
@@ -215,23 +186,18 @@ class Sphere(GrowingTraining):
         """Multiply what is not chosen by `fade`; the optimizer rebuilds v from what the weights are then."""
         assert self._optimizer is not None
         for name, weight in masks.weights.items():
-            weight.mul_(torch.where(chosen[name], 1.0, self.fade))
+            weight.mul_(torch.where(chosen[name], 1.0, self.exchange.factor))
         self._optimizer.adopt(masks.weights.values())
 
     def _finish(self, masks: Masks) -> dict[str, Tensor] | None:
         """Without a gradient at hand: the largest of every unit's mean stay."""
-        if not self.sparsity or self.controller == "authors":
+        if not self.sparsity or self.exchange.controller == "authors":
             return None
         with torch.no_grad():
             return self._evolved(masks, {name: torch.ones_like(weight) for name, weight in masks.weights.items()}, 0.0, self.sparsity)
 
     def _evolved(self, masks: Masks, growth: Mapping[str, Tensor], rate: float, sparsity: float) -> dict[str, Tensor]:
-        rule = partial(
-            topology.evolve, masks.weights, unit_dims=self._units, least=self.least, dropped=0.5 if self.regrow == "half" else 1.0
-        )
+        exchange = self.exchange
+        rule = partial(topology.evolve, masks.weights, unit_dims=self._units, least=exchange.least, dropped=exchange.dropped)
         structure = self._structure if self.remove_units else None
         return evolved(partial(rule, wanted=self._wanted(sparsity)), masks.masks, growth, rate, structure)
-
-
-RAMP = 0.9
-"""Share of the window in which the sparsity rises; in the rest the topology still moves at the final number of weights."""

@@ -58,6 +58,11 @@ class Target:
             raise UsageError(f"{who}: target {text!r} must be above 0" + (" and at most 100 %." if relative else "."))
         return cls(kind, number / 100 if relative else number * units[unit.lower()], relative)
 
+    @classmethod
+    def given(cls, who: str, text: object) -> Target | None:
+        """`parse`, and None where there is no target."""
+        return None if text is None else cls.parse(who, text)
+
     def of(self, who: str, dense: float) -> float:
         """The target in counts (or seconds) for a dense network of that size. UsageError if the network is no larger than that."""
         if not self.relative and self.value > dense:

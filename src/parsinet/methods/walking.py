@@ -1,8 +1,11 @@
-"""One step of all gates: each θ along its estimate, and the guard of groups that must not empty."""
+"""One step of all gates: each θ along its estimate, the guard of groups that must not empty, who stays, what is told."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from torch import Tensor
 
 from parsinet import gates
 from parsinet.methods.blocking import SLOWER
@@ -37,3 +40,24 @@ def guard(bank: GateBank) -> None:
     for name, theta, usefulness in bank.rows():
         if name not in bank.blocks:
             gates.pin_best_(theta, usefulness)
+
+
+def staying(bank: GateBank, pricing: Pricing, threshold: float) -> dict[str, Tensor]:
+    """Per group a mask of the units that do not leave yet, see `gates.dead_units`."""
+    return {
+        name: ~gates.dead_units(theta, usefulness, pricing.of(name), threshold, may_empty=name in bank.blocks)
+        for name, theta, usefulness in bank.rows()
+    }
+
+
+def told(bank: GateBank, pricing: Pricing, threshold: float) -> dict[str, dict[str, Any]]:
+    """For the record, per group: θ of every unit, its sum, the share of gates neither open nor closed, mean usefulness over price."""
+    return {
+        name: {
+            "theta": [round(value, 4) for value in theta.tolist()],
+            "sum": float(theta.sum()),
+            "interior": float(((theta > threshold) & (theta < 1 - threshold)).float().mean()),
+            "usefulness": float((usefulness / pricing.of(name)).mean()),
+        }
+        for name, theta, usefulness in bank.rows()
+    }

@@ -42,6 +42,15 @@ class WholeSink:
         return total
 
 
+def spread(values: Tensor, index: Tensor, dim: int, dims: int) -> Tensor:
+    """One value per unit [n] as a factor that broadcasts along dimension `dim` of a tensor of so many `dims`.
+
+    index: the unit of each index of the dimension, n for none; the factor is 1 there.
+    """
+    factor = torch.cat([values, values.new_ones(1)]).index_select(0, index)
+    return factor.view([-1 if d == dim else 1 for d in range(dims)])
+
+
 class Factors(Protocol):
     """What knows the gates of the running forward pass."""
 
@@ -59,9 +68,7 @@ class _Slice:
 
     def of(self, gates: Factors, tensor: Tensor) -> Tensor:
         """The factors in a shape that multiplies the tensor."""
-        xi = gates.factor(self.group).to(tensor.dtype)
-        values = torch.cat([xi, xi.new_ones(1)]).index_select(0, self.index)
-        return values.view([-1 if d == self.dim else 1 for d in range(tensor.dim())])
+        return spread(gates.factor(self.group).to(tensor.dtype), self.index, self.dim, tensor.dim())
 
 
 class Weights:

@@ -1,0 +1,61 @@
+"""When gates act in a run: how fast they fall, when units leave, when the gated phase is over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from parsinet.methods.options import check_number, check_whole
+from parsinet.methods.schedule import last_step, usual_interval
+
+DEFAULT_FALL_STEPS = 1000
+GUARD_SHARE = 0.01
+"""Share of the fall time between two looks at whether a whole group is closing, at most 10 steps: θ moves a hundredth under its price."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """The steps of one run, counted from 1.
+
+    fall_steps: in which θ falls from 1 to 0 under the price alone. interval: between removals. first: the last step of the warm-up.
+    last: the end of the gated phase, 0 if the length of the run is unknown.
+    """
+
+    fall_steps: int
+    interval: int
+    first: int
+    last: int
+
+    def guards(self, step: int) -> bool:
+        """Whether it is time to look at whether a whole group is closing."""
+        return step % max(1, min(10, int(GUARD_SHARE * self.fall_steps))) == 0
+
+    def removes(self, step: int) -> bool:
+        """Whether units may leave after this step."""
+        return step > self.first and step % self.interval == 0
+
+    def over(self, step: int) -> bool:
+        """Whether the gated phase is over after this step."""
+        return self.last > 0 and step >= self.last
+
+
+@dataclass(frozen=True)
+class PaceOptions:
+    """gated and warmup are shares of the run, fall_steps and interval steps, None for what follows from its length. See `Gates`."""
+
+    gated: float
+    warmup: float
+    fall_steps: int | None
+    interval: int | None
+
+    def __post_init__(self) -> None:
+        """UsageError for values out of range."""
+        check_number("Gates", "gated", self.gated, above=0, most=1.0)
+        check_number("Gates", "warmup", self.warmup, least=0, most=1.0)
+        check_whole("Gates", "fall_steps", self.fall_steps)
+        check_whole("Gates", "interval", self.interval)
+
+    def of(self, steps: int | None) -> Pace:
+        """The pace of a run of so many steps, None if its length is unknown."""
+        fall_steps = self.fall_steps or (max(1, steps // 10) if steps else DEFAULT_FALL_STEPS)
+        first = int(self.warmup * steps) if steps else 0
+        return Pace(fall_steps, self.interval or usual_interval(steps), first, last_step(self.gated, steps))

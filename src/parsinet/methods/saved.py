@@ -1,0 +1,70 @@
+"""A pruner's saved state, read as a whole before anything changes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from parsinet.errors import StructureError, UsageError
+from parsinet.methods.base import Method
+from parsinet.structure.record import from_ranges
+
+KEYS = {"step", "sizes", "units", "removals", "method"}
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a pruner continues from.
+
+    alive: per group a mask of the units that were left, over the original ones. removals: their history, in the original numbering.
+    method: the method's own state.
+    """
+
+    step: int
+    alive: dict[str, Tensor]
+    removals: list[dict[str, list[int]]]
+    method: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, state: Mapping[str, Any], method: Method, sizes: Mapping[str, int]) -> Saved:
+        """A state that fits the method and a whole network with groups of these sizes.
+
+        Raises StructureError if it belongs to another network or is damaged, UsageError if it belongs to another method or is no pruner's.
+        """
+        if not state.keys() >= KEYS:
+            raise UsageError(f"This is no pruner's state: it holds {sorted(state)}. Give what Pruner.state_dict() returned.")
+        saved = state["method"]
+        if saved["name"] != method.name:
+            raise UsageError(f"The saved state is of method {saved['name']!r}, this pruner runs {method.name!r}.")
+        if state["sizes"] != sizes:
+            raise StructureError("The saved state belongs to a network with other groups or sizes; build the original architecture first.")
+        gone = {name for name, units in state["units"].items() if not units}
+        if _names(saved["state"], gone) != _names(method.state_dict(), gone):
+            raise UsageError(f"The saved state is of {method.name!r} with other options; build the method with the options it had.")
+        return cls(int(state["step"]), _masks(state["units"], sizes), _removals(state["removals"]), saved["state"])
+
+
+def _names(state: Any, gone: Collection[str]) -> Any:
+    """The keys of nested mappings, without what they hold; groups that have left as a whole are no difference."""
+    return {key: _names(value, gone) for key, value in state.items() if key not in gone} if isinstance(state, Mapping) else None
+
+
+def _masks(units: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, Tensor]:
+    alive = {name: torch.zeros(size, dtype=torch.bool) for name, size in sizes.items()}
+    try:
+        for name, mask in alive.items():
+            mask[from_ranges(units[name])] = True
+    except (KeyError, IndexError, ValueError) as error:
+        raise StructureError(f"The saved state is damaged: its units are {units}, of {sizes}.") from error
+    return alive
+
+
+def _removals(saved: Any) -> list[dict[str, list[int]]]:
+    try:
+        return [{group: from_ranges(units) for group, units in removal.items()} for removal in saved]
+    except (AttributeError, TypeError, ValueError) as error:
+        raise StructureError(f"The saved state is damaged: its removals are {saved!r}.") from error
