@@ -78,7 +78,7 @@ def train(options: dict[str, Any], seed: int, data: Split, held: Split) -> dict[
     batches = Batches(data, BATCH, seed=seed)
     steps = EPOCHS * len(batches)
     pruner = pn.Pruner(model, optimizer, method, data.inputs[:2], steps=steps, examples=len(data))
-    watch = Watch(method, round(method.gated * steps), held)
+    watch = Watch(method, round(method.pacing.gated * steps), held)
     begin = time.process_time()
     fit(model, optimizer, batches, epochs=EPOCHS, pruner=pruner, learning_rate=cosine(steps), callbacks=[watch])
     seconds = time.process_time() - begin - watch.seconds
