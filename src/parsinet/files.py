@@ -1,12 +1,16 @@
 """Files that are either whole or absent: write beside the target, flush to the disk, rename."""
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 from parsinet.errors import StorageError
+
+UNABLE = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
+"""What file systems answer, mostly of networks, that cannot flush a folder."""
 
 
 @contextlib.contextmanager
@@ -57,11 +61,14 @@ def beside(path: Path) -> Path:
 
 
 def flush_folder(folder: Path) -> None:
-    """Make a renaming inside `folder` survive a power cut."""
+    """Make a renaming inside `folder` survive a power cut, where its file system can flush folders."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in UNABLE:
+            raise
     finally:
         os.close(handle)

@@ -1,9 +1,11 @@
-"""Checkpoints: folders that are whole or recognised as damaged, the newest two kept."""
+"""Checkpoints: folders that are whole or recognised as damaged; the newest stay, and the best."""
 
-import hashlib
+import contextlib
 import json
 import os
+import re
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,23 +16,27 @@ from safetensors.torch import save as bytes_of
 
 from parsinet import files
 from parsinet.errors import RunError
+from parsinet.training import manifest
 from parsinet.training.codec import decode, encode
+from parsinet.training.manifest import MANIFEST, DamagedError, Manifest
 
-FORMAT = 1
-_MANIFEST, _STATE, _TENSORS = "manifest.json", "state.json", "tensors.safetensors"
+_STATE, _TENSORS = "state.json", "tensors.safetensors"
+_NAME = re.compile(r"([0-9]{6,})-step-[0-9]+")
+
+State = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A checkpoint that was read. warning: a sentence if newer ones were damaged and passed over, else None."""
+    """A checkpoint that was read. warning: a sentence if newer ones were passed over, else None."""
 
     path: Path
-    state: dict[str, Any]
+    state: State
     warning: str | None
 
 
-def save_checkpoint(folder: Path, step: int, state: dict[str, Any], *, keep: int = 2) -> Path:
-    """Write `state` as `folder/<number>-step-<step>` and delete all but the newest `keep` checkpoints.
+def save_checkpoint(folder: Path, step: int, state: State, *, keep: int = 2, validation_error: float | None = None) -> Path:
+    """Write `state` as `folder/<number>-step-<step>`; of the whole ones the newest `keep` stay, and the one of lowest `validation_error`.
 
     state.json and tensors.safetensors are written to a temporary folder, then manifest.json with their lengths and SHA-256, and
     the folder is renamed last; all is flushed to the disk on the way. A crash at any moment leaves the older checkpoints.
@@ -39,21 +45,20 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], *, keep: int
     """
     tree, tensors = encode(state)
     contents = {_STATE: json.dumps(tree, allow_nan=False).encode(), _TENSORS: bytes_of(tensors)}
-    manifest = {name: {"bytes": len(content), "sha256": _digest(content)} for name, content in contents.items()}
-    contents[_MANIFEST] = json.dumps({"format": FORMAT, "step": step, "files": manifest}).encode()
+    contents[MANIFEST] = manifest.make(step, validation_error, contents)
     older = checkpoints(folder)
-    number = int(older[-1].name.split("-")[0]) + 1 if older else 1
-    target = folder / f"{number:06d}-step-{step}"
+    target = folder / f"{_number(older[-1]) + 1 if older else 1:06d}-step-{step}"
     with files.storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         _write_folder(target, contents)
-    for path in [*checkpoints(folder)[:-keep], *folder.glob(".[0-9]*")]:
-        shutil.rmtree(path, ignore_errors=True)
+    _clear(folder, keep)
     return target
 
 
-def load_checkpoint(folder: Path) -> Loaded:
+def load_checkpoint(folder: Path, fault: Callable[[State], str | None] = lambda state: None) -> Loaded:
     """Read the newest whole checkpoint in `folder`.
+
+    fault: what keeps a state that is whole from being used, in words; None if nothing does.
 
     Errors: RunError if there is none, saying what is wrong with those that are there.
     """
@@ -61,25 +66,72 @@ def load_checkpoint(folder: Path) -> Loaded:
     for path in reversed(checkpoints(folder)):
         try:
             state = _read(path)
-        except _DamagedError as error:
-            faults.append(f"{path.name} ({error})")
-            continue
-        warning = f"Passed over damaged checkpoints: {', '.join(faults)}. Using {path.name}." if faults else None
-        return Loaded(path, state, warning)
+            reason = fault(state)
+        except DamagedError as error:
+            reason = str(error)
+        if reason is None:
+            warning = f"Passed over damaged checkpoints: {', '.join(faults)}. Using {path.name}." if faults else None
+            return Loaded(path, state, warning)
+        faults.append(f"{path.name} ({reason})")
     if faults:
         raise RunError(f"No whole checkpoint in {folder}: {', '.join(faults)}. Start again with overwrite.")
     raise RunError(f"There is no checkpoint in {folder}. Start the run anew with overwrite.")
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoint folders, oldest first, whole or not."""
+    """The checkpoint folders, oldest first, whole or not. Whatever else lies there is nobody's business."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.is_dir() and path.name.split("-")[0].isdigit())
+    return sorted((path for path in folder.iterdir() if path.is_dir() and _NAME.fullmatch(path.name)), key=_number)
 
 
-class _DamagedError(Exception):
-    """A checkpoint is not what its manifest says."""
+def lowest_error(folder: Path) -> float | None:
+    """The lowest validation error of the checkpoints in `folder`; None if none of them knows one."""
+    return min((error for _, error in _judged(_whole(folder))), default=None)
+
+
+def best_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint of the lowest validation error, the earliest of several; None if none of them knows one."""
+    return min(_judged(_whole(folder)), key=lambda judged: judged[1], default=(None, 0.0))[0]
+
+
+def read_checkpoint(path: Path) -> State:
+    """The state in one checkpoint. Errors: RunError for one that is damaged."""
+    try:
+        return _read(path)
+    except DamagedError as error:
+        raise RunError(f"The checkpoint {path} cannot be used: {error}.") from None
+
+
+def _number(path: Path) -> int:
+    return int(path.name.partition("-")[0])
+
+
+def _whole(folder: Path) -> dict[Path, Manifest]:
+    """The checkpoints with a manifest of their own making, oldest first."""
+    found = {}
+    for path in checkpoints(folder):
+        try:
+            found[path] = manifest.read(path)
+        except DamagedError:
+            continue
+    return found
+
+
+def _judged(whole: dict[Path, Manifest]) -> list[tuple[Path, float]]:
+    return [(path, told.validation_error) for path, told in whole.items() if told.validation_error is not None]
+
+
+def _clear(folder: Path, keep: int) -> None:
+    """Delete what need not stay, and what a crash has left. Each goes out of sight first, so that none is ever seen half deleted."""
+    whole = _whole(folder)
+    staying = {*list(whole)[-keep:], best_checkpoint(folder)}
+    for path in checkpoints(folder):
+        if path not in staying:
+            with contextlib.suppress(OSError):
+                os.replace(path, files.beside(path))
+    for path in folder.glob(".[0-9]*"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _write_folder(target: Path, contents: dict[str, bytes]) -> None:
@@ -95,34 +147,13 @@ def _write_folder(target: Path, contents: dict[str, bytes]) -> None:
         raise
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        manifest = json.loads((path / _MANIFEST).read_bytes())
-        known = manifest["format"]
-        expected = {name: (entry["bytes"], entry["sha256"]) for name, entry in manifest["files"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise _DamagedError("its manifest is missing or unreadable") from None
-    if known != FORMAT:
-        raise _DamagedError(f"format {known!r} is unknown to this parsinet")
-    contents = {name: _verified(path / name, *expected.get(name, (0, ""))) for name in (_STATE, _TENSORS)}
+def _read(path: Path) -> State:
+    told = manifest.read(path)
+    contents = {name: manifest.verified(path / name, told) for name in (_STATE, _TENSORS)}
     try:
         state = decode(json.loads(contents[_STATE]), tensors_from(contents[_TENSORS]))
-    except (ValueError, RunError, SafetensorError) as error:
-        raise _DamagedError(str(error)) from None
-    return dict(state)
-
-
-def _verified(path: Path, length: int, digest: str) -> bytes:
-    try:
-        content = path.read_bytes()
-    except OSError:
-        raise _DamagedError(f"{path.name} is missing or unreadable") from None
-    if len(content) != length:
-        raise _DamagedError(f"{path.name} has {len(content)} bytes instead of {length}")
-    if _digest(content) != digest:
-        raise _DamagedError(f"{path.name} was altered, its SHA-256 differs")
-    return content
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+    except (ValueError, RecursionError, RunError, SafetensorError) as error:
+        raise DamagedError(str(error)) from None
+    if not isinstance(state, dict):
+        raise DamagedError(f"its state is a {type(state).__name__}")
+    return state

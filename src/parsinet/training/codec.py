@@ -34,16 +34,23 @@ def decode(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
     tag = next((key for key in tree if key.startswith("$")), None)
     if tag is None:
         return {key: decode(value, tensors) for key, value in tree.items()}
-    value = tree[tag]
-    if tag == "$tensor" and value in tensors:
-        return tensors[value]
-    if tag == "$tuple":
-        return tuple(decode(item, tensors) for item in value)
-    if tag == "$items":
-        return {decode(key, tensors): decode(item, tensors) for key, item in value}
-    if tag == "$float":
-        return float(value)
-    raise RunError(f"The state holds {tag} {value!r}, which cannot be read.")
+    try:
+        return _tagged(tag, tree[tag], tensors)
+    except (KeyError, TypeError, ValueError):
+        raise RunError(f"The state holds {tag} {tree[tag]!r}, which cannot be read.") from None
+
+
+def _tagged(tag: str, value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    match tag:
+        case "$tensor":
+            return tensors[value]
+        case "$tuple":
+            return tuple(decode(item, tensors) for item in value)
+        case "$items":
+            return {decode(key, tensors): decode(item, tensors) for key, item in value}
+        case "$float":
+            return float(value)
+    raise KeyError(tag)
 
 
 def _encode(value: Any, place: str, tensors: Tensors) -> Any:

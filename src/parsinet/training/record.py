@@ -1,5 +1,8 @@
 """The record of a run: JSON lines that are safe on the disk as soon as they are written."""
 
+import contextlib
+import errno
+import io
 import json
 import math
 import os
@@ -21,12 +24,17 @@ class RecordWriter:
         self.path = path
 
     def write(self, event: Event) -> None:
-        """Append one event. Numbers that are not finite become null. Errors: StorageError."""
-        line = json.dumps(_finite(event), allow_nan=False, ensure_ascii=False)
-        with files.storage_errors(self.path), self.path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        """Append one event, behind the last whole line. Numbers that are not finite become null.
+
+        Errors: StorageError, after which the record is as before.
+        """
+        line = json.dumps(_finite(event), allow_nan=False, ensure_ascii=False) + "\n"
+        with files.storage_errors(self.path):
+            new = not self.path.exists()
+            with self.path.open("ab+", buffering=0) as file:
+                _append(file, line.encode())
+            if new:
+                files.flush_folder(self.path.parent)
 
 
 def read_record(path: str | Path) -> list[dict[str, Any]]:
@@ -51,10 +59,36 @@ def keep_events(path: Path, wanted: Callable[[Event], bool]) -> int:
     return len(events) - len(kept)
 
 
+def _append(file: io.FileIO, content: bytes) -> None:
+    """Write all of `content` behind the last whole line, or nothing."""
+    end = _whole(file)
+    file.truncate(end)
+    try:
+        if file.write(content) != len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(file.fileno())
+    except OSError:
+        with contextlib.suppress(OSError):
+            file.truncate(end)
+        raise
+
+
+def _whole(file: io.FileIO) -> int:
+    """Length of the file without a torn last line."""
+    size = file.seek(0, os.SEEK_END)
+    if size == 0:
+        return 0
+    file.seek(size - 1)
+    if file.read(1) == b"\n":
+        return size
+    file.seek(0)
+    return file.readall().rfind(b"\n") + 1
+
+
 def _event(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
         event = json.loads(line)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         event = None
     if not isinstance(event, dict) or not isinstance(event.get("event"), str):
         raise DataError(f"{path}, line {number}: not an event. A record holds one JSON object with `event` per line.")
