@@ -76,8 +76,8 @@ class RunFolder:
 
         Errors: UsageError if there is no run or it has ended already.
         """
-        if not self.recipe.is_file() or not self.record.is_file():
+        if not self.recipe.is_file():
             raise UsageError(f"{self.path} holds no run to resume. Name the folder given to --out.")
-        if any(event["event"] == "end" for event in read_record(self.record)):
+        if self.record.exists() and any(event["event"] == "end" for event in read_record(self.record)):
             raise UsageError(f"The run in {self.path} is complete; there is nothing to resume.")
         return load_recipe(self.recipe)

@@ -167,16 +167,21 @@ def _read(state: LoopState, epoch: int) -> None:
         raise NotFiniteError("The loss is not finite", epoch, state.step - behind)
 
 
+def check_finite(state: LoopState, epoch: int) -> None:
+    """Read the tally, and refuse a loss or a weight that is not finite: NotFiniteError. Before anything is saved."""
+    _read(state, epoch)
+    _check_weights(state, epoch)
+
+
 def _run_epoch(state: LoopState, step: _Step, callbacks: Sequence[Callback]) -> None:
     epoch = state.epoch
     state.model.train()
     for inputs, targets in state.batches:
         step(inputs, targets)
         if state.stop:
-            _read(state, epoch)
+            check_finite(state, epoch)
             return
-    _read(state, epoch)
-    _check_weights(state, epoch)
+    check_finite(state, epoch)
     result = EpochResult(epoch, state.tally.loss, state.tally.error)
     state.tally = Tally()
     for callback in callbacks:

@@ -1,4 +1,4 @@
-"""The callback that turns a training into events, and decides when a checkpoint is due."""
+"""The callback that turns a training into events, and saves it when that is due."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -6,18 +6,23 @@ from typing import Any
 
 from parsinet import measure
 from parsinet.methods import Removal
+from parsinet.training.due import Due
 from parsinet.training.evaluate import Evaluation
+from parsinet.training.loop import check_finite
 from parsinet.training.state import Callback, EpochResult, LoopState
 from parsinet.training.stopwatch import Stopwatch
 
 Sink = Callable[[Mapping[str, Any]], None]
+PROGRESS = ("epoch", "removal", "settled")
+"""Events that steps bring about, and bring about again when they are taken again."""
 
 
 class Monitor(Callback):
-    """Gives every event of the record format to the sinks, in order, and saves after the start, every epoch and a stop.
+    """Gives every event of the record format to the sinks, in order, and saves after the start, when `due` says so, and after a stop.
 
-    evaluate: model → validation result, None without a validation split. save: writes a checkpoint, returns its path. The
-    stopwatch stands still meanwhile, so that training seconds hold steps, removals and batches, not evaluation and files.
+    evaluate: model → validation result, None without a validation split. save: writes a checkpoint, given the validation error if one
+    is known, returns its path. lowest: the lowest validation error of the checkpoints there are. The stopwatch stands still meanwhile,
+    so that training seconds hold steps, removals and batches, not evaluation and files. told: how many events of PROGRESS there were.
     """
 
     def __init__(
@@ -26,9 +31,13 @@ class Monitor(Callback):
         watch: Stopwatch,
         sinks: Sequence[Sink],
         evaluate: Callable[[], Evaluation | None],
-        save: Callable[[], Path],
+        save: Callable[[float | None], Path],
+        due: Due,
+        lowest: Callable[[], float | None],
     ) -> None:
         self.example_inputs, self.watch, self.sinks, self.evaluate, self.save = example_inputs, watch, sinks, evaluate, save
+        self.due, self.lowest = due, lowest
+        self.told = 0
         self.parameters = 0
         self.macs = 0
         self.saved: tuple[int, Path] | None = None
@@ -39,6 +48,7 @@ class Monitor(Callback):
         """Give one event to every sink."""
         for sink in self.sinks:
             sink({"event": event, **values})
+        self.told += event in PROGRESS
 
     def train_macs(self, state: LoopState) -> int:
         """Forward multiply-adds of training so far: Σ over steps of (macs per example then) · examples."""
@@ -46,12 +56,12 @@ class Monitor(Callback):
 
     def state_dict(self, state: LoopState) -> dict[str, Any]:
         """What a resumed run continues."""
-        return {"watch": self.watch.state_dict(), "train_macs": self.train_macs(state)}
+        return {"watch": self.watch.state_dict(), "train_macs": self.train_macs(state), "told": self.told}
 
     def load_state_dict(self, saved: Mapping[str, Any], state: LoopState) -> None:
         """Continue where `state_dict` was taken; `state` has been loaded before."""
         self.watch.load_state_dict(saved["watch"])
-        self._spent, self._counted = saved["train_macs"], state.examples
+        self._spent, self._counted, self.told = saved["train_macs"], state.examples, saved["told"]
 
     def on_start(self, state: LoopState) -> None:
         """Measure the model; save if nothing is saved yet."""
@@ -59,6 +69,13 @@ class Monitor(Callback):
         if self.saved is None:
             self._save(state)
         self.watch.start()
+
+    def on_step(self, state: LoopState) -> None:
+        """Save in the middle of an epoch, where that is due."""
+        if self.due.after_step(state.step):
+            check_finite(state, state.epoch)
+            with self.watch.paused():
+                self._save(state)
 
     def on_removal(self, state: LoopState, removal: Removal) -> None:
         """Record it and count the smaller network's operations from here on."""
@@ -74,10 +91,12 @@ class Monitor(Callback):
             self.emit("settled", step=state.step, epoch=state.epoch)
 
     def on_epoch(self, state: LoopState, result: EpochResult) -> None:
-        """Validate, record, save."""
+        """Validate, record, and save where that is due."""
         with self.watch.paused():
-            self.emit("epoch", **self._epoch(state, result))
-            self._save(state)
+            told = self._epoch(state, result)
+            self.emit("epoch", **told)
+            if self.due.after_epoch(result.epoch, told["validation_error"], self.lowest):
+                self._save(state, told["validation_error"])
 
     def on_end(self, state: LoopState) -> None:
         """After a stop, save and record it."""
@@ -109,5 +128,6 @@ class Monitor(Callback):
         self.parameters = measure.parameters(state.model)
         self.macs = measure.macs(state.model, self.example_inputs)
 
-    def _save(self, state: LoopState) -> None:
-        self.saved = (state.step, self.save())
+    def _save(self, state: LoopState, validation_error: float | None = None) -> None:
+        self.saved = (state.step, self.save(validation_error))
+        self.due.saved()

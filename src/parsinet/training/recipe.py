@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from parsinet.training.recipe_checkpoint import CheckpointPart
 from parsinet.training.recipe_lifts import AveragePart, DistillPart
 from parsinet.training.recipe_parts import Count, Flag, NamedPart, NotNegative, Part, Positive, Share, Whole
 
@@ -143,6 +144,7 @@ class Recipe(Part):
     skips: layers of a plain network that are given a skip, by name or all that fit, so that they can leave whole (`structure.add_skips`).
     distill: a teacher in the loss. average: the mean of the last weights in their place, both off unless given.
     gradient_clip: largest allowed norm of the whole gradient. deterministic: only algorithms that repeat bitwise.
+    checkpoint: when the run is saved, and what stays.
     """
 
     data: DataPart = DataPart()
@@ -165,6 +167,7 @@ class Recipe(Part):
     gradient_clip: Positive | None = None
     distill: DistillPart | None = None
     average: AveragePart | None = None
+    checkpoint: CheckpointPart = CheckpointPart()
 
     @field_validator("skips", mode="before")
     @classmethod
@@ -183,6 +186,15 @@ class Recipe(Part):
     def _steps_lie_inside(self) -> "Recipe":
         if isinstance(self.schedule, Steps) and self.schedule.steps[-1][0] > self.epochs:
             raise ValueError(f"schedule.steps names epoch {self.schedule.steps[-1][0]}, but epochs is {self.epochs}")
+        return self
+
+    @model_validator(mode="after")
+    def _checkpoints_can_be_taken(self) -> "Recipe":
+        epochs = self.checkpoint.every.epochs
+        if epochs is not None and epochs > self.epochs:
+            raise ValueError(f"checkpoint.every.epochs is {epochs}, but epochs is {self.epochs}")
+        if self.checkpoint.best and self.data.validation == 0:
+            raise ValueError("checkpoint.best needs a validation split to judge by; set data.validation")
         return self
 
     @model_validator(mode="after")

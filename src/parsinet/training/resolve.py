@@ -23,6 +23,7 @@ from parsinet.training.recipe import (
     Sgd,
     Steps,
 )
+from parsinet.training.recipe_checkpoint import CheckpointPart, EveryPart
 from parsinet.training.recipe_lifts import AveragePart, DistillPart
 
 _SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
@@ -31,6 +32,8 @@ _SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     ("data", "augmentation"): AugmentationPart,
     ("distill",): DistillPart,
     ("average",): AveragePart,
+    ("checkpoint",): CheckpointPart,
+    ("checkpoint", "every"): EveryPart,
     ("optimizer", "sgd"): Sgd,
     ("optimizer", "adam"): Adam,
     ("optimizer", "adamw"): AdamW,

@@ -12,6 +12,7 @@ from parsinet.training import environment
 from parsinet.training.assembly import assemble
 from parsinet.training.evaluate import Evaluation
 from parsinet.training.folder import RunFolder
+from parsinet.training.lock import held
 from parsinet.training.random_state import seeded
 from parsinet.training.recipe import Recipe
 from parsinet.training.session import Session
@@ -38,16 +39,24 @@ def train(recipe: Recipe | None, out: Path, *, overwrite: bool = False, resume: 
     else it must be the stored one. With `overwrite` a run in `out` is replaced, once the new one is ready to start.
 
     Torch's threads, its demand for deterministic algorithms and the global random generators (Python, NumPy, torch) are set by the
-    recipe for the length of the run and are put back afterwards. This is the only place of the library that seeds them.
+    recipe for the length of the run and are put back afterwards. This is the only place of the library that seeds them. The folder is
+    locked meanwhile, so that no other run touches it.
 
-    Errors: UsageError, DataError, StorageError, StructureError as the parts raise them; RunError if the model rejects the data, no
+    Errors: UsageError, DataError, StorageError, StructureError as the parts raise them; StorageError if another run holds the folder; RunError if the model rejects the data, no
     checkpoint is whole, or the loss is not finite (the message names the checkpoint of the last good state); RunInterrupted.
     """
-    folder = RunFolder(Path(out))
-    recipe = _recipe(recipe, folder, overwrite, resume)
+    folder, console = RunFolder(Path(out)), console or Console()
+    _recipe(recipe, folder, overwrite, resume)  # refused before the folder is made
+    with held(folder.path) as locked:
+        if not locked:
+            console.print(f"The file system of {folder.path} has no locks: see to it that no other run uses this folder.", soft_wrap=True)
+        return _run(_recipe(recipe, folder, overwrite, resume), folder, resume, console)
+
+
+def _run(recipe: Recipe, folder: RunFolder, resume: bool, console: Console) -> RunResult:
     device = environment.usable_device(recipe.device)
     with environment.torch_settings(threads=recipe.threads, deterministic=recipe.deterministic), seeded(recipe.seed, device):
-        session = Session(assemble(recipe, device), folder, console or Console())
+        session = Session(assemble(recipe, device), folder, console)
         with stop_signals(session.request_stop), session.recorded():
             if resume:
                 session.resume()

@@ -1,8 +1,9 @@
 """A run while it goes: the loop with its callbacks, checkpoints and record, started or resumed."""
 
 import contextlib
+import itertools
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,18 @@ from parsinet import measure
 from parsinet.errors import ParsinetError, RunError
 from parsinet.training import environment
 from parsinet.training.assembly import Assembly
-from parsinet.training.checkpoint import load_checkpoint, save_checkpoint
+from parsinet.training.checkpoint import checkpoints, load_checkpoint, lowest_error, save_checkpoint
 from parsinet.training.display import Display
+from parsinet.training.due import Due
 from parsinet.training.evaluate import Evaluation, evaluate
 from parsinet.training.folder import RunFolder
 from parsinet.training.loop import NotFiniteError, fit
-from parsinet.training.monitor import Monitor
+from parsinet.training.monitor import PROGRESS, Monitor
 from parsinet.training.outcome import Outcome, conclude
-from parsinet.training.random_state import random_state, set_random_state
 from parsinet.training.recipe import Recipe
 from parsinet.training.record import FORMAT, RecordWriter, keep_events
 from parsinet.training.schedule import learning_rate
+from parsinet.training.snapshot import elsewhere, foreign, restore, snapshot
 from parsinet.training.state import LoopState
 from parsinet.training.stopping import RunInterrupted
 from parsinet.training.stopwatch import Stopwatch
@@ -39,7 +41,9 @@ class Session:
         self.display = Display(console, f"{recipe.model.name} · {recipe.method.name}", assembly.steps)
         self.writer = RecordWriter(folder.record)
         batch = measure.resize_batch(assembly.example_inputs, recipe.data.batch_size)  # weights are composed once for all of it
-        self.monitor = Monitor(batch, Stopwatch(), (self.writer.write, self.display.show), self._validate, self._save)
+        due = Due(recipe.checkpoint, epochs=recipe.epochs, steps=assembly.steps)
+        lowest = partial(lowest_error, folder.checkpoint)
+        self.monitor = Monitor(batch, Stopwatch(), (self.writer.write, self.display.show), self._validate, self._save, due, lowest)
         self.training = False
 
     def request_stop(self) -> bool:
@@ -54,16 +58,23 @@ class Session:
         self.monitor.emit("start", **_start_event(self.assembly))
 
     def resume(self) -> None:
-        """Go back to the newest whole checkpoint; events of steps after it leave the record, since those steps come again."""
-        loaded = load_checkpoint(self.folder.checkpoint)
-        if loaded.warning:
-            self.console.print(loaded.warning, highlight=False, markup=False, soft_wrap=True)
-        self._restore(loaded.state)
+        """Go back to the newest whole checkpoint; events that came after it leave the record, since their steps come again.
+
+        A run that ended before its first checkpoint starts anew.
+        """
+        if not checkpoints(self.folder.checkpoint):
+            self._say(f"{self.folder.path} has no checkpoint yet: the run starts from its first step.")
+            self.start()
+            return
+        loaded = load_checkpoint(self.folder.checkpoint, partial(foreign, recipe=self.assembly.recipe))
+        self._say(loaded.warning)
+        self._say(elsewhere(loaded.state, self.assembly))
+        restore(loaded.state, self.assembly, self.state, self.monitor)
         self.monitor.saved = (self.state.step, loaded.path)
-        keep_events(
-            self.folder.record, lambda event: event["event"] not in ("epoch", "removal", "settled") or event["step"] <= self.state.step
-        )
-        self.monitor.emit("resumed", step=self.state.step, epoch=self.state.epoch, checkpoint=loaded.path.name)
+        counted = itertools.count()
+        keep_events(self.folder.record, lambda event: event["event"] not in PROGRESS or next(counted) < self.monitor.told)
+        here = {"versions": environment.versions(), "machine": environment.machine(self.assembly.device)}
+        self.monitor.emit("resumed", step=self.state.step, epoch=self.state.epoch, checkpoint=loaded.path.name, **here)
 
     def fit(self) -> None:
         """Train what is left."""
@@ -152,38 +163,14 @@ class Session:
         split = self.assembly.dataset.validation
         return None if split is None else evaluate(self.state.model, split, device=self.assembly.device)
 
-    def _save(self) -> Path:
-        return save_checkpoint(self.folder.checkpoint, self.state.step, self._snapshot())
+    def _save(self, validation_error: float | None) -> Path:
+        state = snapshot(self.assembly, self.state, self.monitor)
+        keep = self.assembly.recipe.checkpoint.keep
+        return save_checkpoint(self.folder.checkpoint, self.state.step, state, keep=keep, validation_error=validation_error)
 
-    def _snapshot(self) -> dict[str, Any]:
-        """All that a resume needs."""
-        parts = self.assembly
-        return {
-            "model": dict(parts.model.state_dict()),
-            "optimizer": parts.optimizer.state_dict(),
-            "pruner": parts.pruner.state_dict(),
-            "teacher": None if parts.teacher is None else parts.teacher.state_dict(),
-            "average": None if parts.average is None else parts.average.state_dict(),
-            "batches": parts.batches.state_dict(),
-            "loop": self.state.state_dict(),
-            "monitor": self.monitor.state_dict(self.state),
-            "random": random_state(parts.device),
-        }
-
-    def _restore(self, state: Mapping[str, Any]) -> None:
-        """Put a snapshot into a freshly assembled run: first the removals, so that all shapes fit, the generators last."""
-        parts = self.assembly
-        parts.pruner.load_state_dict(state["pruner"])
-        parts.model.load_state_dict(state["model"])
-        parts.optimizer.load_state_dict(state["optimizer"])
-        if parts.teacher is not None:
-            parts.teacher.load_state_dict(state["teacher"])
-        if parts.average is not None:
-            parts.average.load_state_dict(state["average"], parts.model)
-        parts.batches.load_state_dict(state["batches"])
-        self.state.load_state_dict(state["loop"])
-        self.monitor.load_state_dict(state["monitor"], self.state)
-        set_random_state(state["random"])
+    def _say(self, sentence: str | None) -> None:
+        if sentence is not None:
+            self.console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
 def _rate(recipe: Recipe, steps: int, steps_per_epoch: int, step: int) -> float:

@@ -1,0 +1,104 @@
+"""All that a resume needs, taken from a run and put back into a freshly assembled one; what is said where that is not exact."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from parsinet.errors import ParsinetError, RunError
+from parsinet.training import environment
+from parsinet.training.assembly import Assembly
+from parsinet.training.monitor import Monitor
+from parsinet.training.random_state import random_state, set_random_state
+from parsinet.training.recipe import Recipe
+from parsinet.training.state import LoopState
+
+OF_THE_PLACE = ("data.folder", "data.download", "distill.teacher", "device", "threads", "checkpoint")
+"""Entries of a recipe that may change between two parts of a run, with what lies below them: where it goes on, not what it does."""
+
+
+def snapshot(parts: Assembly, state: LoopState, monitor: Monitor) -> dict[str, Any]:
+    """The state of a run, for a checkpoint; call it between two steps, after a reading of the tally."""
+    return {
+        "recipe": parts.recipe.plain(),
+        "versions": environment.versions(),
+        "machine": environment.machine(parts.device),
+        "model": dict(parts.model.state_dict()),
+        "optimizer": parts.optimizer.state_dict(),
+        "pruner": parts.pruner.state_dict(),
+        "teacher": None if parts.teacher is None else parts.teacher.state_dict(),
+        "average": None if parts.average is None else parts.average.state_dict(),
+        "batches": parts.batches.state_dict(),
+        "loop": state.state_dict(),
+        "monitor": monitor.state_dict(state),
+        "random": random_state(parts.device),
+    }
+
+
+def restore(saved: Mapping[str, Any], parts: Assembly, state: LoopState, monitor: Monitor) -> None:
+    """Put a snapshot into a freshly assembled run: first the removals, so that all shapes fit, the generators last.
+
+    Errors: RunError for a snapshot that does not fit, as one of another version of parsinet may not.
+    """
+    try:
+        restore_network(saved, parts)
+        parts.optimizer.load_state_dict(saved["optimizer"])
+        parts.batches.load_state_dict(saved["batches"])
+        state.load_state_dict(saved["loop"])
+        monitor.load_state_dict(saved["monitor"], state)
+        set_random_state(saved["random"])
+    except ParsinetError:
+        raise
+    except Exception as error:
+        raise _unfit(error) from error
+
+
+def restore_network(saved: Mapping[str, Any], parts: Assembly) -> None:
+    """The part of `restore` that makes the network what it was."""
+    try:
+        parts.pruner.load_state_dict(saved["pruner"])
+        parts.model.load_state_dict(saved["model"])
+        if parts.teacher is not None:
+            parts.teacher.load_state_dict(saved["teacher"])
+        if parts.average is not None:
+            parts.average.load_state_dict(saved["average"], parts.model)
+    except ParsinetError:
+        raise
+    except Exception as error:
+        raise _unfit(error) from error
+
+
+def foreign(saved: Mapping[str, Any], recipe: Recipe) -> str | None:
+    """Why a snapshot is not one of this recipe; None if it is. Where a run goes on may change (`OF_THE_PLACE`)."""
+    theirs = saved.get("recipe")
+    if not isinstance(theirs, dict):
+        return "it holds no state of a run"
+    there, here = dict(_entries(theirs)), dict(_entries(recipe.plain()))
+    for key in sorted({*there, *here}):
+        if there.get(key) != here.get(key) and not any(f"{key}.".startswith(f"{place}.") for place in OF_THE_PLACE):
+            return f"its recipe has {key} = {there.get(key)!r}, the run's recipe.yaml {here.get(key)!r}"
+    return None
+
+
+def elsewhere(saved: Mapping[str, Any], parts: Assembly) -> str | None:
+    """One sentence if the run goes on with other versions or on another machine than the snapshot's; None if on the same."""
+    here = {**environment.versions(), **environment.machine(parts.device)}
+    there = {**saved.get("versions", {}), **saved.get("machine", {})}
+    changed = [
+        f"{key} {there.get(key)} → {here[key]}" for key in ("torch", "parsinet", "processor", "threads") if here[key] != there.get(key)
+    ]
+    if not changed:
+        return None
+    return f"Since this checkpoint was written something has changed ({', '.join(changed)}): the run goes on, bitwise equality is not promised."
+
+
+def _unfit(error: Exception) -> RunError:
+    reason = next(iter(str(error).strip().splitlines()), "").rstrip(".")
+    return RunError(f"The checkpoint does not fit this run ({type(error).__name__}: {reason}). Was it written by another parsinet?")
+
+
+def _entries(values: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of a nested mapping with its dotted path."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _entries(value, f"{place}{key}.")
+        else:
+            yield f"{place}{key}", value
