@@ -133,7 +133,7 @@ def test_runs_named_alike_are_told_apart_and_named_twice_shown_once(tmp_path: Pa
     out = report([tmp_path / "one" / "run", tmp_path / "two" / "run", tmp_path / "one" / ".." / "one" / "run"], console=console)
     assert out == tmp_path / "report"
     text = console.file.getvalue()  # type: ignore[attr-defined]
-    assert text.count("one/run") == 1
+    assert text.count("one/run ") == 1
     assert text.count("two/run") == 2, "its row and the remark that it is the reference"
     assert (out / "gates-one-run.png").exists()
 

@@ -49,7 +49,7 @@ class Gates:
     together, or with cost_price what it costs. groups=[] gates blocks alone. seed: of the draws.
 
     The loss must be a mean over the batch; of several backward passes before one step the sum of their losses must be (gradients are
-    accumulated with losses divided by the number of passes).
+    accumulated with each loss times its batch's share of the examples: divided by the number of passes, where batches are equal).
 
     Raises UsageError for values out of range and, when attached, for a network in which no group can be gated.
     Source: V. F. I. Guenter and A. Sideris, Robust Learning of Parsimonious Deep Neural Networks, arXiv 2205.04650; the equations are
@@ -117,9 +117,11 @@ class Gates:
         blocks = self._block_options.chosen(structure)
         units = gateable_groups("Gates", structure, self._wanted, weights=True, may_lack=bool(blocks))
         sizes = {name: structure.group(name).size for name in (*units, *blocks)}
-        self._bank = GateBank(sizes, self.theta, next(model.parameters()).device, self._estimator, self._generator, blocks)
+        device = next(model.parameters()).device
+        self._bank = GateBank(sizes, self.theta, device, self._estimator, self._generator, blocks, budget.ranks)
         self._pricing = self.prices.pricing(budget, self._block_options.terms(structure, blocks))
         self._pricing.attach(model, structure, budget, self._bank.rows(), self._pace.last, self._pace.fall_steps)
+        self._bank.scaler = budget.scaler
         self._bank.place(model, structure)
         self._deciding.attach(len(self._bank.theta), self._pace.last)
         self._model = model
@@ -132,6 +134,10 @@ class Gates:
         """Towards the end of the gated phase, compare the loss with and without single units."""
         if not self.settled and self._model is not None:
             self._deciding.probe(loss, self._model, self._bank, self._pricing.row(), self._steps + 1)
+
+    def forget(self) -> None:
+        """The step was left out: no θ moves by what its backward passes told."""
+        self._bank.forget()
 
     def step(self) -> Alive | None:
         """Move every θ; every `interval` steps name the units that stay, at the end of the gated phase settle."""

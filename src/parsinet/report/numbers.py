@@ -30,6 +30,11 @@ def share(fraction: float) -> str:
     return f"{100 * fraction:.1f} %" if fraction >= 0.0995 else f"{100 * fraction:.2f} %"
 
 
+def small(fraction: float) -> str:
+    """A small part with two digits that say something: `0.85 %`, `0.031 %`."""
+    return f"{100 * fraction:.2g} %"
+
+
 def times(factor: float) -> str:
     """A speed-up: `3.9×`."""
     return f"{factor:,.1f}×" if factor >= 0.995 else f"{factor:.2f}×"

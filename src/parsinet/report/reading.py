@@ -140,7 +140,13 @@ def _epoch(event: Event) -> Epoch:
         validation_error=_number(event, "validation_error"),
         widths={name: int(units) for name, units in (event.get("widths") or {}).items()},
         theta=_theta(event.get("method")),
+        price=_price(event.get("method")),
     )
+
+
+def _price(described: Any) -> float | None:
+    price = described.get("price") if isinstance(described, Mapping) else None
+    return None if price is None else float(price)
 
 
 def _theta(described: Any) -> dict[str, tuple[float, ...]]:

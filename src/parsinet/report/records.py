@@ -23,7 +23,8 @@ class Size:
 class Epoch:
     """The state at the end of one epoch. Errors are fractions, seconds are since the start of training.
 
-    theta: group name → gate probability of every unit still there; empty where the method has none.
+    theta: group name → gate probability of every unit still there; empty where the method has none. price: what a unit pays for its gate,
+    mean over units, nats per example; None where the method has none.
     """
 
     epoch: int
@@ -34,6 +35,7 @@ class Epoch:
     validation_error: float | None
     widths: Mapping[str, int]
     theta: Mapping[str, tuple[float, ...]]
+    price: float | None = None
 
 
 @dataclass(frozen=True)
