@@ -15,7 +15,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "parsinet"
 MODULES = sorted(SOURCE.rglob("*.py"))
 LEVELS = (
     ("errors", "files", "switches"),
-    ("spectral", "sphere", "gates", "topology", "structure", "measure", "data"),
+    ("spectral", "sphere", "gates", "topology", "structure", "measure", "data", "distributed"),
     ("methods", "models"),
     ("baselines",),
     ("training", "export"),
@@ -31,6 +31,7 @@ NARROWER = {
     "switches": set(),
     "report": {"errors", "files", "measure"},
     "topology": {"errors"},
+    "distributed": {"errors"},
 }
 """Packages that may import less than their level allows. Reports are made from records alone."""
 

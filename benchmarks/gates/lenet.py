@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from peers import cut, has_torch_pruning
 from protocol import BATCH, DECAY, HOLD, RATE, Costs, scheduled, sizes, stored, train, write
 from torch import Tensor, nn
 
@@ -55,6 +56,9 @@ EARLY: dict[str, Any] = {"gated": 0.4, "fall_steps": 390}
 """Picked from five schedules on held-out images, one seed, at 5,000 to 25,000 parameters: as good at 25,000, better at 5,000, less work."""
 ROWS = {
     "Gates": Row(lambda s, seed, inputs: Gates(target=f"params={s:.0f}", inputs=inputs, seed=seed, **EARLY), "size"),
+    "Gates, MACs too": Row(
+        lambda s, seed, inputs: Gates(target=f"params={s:.0f}", computation=0.5, inputs=inputs, seed=seed, **EARLY), "size"
+    ),
     "Gates, one price": Row(lambda s, seed, inputs: Gates(price=s, inputs=inputs, seed=seed), "price", 1e-3),
     "VIB": Row(lambda s, seed, inputs: baselines.VIB(kl=s, rate=5e-3, inputs=inputs, seed=seed), "price", 5e-4),
     "SBP": Row(lambda s, seed, inputs: baselines.SBP(kl=s, rate=1e-2, draws="batch", inputs=inputs, seed=seed), "price", 20.0),
@@ -124,16 +128,12 @@ SETTINGS = {
 
 def torch_pruning(ratio: float, model: nn.Sequential, seed: int, split: Split, epochs: int) -> tuple[nn.Module, dict[str, Any]]:
     """Train to the end of the held rate, cut by Torch-Pruning's group norms, fine-tune along the cosine with a fresh Adam."""
-    import torch_pruning as tp
-
     batches, costs = Batches(split, BATCH, seed=seed), Costs(split.inputs[:1])
-    steps, cut = epochs * len(batches), round(HOLD * epochs)
+    steps, begin = epochs * len(batches), round(HOLD * epochs)
     start = time.process_time()
-    fit(model, _adam(model), batches, epochs=cut, learning_rate=lambda step: scheduled(step, steps), callbacks=[costs])
-    importance = tp.importance.GroupMagnitudeImportance(p=2)
-    pruner = tp.pruner.MetaPruner(model, split.inputs[:1], importance, pruning_ratio=ratio, ignored_layers=[model[-1]])
-    pruner.step()
-    done, later = cut * len(batches), Costs(split.inputs[:1])
+    fit(model, _adam(model), batches, epochs=begin, learning_rate=lambda step: scheduled(step, steps), callbacks=[costs])
+    model = cut(model, split.inputs[:1], ratio, [str(len(model) - 1)])
+    done, later = begin * len(batches), Costs(split.inputs[:1])
     fit(model, _adam(model), batches, epochs=epochs, learning_rate=lambda step: scheduled(step + done, steps), callbacks=[later])
     seconds = time.process_time() - start
     return model, {"cpu_seconds": round(seconds, 1), "train_macs": costs.spent + later.spent}
@@ -225,7 +225,7 @@ def run(network: str, names: list[str], seeds: list[int], inputs: bool, data: Da
     rows = stored(path)
     for seed in seeds:
         for name in names:
-            if name == "Torch-Pruning" and not _has_peer():
+            if name == "Torch-Pruning" and not has_torch_pruning():
                 print('Torch-Pruning is not installed (pip install "parsinet[peers]"): left out', flush=True)
                 continue
             for strength in strengths(network, name, inputs):
@@ -248,14 +248,6 @@ def _small(setting: Setting, rows: list[dict[str, Any]], key: dict[str, Any]) ->
     wanted = {**key, "method": "Gates"}
     mine = [row for row in rows if wanted.items() <= row.items()]
     return setting.network(key["seed"], mine[0]["widths"], from_ranges(mine[0].get("pixels", []))) if mine else None
-
-
-def _has_peer() -> bool:
-    try:
-        import torch_pruning  # noqa: F401
-    except ImportError:
-        return False
-    return True
 
 
 def curves(rows: list[dict[str, Any]]) -> Iterator[tuple[str, bool, float, list[dict[str, Any]]]]:
@@ -282,6 +274,28 @@ def table(network: str) -> str:
     return "\n".join(lines)
 
 
+def equal(network: str, inputs: bool, key: str = "parameters") -> str:
+    """Errors at the wanted sizes, between the neighbouring rows of a method along straight lines of log error over log size."""
+    targets = SETTINGS[network].targets
+    rows = [row for row in stored(RESULTS / f"{network}.json") if row["inputs"] == inputs and row["method"] != "dense"]
+    lines = [f"| test error % at {key}, pixels {'leave' if inputs else 'stay'} | " + " | ".join(f"{size:,}" for size in targets) + " |"]
+    lines.append("|---" * (len(targets) + 1) + "|")
+    for name in dict.fromkeys(row["method"] for row in rows):
+        same = [each for method, _, _, each in curves(rows) if method == name]
+        points = sorted((statistics.mean(r[key] for r in each), 100 * statistics.mean(r["test_error"] for r in each)) for each in same)
+        lines.append(f"| {name} | " + " | ".join(_between(points, size) for size in targets) + " |")
+    return "\n".join(lines)
+
+
+def _between(points: list[tuple[float, float]], size: float) -> str:
+    """A dash outside of the rows, by more than a fiftieth of the size."""
+    for (x0, y0), (x1, y1) in pairwise(points):
+        if x0 / 1.02 <= size <= x1 * 1.02:
+            part = math.log(size / x0) / math.log(x1 / x0)
+            return f"{y0 * (y1 / y0) ** part:.2f}"
+    return "–"
+
+
 def plot(network: str, inputs: bool) -> Path:
     """Error over parameters and over multiply-adds, one line per method, the dense network as a level."""
     import matplotlib
@@ -292,13 +306,13 @@ def plot(network: str, inputs: bool) -> Path:
     rows = stored(RESULTS / f"{network}.json")
     figure, panels = plt.subplots(1, 2, figsize=(11, 4.6), sharey=True, layout="constrained")
     for panel, key, label in zip(panels, ("parameters", "macs"), ("parameters", "multiply-adds per image"), strict=True):
-        for color, name in enumerate(dict.fromkeys(row["method"] for row in rows)):
+        for color, name in enumerate(name for name in ("dense", *ROWS, *ALONE[1:]) if any(row["method"] == name for row in rows)):
             lines = [same for method, pixels, _, same in curves(rows) if method == name and (pixels == inputs or name == "dense")]
             points = sorted((statistics.mean(r[key] for r in same), 100 * statistics.mean(r["test_error"] for r in same)) for same in lines)
             if name == "dense":
                 panel.axhline(points[0][1], color="gray", linestyle=":", label="dense")
             elif points:
-                panel.plot(*zip(*points, strict=True), "o-", markersize=4, color=f"C{color - 1}", label=name)
+                panel.plot(*zip(*points, strict=True), "o-", markersize=4, color=f"C{color}", label=name)
         panel.set(xscale="log", yscale="log", xlabel=label)
         panel.grid(alpha=0.3, which="both")
     panels[0].set_ylabel("test error %")
@@ -328,6 +342,7 @@ def main() -> None:
             return tune(options.network, options.only, options.inputs, data)
         run(options.network, options.only, options.seeds, options.inputs, data)
     print(table(options.network))
+    print(equal(options.network, options.inputs))
     if not options.table:
         print(plot(options.network, options.inputs))
     return None

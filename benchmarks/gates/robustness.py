@@ -3,7 +3,8 @@
     python benchmarks/gates/robustness.py --data DIR [--seeds 0 1 2 3 4]      # rows that stand in the results are not run again
     python benchmarks/gates/robustness.py --table
 
-The recipe is that of protocol.py: 20 epochs, test error of the last. The price is the default of `Gates`, 1e-3 nats per example and unit.
+Gates start at θ = 0.9, the default, or spread between 0 and 1. The recipe is that of protocol.py: 20 epochs, test error of the last. The
+price is the default of `Gates`, 1e-3 nats per example and unit.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ def kaiming_normal(weight: torch.Tensor) -> None:
     nn.init.kaiming_normal_(weight, nonlinearity="relu")
 
 
+THETAS: dict[str, float | tuple[float, float]] = {"spread": (0.0, 1.0), "alike": 0.9}
 INITIALISERS: dict[str, Callable[[torch.Tensor], object]] = {
     "He, normal": kaiming_normal,
     "Glorot, uniform": nn.init.xavier_uniform_,
@@ -53,27 +56,29 @@ def network(widths: tuple[int, int], initialiser: str, seed: int) -> nn.Module:
 def run(seeds: list[int], data: Dataset) -> None:
     """All rows that are not in the results yet."""
     rows = stored(RESULTS)
-    for seed in seeds:
+    for seed, theta in product(seeds, THETAS):
         for start in STARTS:
             for initialiser in INITIALISERS:
-                key = {"start": list(start), "initialiser": initialiser, "seed": seed}
+                key = {"theta": theta, "start": list(start), "initialiser": initialiser, "seed": seed}
                 if any(key.items() <= row.items() for row in rows):
                     continue
-                model, told = train(Gates(seed=seed), network(start, initialiser, seed), seed, data.train)
+                model, told = train(Gates(theta=THETAS[theta], seed=seed), network(start, initialiser, seed), seed, data.train)
                 rows.append({**key, "test_error": evaluate(model, data.test).error, **sizes(model, data.test.inputs[:1]), **told})
                 print(rows[-1], flush=True)
                 write(RESULTS, rows, "robustness.py")
 
 
 def table() -> str:
-    """Rows per start and per initialiser, then all together."""
-    rows = stored(RESULTS)
-    lines = ["| rows | runs | parameters | variation % | widths | test error % | training MACs |", "|---" * 7 + "|"]
-    for start in STARTS:
-        lines.append(_line(f"from {start[0]}-{start[1]}", [row for row in rows if row["start"] == list(start)]))
-    for initialiser in INITIALISERS:
-        lines.append(_line(initialiser, [row for row in rows if row["initialiser"] == initialiser]))
-    return "\n".join([*lines, _line("all", rows)])
+    """Rows per start and per initialiser, and all together."""
+    lines = ["| θ at the start | rows | runs | parameters | variation % | widths | test error % | training MACs |", "|---" * 8 + "|"]
+    for theta in THETAS:
+        rows = [row for row in stored(RESULTS) if row["theta"] == theta]
+        for start in STARTS:
+            lines.append(_line(f"{theta} | from {start[0]}-{start[1]}", [row for row in rows if row["start"] == list(start)]))
+        for initialiser in INITIALISERS:
+            lines.append(_line(f"{theta} | {initialiser}", [row for row in rows if row["initialiser"] == initialiser]))
+        lines.append(_line(f"{theta} | all", rows))
+    return "\n".join(lines)
 
 
 def _line(name: str, rows: list[dict[str, Any]]) -> str:

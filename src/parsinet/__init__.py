@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from parsinet import (
         baselines,
         data,
+        distributed,
         errors,
         export,
         gates,
@@ -33,6 +34,7 @@ __all__ = [
     "add_skips",
     "baselines",
     "data",
+    "distributed",
     "errors",
     "export",
     "gates",

@@ -28,6 +28,10 @@ class RunError(ParsinetError, RuntimeError):
     """A run cannot go on: the loss is not finite, the model rejects the data, the checkpoint is damaged."""
 
 
+class ReplicaError(ParsinetError, RuntimeError):
+    """Processes that train one network together have come apart: their replicas differ, or one of them is gone."""
+
+
 class StorageError(ParsinetError, RuntimeError):
     """A file or folder cannot be written or read: full disk, no permission, already taken."""
 

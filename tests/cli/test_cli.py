@@ -57,10 +57,13 @@ def test_train_report_and_resume_of_a_complete_run() -> None:
 
 def test_options_override_the_file_and_settings_override_options() -> None:
     Path("base.yaml").write_text("epochs: 7\nseed: 7\nmodel: {name: mlp, widths: [16]}\noptimizer: {lr: 7e-3}\nthreads: 1\n")
-    result = parsinet("train", "--recipe", "base.yaml", "--out", "run", "--epochs", "3", "--seed", "3", "--set", "epochs=1")
+    result = parsinet(
+        "train", "--recipe", "base.yaml", "--out", "run", "--epochs", "3", "--seed", "3", "--deterministic", "--set", "epochs=1"
+    )
     assert result.exit_code == 0, result.output
     stored = yaml.safe_load(Path("run/recipe.yaml").read_text())
     assert (stored["epochs"], stored["seed"], stored["optimizer"]["lr"]) == (1, 3, 7e-3)
+    assert stored["deterministic"]
 
 
 def test_a_users_own_model_is_found_in_the_current_folder(monkeypatch: pytest.MonkeyPatch) -> None:

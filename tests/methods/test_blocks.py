@@ -63,7 +63,9 @@ def test_a_closed_gate_is_the_silenced_branch_and_its_derivative_that_of_the_los
     model, x = network(kind).double().eval(), torch.randn(*shape, dtype=torch.float64)
     structure = pn.trace(model, x, blocks=True)
     names = [block.name for block in structure.blocks if block.removable]
-    gates = pn.methods.gating.GateBank(dict.fromkeys(names, 1), 1.0, torch.device("cpu"), lambda q, xi: q.mean(0), torch.Generator(), names)
+    gates = pn.methods.gating.GateBank(
+        dict.fromkeys(names, 1), torch.ones(len(names)), torch.device("cpu"), lambda q, xi: q.mean(0), torch.Generator(), names
+    )
     gates.theta = gates.theta.double()
     silenced = copy.deepcopy(model)
     with pn.silence(silenced, structure.plan({names[0]: torch.tensor([False])})), torch.no_grad():

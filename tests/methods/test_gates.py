@@ -14,6 +14,7 @@ from methods.toys import OPTIMIZERS, bank, network, points, start, train_step
 from parsinet.errors import UsageError
 from parsinet.gates import exact_flip
 from parsinet.methods import Dense, Pruner
+from parsinet.methods.openness import Openness
 
 
 def flips(model: nn.Module, pruner: Pruner, x: Tensor, y: Tensor, draws: int) -> Tensor:
@@ -227,3 +228,35 @@ def test_another_method_s_name_is_refused_on_resume() -> None:
     pruner = Pruner(model, torch.optim.SGD(model.parameters()), Dense(), points(4)[0])
     with pytest.raises(UsageError, match="is of method 'dense', this pruner runs 'gates'"):
         start(network())[1].load_state_dict(pruner.state_dict())
+
+
+def test_gates_can_start_spread_between_two_ends_and_blocks_at_the_upper() -> None:
+    """Uniform per unit, the same for the same seed, other for another; one number draws nothing."""
+    sizes = {"a": 4000, "b.block": 1, "c": 10}
+    first, again, other = (Openness.given((0.2, 1.0)).row(sizes, {"b.block"}, torch.Generator().manual_seed(s)) for s in (3, 3, 4))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert first[4000] == 1.0
+    assert 0.2 <= float(first.min()) < 0.21
+    assert 0.99 < float(first[:4000].max()) <= 1.0
+    assert float(first[:4000].mean()) == pytest.approx(0.6, abs=0.02)
+    random = torch.Generator().manual_seed(3)
+    before = random.get_state()
+    assert Openness.given(0.9).row(sizes, set(), random).eq(0.9).all()
+    assert torch.equal(random.get_state(), before)
+
+
+def test_spread_gates_leave_one_after_another() -> None:
+    """Units that nobody reads, from 0 to 1: after half of the fall time about half are gone; all alike, none is."""
+    gone = {}
+    for theta in (1.0, (0.0, 1.0)):
+        model = network(first=200)
+        model.fc2.weight.data.zero_()
+        optimizer, pruner = start(
+            model, lambda groups: torch.optim.SGD(groups, lr=0.0), fall_steps=40, interval=4, price=1e-5, theta=theta, groups=["fc1"]
+        )
+        for k in range(20):
+            train_step(model, optimizer, pruner, k)
+        gone[theta] = 200 - len(pruner._kept["fc1"])
+    assert gone[1.0] == 0
+    assert 80 <= gone[(0.0, 1.0)] <= 120

@@ -20,6 +20,12 @@ REFUSED = {
     "both": ({"price": 1e-3, "log_gamma": 60.0}, "give price or log_gamma, not both"),
     "theta low": ({"theta": 0.4}, "theta must be ≥ 0.5 and ≤ 1.0, got 0.4"),
     "theta high": ({"theta": 1.1}, "theta must be ≥ 0.5 and ≤ 1.0"),
+    "theta of three": (
+        {"theta": [0.0, 0.5, 1.0]},
+        "theta is one number or two with 0 ≤ low ≤ high ≤ 1 and high ≥ 0.5, got [0.0, 0.5, 1.0]",
+    ),
+    "theta upside down": ({"theta": (1.0, 0.2)}, "theta is one number or two"),
+    "theta all low": ({"theta": (0.0, 0.4)}, "high ≥ 0.5, got [0.0, 0.4]"),
     "gated 0": ({"gated": 0.0}, "gated must be > 0 and ≤ 1.0"),
     "warmup": ({"warmup": -0.1}, "warmup must be ≥ 0 and ≤ 1.0"),
     "threshold": ({"threshold": 0.6}, "threshold must be ≥ 0 and ≤ 0.5"),
@@ -51,7 +57,18 @@ def test_options_out_of_range_are_refused(options: dict[str, object], words: str
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"clamp": None}, {"theta": 0.5}, {"theta": 1.0}, {"gated": 1.0}, {"threshold": 0.0}, {"log_gamma": 60.0}, {"fall_steps": 1}],
+    [
+        {},
+        {"clamp": None},
+        {"theta": 0.5},
+        {"theta": 1.0},
+        {"theta": (0, 1)},
+        {"theta": [1, 1]},
+        {"gated": 1.0},
+        {"threshold": 0.0},
+        {"log_gamma": 60.0},
+        {"fall_steps": 1},
+    ],
 )
 def test_the_ends_of_the_ranges_are_accepted(options: dict[str, object]) -> None:
     assert pruner(plain(), steps=100, examples=1000, **options).widths() == {"0": 6, "2": 5}

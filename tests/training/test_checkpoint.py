@@ -10,7 +10,7 @@ import torch
 
 from parsinet.errors import RunError, StorageError
 from parsinet.training import load_checkpoint, save_checkpoint
-from parsinet.training.checkpoint import checkpoints
+from parsinet.training.checkpoint import best_checkpoint, checkpoints, lowest_error
 
 
 def state(step: int) -> dict[str, Any]:
@@ -56,8 +56,8 @@ def test_a_damaged_one_is_passed_over_with_a_sentence(folder: Path, name: str, d
 
 def test_an_unknown_format_is_passed_over(folder: Path) -> None:
     manifest = folder / "000004-step-12" / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 2'))
-    assert "format 2 is unknown" in str(load_checkpoint(folder).warning)
+    manifest.write_text(manifest.read_text().replace('"format": 2', '"format": 3'))
+    assert "format 3 is unknown to this parsinet, which reads format 2" in str(load_checkpoint(folder).warning)
 
 
 def test_without_a_whole_one_it_says_what_is_wrong(folder: Path, tmp_path: Path) -> None:
@@ -94,3 +94,41 @@ def test_leftovers_of_a_crash_are_cleared(folder: Path) -> None:
     (folder / ".000009-step-9.0a1b").mkdir()
     save_checkpoint(folder, 20, state(20))
     assert {path.name for path in folder.iterdir()} == {"000004-step-12", "000005-step-20"}
+
+
+def test_what_is_not_a_checkpoint_is_left_alone(folder: Path) -> None:
+    for name in ("12-notes", "²-step-1", "000009-step-x"):
+        (folder / name).mkdir()
+    (folder / "000099-step-9").write_text("a file")
+    for step in (20, 21, 22):
+        save_checkpoint(folder, step, state(step))
+    assert {"12-notes", "²-step-1", "000009-step-x", "000099-step-9"} < {path.name for path in folder.iterdir()}
+    assert load_checkpoint(folder).state["step"] == 22
+
+
+def test_numbers_go_on_behind_the_millionth(folder: Path) -> None:
+    (folder / "000004-step-12").rename(folder / "999999-step-12")
+    assert save_checkpoint(folder, 13, state(13)).name == "1000000-step-13"
+    assert load_checkpoint(folder).state["step"] == 13
+
+
+def test_the_best_stays_until_a_better_one_comes(tmp_path: Path) -> None:
+    for step, error in enumerate((0.5, 0.2, 0.4, None, 0.2, 0.3)):
+        save_checkpoint(tmp_path, step, state(step), keep=1, validation_error=error)
+    assert [path.name for path in checkpoints(tmp_path)] == ["000002-step-1", "000006-step-5"]
+    assert (best_checkpoint(tmp_path), lowest_error(tmp_path)) == (tmp_path / "000002-step-1", 0.2)
+    save_checkpoint(tmp_path, 7, state(7), keep=1, validation_error=0.1)
+    assert [path.name for path in checkpoints(tmp_path)] == ["000007-step-7"]
+
+
+def test_damaged_ones_do_not_count_as_kept(folder: Path) -> None:
+    """Two whole ones stay, whatever lies between them."""
+    truncate(folder / "000004-step-12" / "manifest.json")
+    save_checkpoint(folder, 20, state(20))
+    assert [path.name for path in checkpoints(folder)] == ["000003-step-7", "000005-step-20"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"null", b"\x80\x04."])
+def test_a_foreign_manifest_is_passed_over(folder: Path, content: bytes) -> None:
+    (folder / "000004-step-12" / "manifest.json").write_bytes(content)
+    assert "its manifest is missing or unreadable" in str(load_checkpoint(folder).warning)

@@ -69,3 +69,24 @@ def test_a_full_disk_is_one_sentence(path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StorageError, match="No space left on device"):
         RecordWriter(path).write(EVENTS[0])
+
+
+def test_a_torn_line_is_cut_off_before_the_next_is_written(path: Path) -> None:
+    """Else the two would make one line that nobody can read."""
+    path.write_bytes(path.read_bytes()[:-3])
+    RecordWriter(path).write({"event": "failed"})
+    assert read_record(path) == [*EVENTS[:2], {"event": "failed"}]
+    path.write_bytes(b'{"event": "st')
+    RecordWriter(path).write({"event": "failed"})
+    assert read_record(path) == [{"event": "failed"}]
+
+
+def test_a_write_that_fails_leaves_the_record_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match="No space left on device"):
+        RecordWriter(path).write({"event": "epoch"})
+    assert read_record(path) == EVENTS
+    assert path.read_bytes().endswith(b"}\n")

@@ -14,6 +14,7 @@ from parsinet.baselines.factors import Factors
 from parsinet.baselines.rows import Rows
 from parsinet.baselines.slices import scale_, unscalable
 from parsinet.baselines.units import UnitOptions
+from parsinet.distributed import ALONE, own
 from parsinet.errors import UsageError
 from parsinet.methods import Alive, Budget
 from parsinet.methods.base import decayed_groups, generator
@@ -48,6 +49,7 @@ class NoisyGates(Distribution):
     """
 
     silences = True
+    unscaled = True
 
     def __init__(
         self,
@@ -70,7 +72,7 @@ class NoisyGates(Distribution):
         self.inputs = inputs
         self.settled = False
         self._wanted = groups
-        self._generator = generator(seed)
+        self._generator, self._ranks = generator(seed), ALONE
         self._rows: Rows | None = None
         self._structure: Structure | None = None
         self._model: nn.Module | None = None
@@ -93,7 +95,8 @@ class NoisyGates(Distribution):
         parameter = next(model.parameters())
         start = self._start(sum(sizes.values()))
         dtype = self.precision or parameter.dtype
-        self._rows = Rows(sizes, {name: row.to(parameter.device, dtype) for name, row in start.items()}, self.rate)
+        self._ranks = budget.ranks
+        self._rows = Rows(sizes, {name: row.to(parameter.device, dtype) for name, row in start.items()}, self.rate, budget.ranks)
         self.interval = self.interval or usual_interval(budget.steps)
         self._last = last_step(self.gated, budget.steps)
         self._place(model, structure)
@@ -176,10 +179,10 @@ class NoisyGates(Distribution):
         return self._rows
 
     def _uniform(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        return torch.rand(shape, generator=self._generator, dtype=like.dtype).to(like.device)
+        return torch.rand(shape, generator=own(self._generator, self._ranks), dtype=like.dtype).to(like.device)
 
     def _normal(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        return torch.randn(shape, generator=self._generator, dtype=like.dtype).to(like.device)
+        return torch.randn(shape, generator=own(self._generator, self._ranks), dtype=like.dtype).to(like.device)
 
     def _place(self, model: nn.Module, structure: Structure) -> None:
         self._model, self._structure = model, structure

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from parsinet.distributed import ALONE, Ranks, pooled
 from parsinet.errors import StructureError
 
 DECAY = (0.9, 0.999)
@@ -18,11 +19,12 @@ class Rows:
     """Trained rows by name, one entry per unit, all groups one behind the other; they are leaves of autograd.
 
     sizes: group → units. rate: learning rate of Adam (D. Kingma and J. Ba 2015, arXiv 1412.6980, β = .9 and .999).
-    marked: bool, one entry per unit, free for the method.
+    marked: bool, one entry per unit, free for the method. ranks: processes that train together; gradients are means over them.
     """
 
-    def __init__(self, sizes: Mapping[str, int], start: Mapping[str, Tensor], rate: float) -> None:
+    def __init__(self, sizes: Mapping[str, int], start: Mapping[str, Tensor], rate: float, ranks: Ranks = ALONE) -> None:
         self.sizes = dict(sizes)
+        self._ranks = ranks
         self.rate = rate
         self.values = {name: row.detach().clone().requires_grad_() for name, row in start.items()}
         self.marked = torch.zeros(sum(self.sizes.values()), dtype=torch.bool, device=next(iter(start.values())).device)
@@ -40,12 +42,14 @@ class Rows:
     @torch.no_grad()
     def learn(self) -> None:
         """One step of Adam along the gradients since the last; nothing where no backward pass came. What is not finite counts as 0."""
-        gradients = {name: row.grad.nan_to_num_(0, 0, 0) for name, row in self.values.items() if row.grad is not None}
+        found = {name: row.grad for name, row in self.values.items() if row.grad is not None}
+        gradients = pooled(found, self.values, self._ranks)
         if not gradients:
             return
         self._count += 1
         for name, gradient in gradients.items():
             row, (first, second) = self.values[name], self._moments[name]
+            gradient.nan_to_num_(0, 0, 0)
             first.lerp_(gradient, 1 - DECAY[0])
             second.lerp_(gradient.square(), 1 - DECAY[1])
             scale = (second / (1 - DECAY[1] ** self._count)).sqrt_().add_(EPSILON)

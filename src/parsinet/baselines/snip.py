@@ -23,6 +23,7 @@ class SNIP(MaskedTraining):
     """
 
     name = "snip"
+    unscaled = True
 
     def __init__(
         self,

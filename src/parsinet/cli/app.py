@@ -31,8 +31,11 @@ TRAIN_EPILOG = """
 
     parsinet train --resume runs/first
 
+    torchrun --nproc-per-node 2 -m parsinet train --data mnist --method gates --auto-resume --out runs/two
+
 What `--recipe` says is overridden by options, and these by `--set`. The folder holds recipe.yaml (every setting), record.jsonl
-(what happened, step by step), model/ (the result) and checkpoint/ (to resume after Ctrl-C).
+(what happened, step by step), model/ (the result) and checkpoint/. A run survives Ctrl-C, SIGTERM and kill -9: it is saved after every
+epoch, or as `--set checkpoint.every.minutes=10` says, and `--resume` goes on bitwise as if it had never stopped. A run locks its folder.
 """
 INSPECT_EPILOG = """
 **Examples**
@@ -91,9 +94,11 @@ def train(
     seed: options.Seed = None,
     threads: options.Threads = None,
     device: options.Device = None,
+    deterministic: options.Deterministic = None,
     settings: options.Settings = None,
     overwrite: options.Overwrite = False,
     resume: options.Resume = None,
+    auto_resume: options.AutoResume = False,
     debug: options.Debug = False,
 ) -> None:
     """Train a network, small if the method makes it so, and leave result, record and checkpoints in one folder."""
@@ -103,8 +108,8 @@ def train(
     of_data |= {"batch_size": batch_size, "validation": validation}
     given: dict[str, Any] = {f"data.{key}": value for key, value in of_data.items()}
     given |= {"model.name": model, "method.name": method, "optimizer.name": optimizer, "optimizer.lr": lr}
-    given |= {"epochs": epochs, "round_to": round_to, "seed": seed, "threads": threads, "device": device}
-    commands.train(out, recipe, given, settings or [], overwrite, resume)
+    given |= {"epochs": epochs, "round_to": round_to, "seed": seed, "threads": threads, "device": device, "deterministic": deterministic}
+    commands.train(out, recipe, given, settings or [], overwrite, resume, auto_resume)
 
 
 @app.command(epilog=INSPECT_EPILOG)

@@ -3,31 +3,52 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
 
 from parsinet import training
+from parsinet.distributed import joined
 from parsinet.errors import UsageError
 from parsinet.files import write_bytes
 from parsinet.training import Recipe, UnitRow
 
 
 def train(
-    out: Path | None, recipe: Path | None, options: Mapping[str, Any], settings: Sequence[str], overwrite: bool, resume: Path | None
+    out: Path | None,
+    recipe: Path | None,
+    options: Mapping[str, Any],
+    settings: Sequence[str],
+    overwrite: bool,
+    resume: Path | None,
+    auto: bool,
 ) -> None:
-    """Train by a recipe file, options and settings; the later win."""
-    console = Console()
+    """Train by a recipe file, options and settings; the later win. In every process that torchrun has started, as one run."""
+    with joined() as ranks:
+        _train(out, recipe, options, settings, overwrite, resume, auto, Console(quiet=ranks.rank > 0))
+
+
+def _train(
+    out: Path | None,
+    recipe: Path | None,
+    options: Mapping[str, Any],
+    settings: Sequence[str],
+    overwrite: bool,
+    resume: Path | None,
+    auto: bool,
+    console: Console,
+) -> None:
     given = [key for key, value in options.items() if value is not None]
     if resume is not None:
-        if given or settings or recipe is not None or overwrite or out is not None:
+        if given or settings or recipe is not None or overwrite or auto or out is not None:
             raise UsageError("--resume RUN continues the run as it was begun; leave out all other settings.")
         result = training.train(None, resume, resume=True, console=console)
     else:
         if out is None:
             raise UsageError("--out FOLDER is needed: it holds the recipe, the record, the model and the checkpoints of the run.")
-        result = training.train(resolved(recipe, options, settings), out, overwrite=overwrite, console=console)
+        begun: bool | Literal["auto"] = "auto" if auto else False
+        result = training.train(resolved(recipe, options, settings), out, overwrite=overwrite, resume=begun, console=console)
     console.print(f"Saved in {result.folder}. Plots: parsinet report {result.folder}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -29,20 +29,22 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             raise typer.Exit(FAILED) from None
         except KeyboardInterrupt as error:
-            _leave(str(error) or "Interrupted; nothing had been saved.", INTERRUPTED)
+            _leave(str(error) or "Interrupted; nothing had been saved.", INTERRUPTED, error)
         except ParsinetError as error:
             if kwargs.get("debug"):
                 raise
-            _leave(str(error), USAGE if isinstance(error, UsageError | ArgumentTypeError) else FAILED)
+            _leave(str(error), USAGE if isinstance(error, UsageError | ArgumentTypeError) else FAILED, error)
         except Exception as error:
             if kwargs.get("debug") or type(error).__module__.startswith("typer"):
                 raise
             reason = next(iter(str(error).strip().splitlines()), "").rstrip(".")
-            _leave(f"Unexpected {type(error).__name__}: {reason}. Run again with --debug for the traceback.", UNEXPECTED)
+            _leave(f"Unexpected {type(error).__name__}: {reason}. Run again with --debug for the traceback.", UNEXPECTED, error)
 
     return run
 
 
-def _leave(message: str, code: int) -> NoReturn:
-    typer.echo(f"parsinet: {message}", err=True)
+def _leave(message: str, code: int, error: BaseException) -> NoReturn:
+    """Say it, unless another process of the same run does."""
+    if not getattr(error, "elsewhere", False):
+        typer.echo(f"parsinet: {message}", err=True)
     raise typer.Exit(code) from None

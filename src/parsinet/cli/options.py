@@ -64,6 +64,14 @@ RoundTo = Annotated[
 Seed = Annotated[int | None, typer.Option(help="Of weights, batches and method. [default: 0]", show_default=False)]
 Threads = Annotated[int | None, typer.Option(help="Threads of torch. [default: torch's own choice]", show_default=False)]
 Device = Annotated[str | None, typer.Option(help="cpu (default), cuda, cuda:1 …", show_default=False)]
+Deterministic = Annotated[
+    bool | None,
+    typer.Option(
+        "--deterministic",
+        help="Only algorithms that repeat bitwise. On a GPU slower, and an error where torch has none; on a processor runs repeat anyway.",
+        show_default=False,
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY.PATH=VALUE", help="Any entry of a recipe, read as YAML. Repeatable.", show_default=False),
@@ -72,6 +80,10 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a run that
 Resume = Annotated[
     Path | None,
     typer.Option("--resume", metavar="RUN", help="Continue an interrupted run, bitwise; takes no other settings.", show_default=False),
+]
+AutoResume = Annotated[
+    bool,
+    typer.Option("--auto-resume", help="Continue the run in the folder if it holds one, else start; for jobs that restart themselves."),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 InputShape = Annotated[str | None, typer.Option(metavar="C,H,W", help="Shape of one example, instead of --data.", show_default=False)]

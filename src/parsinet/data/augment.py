@@ -33,9 +33,10 @@ class Augmentation:
             if value < 0:
                 raise UsageError(f"Augmentation: {name} must be ≥ 0, got {value}.")
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, images: Tensor, generator: torch.Generator, *, rows: Tensor | None = None, batch: int | None = None) -> Tensor:
         """New images [n, c, h, w], each changed on its own; every draw comes from `generator`, a CPU one for images on any device.
 
+        rows [n], batch: the images are these rows of a batch of so many, and are changed as they would be in the whole of it.
         One gather does all: each pixel of the result looks up its place in the zero-padded image, a pixel in the hole looks up
         the padding's corner.
         """
@@ -46,27 +47,28 @@ class Augmentation:
         n, c, h, w = images.shape
         margin = max(self.crop_padding, 1)
         padded = pad(images, (margin, margin, margin, margin))
-        source = self._sources(n, h, w, margin, generator).to(images.device)
+        drawn, own = (n, torch.arange(n)) if rows is None else (batch or n, rows.cpu())
+        source = self._sources(drawn, own, h, w, margin, generator).to(images.device)
         return padded.flatten(2).gather(2, source.view(n, 1, h * w).expand(n, c, h * w)).view(n, c, h, w)
 
-    def _sources(self, n: int, h: int, w: int, margin: int, generator: torch.Generator) -> Tensor:
-        """For each pixel of the result, [n, h, w], the flat index in the padded image it is taken from."""
-        rows = torch.arange(margin, margin + h).repeat(n, 1)
-        columns = torch.arange(margin, margin + w).repeat(n, 1)
+    def _sources(self, n: int, own: Tensor, h: int, w: int, margin: int, generator: torch.Generator) -> Tensor:
+        """For each pixel of the result, [len(own), h, w], the flat index in the padded image it is taken from; draws are for all n."""
+        rows = torch.arange(margin, margin + h).repeat(len(own), 1)
+        columns = torch.arange(margin, margin + w).repeat(len(own), 1)
         if self.crop_padding:
-            shifts = torch.randint(-self.crop_padding, self.crop_padding + 1, (2, n, 1), generator=generator)
+            shifts = torch.randint(-self.crop_padding, self.crop_padding + 1, (2, n, 1), generator=generator)[:, own]
             rows, columns = rows + shifts[0], columns + shifts[1]
         if self.flip:
-            mirrored = torch.rand(n, 1, generator=generator) < 0.5
+            mirrored = torch.rand(n, 1, generator=generator)[own] < 0.5
             columns = torch.where(mirrored, columns.flip(1), columns)
         source = rows.unsqueeze(2) * (w + 2 * margin) + columns.unsqueeze(1)
         if self.cutout:
-            hole = self._inside(h, n, generator).unsqueeze(2) & self._inside(w, n, generator).unsqueeze(1)
+            hole = self._inside(h, n, own, generator).unsqueeze(2) & self._inside(w, n, own, generator).unsqueeze(1)
             source.masked_fill_(hole, 0)
         return source
 
-    def _inside(self, length: int, n: int, generator: torch.Generator) -> Tensor:
-        """Whether each of `length` places lies in the hole, [n, length]; it begins ⌊cutout/2⌋ before its centre."""
-        begin = torch.randint(length, (n, 1), generator=generator) - self.cutout // 2
+    def _inside(self, length: int, n: int, own: Tensor, generator: torch.Generator) -> Tensor:
+        """Whether each of `length` places lies in the hole, [len(own), length]; it begins ⌊cutout/2⌋ before its centre."""
+        begin = torch.randint(length, (n, 1), generator=generator)[own] - self.cutout // 2
         places = torch.arange(length)
         return (places >= begin) & (places < begin + self.cutout)

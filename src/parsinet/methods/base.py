@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from parsinet.distributed import ALONE, Ranks
 from parsinet.structure import Plan, Structure
 from parsinet.structure.export import ExampleInputs
 
@@ -19,13 +20,17 @@ class Budget:
     """What is known of the run before it starts; None where the caller's own loop does not say.
 
     steps: optimizer steps of the whole run. examples: size of the training set (N in log γ / N). example_inputs: what the network is
-    traced with. round_to: numbers of units are kept at multiples of it.
+    traced with. round_to: numbers of units are kept at multiples of it. scaler: what scales the loss before the backward pass (float16).
+    ranks: the processes that train the network together; what a method learns from a batch it averages over them, so that all decide the
+    same.
     """
 
     steps: int | None = None
     examples: int | None = None
     example_inputs: ExampleInputs | None = None
     round_to: int = 1
+    scaler: torch.amp.GradScaler | None = None
+    ranks: Ranks = ALONE
 
 
 class Method(Protocol):
@@ -37,7 +42,8 @@ class Method(Protocol):
     `detach` (hooks and parametrizations leave; plain modules remain).
 
     A method that lets whole residual branches go (`Structure.blocks`) has `blocks = True`; one that works on the network's inputs,
-    `inputs = True`.
+    `inputs = True`; one that learns from derivatives and can do so through a scaled loss, a `forget` (see `Listening`); one that cannot,
+    `unscaled = True`.
     """
 
     name: str
@@ -99,6 +105,14 @@ class Probing(Protocol):
     def probe(self, loss: Callable[[], Tensor]) -> None:
         """Before `step`, at any step: `loss` runs the model on the batch of this step and returns its mean loss. What the method evaluates
         must leave no trace in the model: no gradients, running statistics and random numbers as they were."""
+
+
+@runtime_checkable
+class Listening(Protocol):
+    """A method that hears derivatives in the backward pass, and divides them by the scale of `Budget.scaler` where there is one."""
+
+    def forget(self) -> None:
+        """Drop what was heard since the last step: a derivative was not finite, and the optimizer has left the step out."""
 
 
 def generator(seed: int) -> torch.Generator:

@@ -84,8 +84,8 @@ class Deciding:
 def gains(loss: Callable[[], Tensor], model: nn.Module, bank: GateBank, units: list[int]) -> Tensor:
     """Δ_i = C(ξ_i = 0) − C(ξ_i = 1) on one batch, all other gates as they are drawn once; float64 [len(units)], nats per example.
 
-    loss: evaluates the model on the batch. Running statistics and dropout's random numbers are the same in each evaluation, and afterwards
-    as they were.
+    loss: evaluates the model on the batch; of several ranks each on its own rows with a draw of its own, and Δ is their mean. Running
+    statistics and dropout's random numbers are the same in each evaluation, and afterwards as they were.
     """
 
     def evaluated(xi: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ def gains(loss: Callable[[], Tensor], model: nn.Module, bank: GateBank, units: l
             raise UsageError("Pruner: the closure given to step must return the batch's mean loss, one number in a tensor.")
         return value.detach().float().cpu().double().reshape(())
 
-    return -exact_flips(evaluated, bank.draw(), units)
+    return bank.ranks.mean([-exact_flips(evaluated, bank.draw(), units)])[0]
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from parsinet.methods.blocking import BlockOptions
 from parsinet.methods.choice import check_inputs, gateable_groups
 from parsinet.methods.deciding import SHARE, TARGETED, Deciding
 from parsinet.methods.gating import GateBank
+from parsinet.methods.openness import Openness
 from parsinet.methods.options import check_known, check_list, check_number
 from parsinet.methods.pace import PaceOptions
 from parsinet.methods.price_options import PriceOptions
@@ -35,9 +36,11 @@ class Gates:
     of the whole dense network; a unit then pays for the share of the cost that leaves with it. computation: share of multiply-adds in that
     cost (default ½), the rest is parameters. target: "macs=20%", "params=45k", "bytes=30%", "latency=2ms": ν is found during the run, and
     what remains fits; needs the length of the run, and computation is 1 or 0 by the target's kind unless given.
-    theta: initial θ. gated: share of the run in which gates act. fall_steps: steps in which θ falls from 1 to 0 under the price alone
-    (default a tenth of the run, 1000 if its length is unknown). warmup: share of the run before the first removal. interval: steps between
-    removals (default a two-hundredth of the run, at least 10; 100 if unknown). threshold: a unit at or below it may leave.
+    theta: initial θ; two numbers, such as (0, 1), spread the units between them at random, so that they do not all fall together: what is
+    left then hardly depends on the width at the start. gated: share of the run in which gates act. fall_steps: steps in which θ falls from
+    1 to 0 under the price alone (default a tenth of the run, 1000 if its length is unknown). warmup: share of the run before the first
+    removal. interval: steps between removals (default a two-hundredth of the run, at least 10; 100 if unknown). threshold: a unit at or
+    below it may leave.
     clamp: bound of a step's force in units of the price, None for none. estimator: "curvature" or "straight-through".
     decide: how gates come to 0 or 1 in the last part of the gated phase, whose share of it is `deciding` (default 0.4, 0.25 with a
     target). "flips": gates that stand at 0 or 1 stay there, and the exact gains of single units are compared with their prices (if
@@ -67,7 +70,7 @@ class Gates:
         cost_price: float | None = None,
         computation: float | None = None,
         target: str | None = None,
-        theta: float = 0.9,
+        theta: float | Sequence[float] = 0.9,
         gated: float = 0.6,
         fall_steps: int | None = None,
         warmup: float = 0.0,
@@ -89,15 +92,14 @@ class Gates:
         self.prices.check(self._block_options)
         self.pacing = PaceOptions(gated, warmup, fall_steps, interval)
         self._deciding = Deciding(decide, deciding, usual=SHARE if target is None else TARGETED)
-        check_number("Gates", "theta", theta, least=0.5, most=1.0)
         check_number("Gates", "threshold", threshold, least=0, most=0.5)
         check_number("Gates", "clamp", clamp, above=0)
         check_known("Gates", "estimator", estimator, gates.ESTIMATORS)
         check_list("Gates", "groups", groups, "a list of group names")
-        self.theta, self.threshold, self.clamp = theta, threshold, clamp
+        self.openness, self.threshold, self.clamp = Openness.given(theta), threshold, clamp
         self.inputs, self.blocks, self.settled = inputs, bool(blocks), False
         self._wanted, self._estimator, self._generator = groups, gates.ESTIMATORS[estimator], generator(seed)
-        self._bank = GateBank({}, theta, torch.device("cpu"), self._estimator, self._generator)
+        self._bank = GateBank({}, torch.empty(0), torch.device("cpu"), self._estimator, self._generator)
         self._pace = self.pacing.of(None)
         self._pricing: Pricing
         self._steps = 0
@@ -118,7 +120,8 @@ class Gates:
         units = gateable_groups("Gates", structure, self._wanted, weights=True, may_lack=bool(blocks))
         sizes = {name: structure.group(name).size for name in (*units, *blocks)}
         device = next(model.parameters()).device
-        self._bank = GateBank(sizes, self.theta, device, self._estimator, self._generator, blocks, budget.ranks)
+        theta = self.openness.row(sizes, blocks, self._generator)
+        self._bank = GateBank(sizes, theta, device, self._estimator, self._generator, blocks, budget.ranks)
         self._pricing = self.prices.pricing(budget, self._block_options.terms(structure, blocks))
         self._pricing.attach(model, structure, budget, self._bank.rows(), self._pace.last, self._pace.fall_steps)
         self._bank.scaler = budget.scaler

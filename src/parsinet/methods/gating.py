@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,10 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from parsinet.distributed import ALONE, Ranks, own, pooled
 from parsinet.errors import StructureError
 from parsinet.gates import Estimator, Owner, QSink, gate, open_units
 from parsinet.methods.blocking import place_blocks
 from parsinet.methods.placing import Handle, place
+from parsinet.methods.scaling import inverse
 from parsinet.methods.weighing import WholeSink, weigh
 from parsinet.structure import Structure
 
@@ -37,28 +40,33 @@ class GateBank:
     What a reader sees is ξ·h: exactly what removal leaves of a unit at ξ = 0, whatever stands between producer and reader.
     In training mode ξ is drawn anew for every forward pass of the model; in evaluation mode it is 1[θ ≥ ½] (`open_units`).
     theta, usefulness (moving average of Δ̂ = −ĝ, nats per example): one entry per unit, all groups in one row. blocks: those of the groups
-    that are residual branches: one gate each, behind the module that makes what is added, and it may close.
+    that are residual branches: one gate each, behind the module that makes what is added, and it may close. ranks: processes that train
+    together; each draws ξ for itself, and estimates are means over all of them.
     """
 
     def __init__(
         self,
         sizes: Mapping[str, int],
-        theta: float,
+        theta: Tensor,
         device: torch.device,
         estimator: Estimator,
         random: torch.Generator,
         blocks: Collection[str] = (),
+        ranks: Ranks = ALONE,
     ) -> None:
         self.sizes = dict(sizes)
+        self.ranks = ranks
         self.blocks = frozenset(blocks)
         self._estimator = estimator
-        self.theta = torch.full((sum(sizes.values()),), theta, device=device)
+        self.theta = theta.to(device)
         self.usefulness = torch.zeros_like(self.theta)
         self._random = random
         self._draw = Draw(self.split(torch.ones_like(self.theta)))
         self._pending: list[Draw] = []
         self._handles: list[Handle] = []
         self._held: Tensor | None = None
+        self.scaler: torch.amp.GradScaler | None = None
+        """What scales the loss: derivatives are divided by its scale as they come."""
         self._weighed: frozenset[str] = frozenset()
         """Groups gated in the weights that read them, where only the derivative of the whole batch is known."""
 
@@ -90,11 +98,18 @@ class GateBank:
         self._pending.clear()
 
     def estimates(self) -> dict[str, Tensor]:
-        """ĝ per group from the backward passes since the last call; groups no pass went through are missing.
+        """ĝ per group from the backward passes since the last call, of all ranks; groups no pass went through are missing.
 
-        Several passes are read as the optimizer reads them: the sum of their losses is one mean loss. With k passes the derivative of
-        an example's own loss is k·B·q, and ĝ is the mean of the passes' estimates, so that k micro-batches with their losses divided by
-        k tell what one batch tells.
+        One all-reduce where several ranks train: the mean of their estimates is the estimate of the whole batch.
+        """
+        return pooled(self._heard(), self.split(self.theta), self.ranks)
+
+    def _heard(self) -> dict[str, Tensor]:
+        """ĝ per group from the backward passes of this process.
+
+        Several passes are read as the optimizer reads them: the sum of their losses is the mean loss of all their examples. With B of
+        them in all the derivative of an example's own loss is B·q, and ĝ is the mean over examples, so that micro-batches tell what one
+        batch tells.
         """
         found: list[tuple[Draw, dict[str, Tensor]]] = []
         for draw in self._pending:
@@ -104,18 +119,26 @@ class GateBank:
         self._pending.clear()
         if len(found) == 1:
             return found[0][1]
+        count: Counter[str] = Counter()
+        for draw, _ in found:
+            count.update({group: len(q) for group, q in draw.examples.items()})
         total: dict[str, Tensor] = {}
         for draw, heard in found:
             for group in heard:
-                estimate = self._share(draw, heard, group, len(found))
+                estimate = self._share(draw, heard, group, count[group])
                 total[group] = total[group] + estimate if group in total else estimate
         return total
 
-    def _share(self, draw: Draw, heard: Mapping[str, Tensor], group: str, passes: int) -> Tensor:
-        """What one of several passes adds to ĝ; the derivatives of whole batches add up as the passes' losses do."""
+    def _share(self, draw: Draw, heard: Mapping[str, Tensor], group: str, count: int) -> Tensor:
+        """What one of several passes over `count` examples adds to ĝ; derivatives of whole batches add up as the passes' losses do."""
         if group in self._weighed:
             return heard[group]
-        return self._estimator(draw.examples[group] * passes, draw.xi[group]) / passes
+        share = len(draw.examples[group]) / count
+        return self._estimator(draw.examples[group] / share, draw.xi[group]) * share
+
+    def forget(self) -> None:
+        """Drop what the backward passes since the last call told."""
+        self._pending.clear()
 
     def rounded(self, group: str, theta: Tensor, usefulness: Tensor) -> Tensor:
         """Which units are open at θ ≥ ½; only a block may be left without."""
@@ -165,8 +188,8 @@ class GateBank:
         return self._draw.xi[group]
 
     def draw(self) -> Tensor:
-        """ξ ~ Bernoulli(θ) for all units in one row."""
-        uniform = torch.rand(len(self.theta), generator=self._random).to(self.theta.device)
+        """ξ ~ Bernoulli(θ) for all units in one row, on every rank another."""
+        uniform = torch.rand(len(self.theta), generator=own(self._random, self.ranks)).to(self.theta.device)
         return (uniform < self.theta).to(self.theta.dtype)
 
     @contextmanager
@@ -191,13 +214,14 @@ class GateBank:
     def _listening(self, xi: dict[str, Tensor]) -> Draw:
         """The gates of a forward pass whose backward pass is to be learned from."""
         examples: dict[str, Tensor] = {}
+        unscale = inverse(self.scaler, self.theta.device)
         sinks: dict[str, QSink | WholeSink] = {
-            group: QSink(partial(_estimate, self._estimator, xi[group], examples, group))
+            group: QSink(partial(_estimate, self._estimator, xi[group], examples, group, unscale))
             for group in self.sizes
             if group not in self._weighed
         }
         for group in self._weighed:
-            sinks[group] = sink = WholeSink()
+            sinks[group] = sink = WholeSink(unscale)
             xi[group] = xi[group].clone().requires_grad_()
             xi[group].register_hook(sink.add)  # type: ignore[no-untyped-call]
         draw = Draw(xi, sinks, examples)
@@ -205,7 +229,10 @@ class GateBank:
         return draw
 
 
-def _estimate(estimator: Estimator, xi: Tensor, examples: dict[str, Tensor], group: str, q: Tensor) -> Tensor:
-    """From the derivatives of a mean loss over B examples: B·q is each example's own, which is kept in `examples`."""
-    examples[group] = q.mul_(len(q))
+def _estimate(estimator: Estimator, xi: Tensor, examples: dict[str, Tensor], group: str, unscale: Tensor | None, q: Tensor) -> Tensor:
+    """From the derivatives of a mean loss over B examples: B·q is each example's own, which is kept in `examples`.
+
+    unscale: one over the scale of the loss that was differentiated, None where it was not scaled.
+    """
+    examples[group] = q.mul_(len(q)) if unscale is None else q.mul_(len(q) * unscale)
     return estimator(q, xi)

@@ -41,6 +41,7 @@ class GrowingTraining(MaskedTraining, ABC):
     ) -> None:
         check_known(self.name, "growth", growth, topology.GROWTHS)
         self.growth = growth
+        self.unscaled = growth != "random" and sparsity != 0
         self._average: dict[str, Tensor] = {}
         super().__init__(sparsity=sparsity, distribution=distribution, begin=begin, end=end, interval=interval, **options)
 

@@ -45,7 +45,7 @@ class Limit:
         self._inputs: measure.ExampleInputs = tuple(given) if isinstance(given, list) else given
         self._batch = measure.batch_size(self._inputs)
         self._gap = self._unpriced(model, structure)
-        self.stopwatch = Stopwatch()
+        self.stopwatch = Stopwatch(budget.ranks)
         cost = self.cost(model, structure)
         self.dense = cost.dense
         if target.kind != "latency":

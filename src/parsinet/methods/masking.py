@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
 
 from parsinet import topology
+from parsinet.distributed import pooled
 from parsinet.errors import UsageError
 from parsinet.methods.base import Alive, Budget, decayed_groups, generator
 from parsinet.methods.options import check_list, check_one_way, check_whole, check_window
@@ -91,7 +93,8 @@ class MaskedTraining(ABC):
         self._meet(model)
         weights = self._maskable(model)
         self._window = self._schedule(budget)
-        self._masks = Masks(weights, optimizers=optimizers, generator=self._generator, straight_through=self.straight_through)
+        pool, straight = partial(pooled, ranks=budget.ranks), self.straight_through
+        self._masks = Masks(weights, optimizers=optimizers, generator=self._generator, straight_through=straight, pool=pool)
         self._structure = structure
         self._check(self.masks)
         if (first := self._start(self.masks)) is not None:

@@ -6,15 +6,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from parsinet.distributed import opened
 from parsinet.errors import StructureError, UsageError
-from parsinet.methods.base import Alive, Budget, Method, Probing
+from parsinet.methods.agreeing import METHOD, OPTIMIZERS, WEIGHTS, Agreement
+from parsinet.methods.base import Alive, Budget, Listening, Method, Probing
 from parsinet.methods.folds import Folding, FoldInputs, folding_of
 from parsinet.methods.options import check_number
 from parsinet.methods.ranking import round_up
 from parsinet.methods.saved import Saved
+from parsinet.methods.scaling import Scale
 from parsinet.structure import Structure, shrink, trace
 from parsinet.structure.export import ExampleInputs
 from parsinet.structure.folding import Kind
@@ -48,6 +52,8 @@ class Pruner:
     round_to: widths are kept at multiples of it (never above the present width); multiples of 4 or 8 run faster.
     inputs: whether features of the model's inputs may leave too, as in `trace`; a method may ask for them itself (`Gates(inputs=True)`).
     Residual branches are looked for if the method works on them (`blocks = True`, as of `Gates(blocks=True)`).
+    scaler: the `torch.amp.GradScaler` of a loop in float16. What gates learn from is then divided by its scale, and a step that it leaves
+    out, because a gradient was not finite, moves nothing here either; call `step` after `scaler.update()`.
     rules, hints: for operators and size attributes of your own, as in `trace`.
 
     fold: None, units leave as if their readers had read zero; "constant" or "mean", what they emit moves into their readers' biases
@@ -55,6 +61,9 @@ class Pruner:
     batches or a function that returns either, without targets, gone through at every removal (its first batch also now; for an exact
     resume it must give the same batches each time). approximate: accept folds that are not exact. Whether folding is possible is
     tried now, on a copy. Methods that silence units before they leave (`Gates`) take no fold: the readers read zero already.
+
+    model: in several processes `parsinet.distributed.Replicas(net)`; then every rank lets the same units go, and replicas that have come
+    apart are refused (`ReplicaError`).
 
     Raises UsageError for bad arguments, StructureError if the model cannot be traced or, with fold, cannot be made up for.
     """
@@ -76,12 +85,15 @@ class Pruner:
         fold: Kind | None = None,
         fold_inputs: FoldInputs | None = None,
         approximate: bool = False,
+        scaler: torch.amp.GradScaler | None = None,
     ) -> None:
         for name, value in (("steps", steps), ("examples", examples), ("round_to", round_to)):
             check_number("Pruner", name, value, least=1)
         folding = folding_of(fold, fold_inputs, example_inputs, approximate)
         if folding is not None and method.silences:
             raise UsageError(f"Pruner: {method.name} silences units before they leave, so their readers read zero: leave fold out.")
+        self._scale = Scale(scaler, method)
+        model, replicas, ranks = opened(model, "Pruner")
         self.model = model
         self.method = method
         self.round_to = round_to
@@ -99,7 +111,9 @@ class Pruner:
         self._folding = folding
         if self._folding is not None:
             self._folding.check(model, self.structure)
-        method.attach(model, self.structure, Budget(steps, examples, example_inputs, round_to), self._optimizers)
+        self._agreement = Agreement(replicas, self._trained)
+        method.attach(model, self.structure, Budget(steps, examples, example_inputs, round_to, scaler, ranks), self._optimizers)
+        self._agreement.check("at the start")
 
     @property
     def settled(self) -> bool:
@@ -120,16 +134,22 @@ class Pruner:
         Raises StructureError, with the model and its optimizers unchanged, if a fold turns out not to be exact.
         """
         self._step += 1
+        if self._scale.fell():
+            self._forget()
+            return None
         if closure is not None and isinstance(self.method, Probing):
             self.method.probe(closure)
-        alive = self.method.step()
-        return None if alive is None else self._remove(alive)
+        masks = self._rounded(self.method.step())
+        self._agreement.decided(masks, self.method.settled, self._step)
+        return None if masks is None else self._remove(masks)
 
     def finish(self) -> nn.Module:
         """Decide what is still open, remove it, take every hook and parametrization out; returns the model, now plain and small."""
-        alive = self.method.settle()
-        if alive is not None:
-            self._remove(alive)
+        masks = self._rounded(self.method.settle())
+        self._agreement.decided(masks, self.method.settled, self._step)
+        if masks is not None:
+            self._remove(masks)
+        self._agreement.check("at the end")
         self.method.detach()
         return self.model
 
@@ -149,6 +169,7 @@ class Pruner:
         """Which units are left, and the method's state: with the model's and optimizer's own states all that an exact resume needs."""
         return {
             "step": self._step,
+            "scale": self._scale.value,
             "sizes": dict(self._original),
             "units": {name: to_ranges(units) for name, units in self._kept.items()},
             "removals": record_of(self.model).to_json()["removals"],
@@ -168,12 +189,35 @@ class Pruner:
         self._apply(saved.alive)
         record_of(self.model).removals[:] = saved.removals
         self._step = saved.step
+        self._scale.value = float(state.get("scale", self._scale.value))
         self.method.load_state_dict(saved.method)
+        self._agreement.check("after a state was loaded", only=(METHOD,))
 
-    def _remove(self, alive: Alive) -> Removal | None:
+    def _forget(self) -> None:
+        if isinstance(self.method, Listening):
+            self.method.forget()
+
+    def _trained(self) -> dict[str, Any]:
+        """What trains, by the name a message gives it; running statistics belong to a rank until they are aligned."""
+        return {
+            WEIGHTS: dict(self.model.named_parameters()),
+            OPTIMIZERS: [optimizer.state_dict() for optimizer in self._optimizers],
+            METHOD: [self._kept, self.method.state_dict()],
+        }
+
+    def _rounded(self, alive: Alive | None) -> dict[str, Tensor] | None:
+        """Masks whose numbers of units are multiples of `round_to`."""
+        if alive is None:
+            return None
         scores = self.method.scores()
-        rounded = {name: round_up(mask.cpu(), scores.get(name), self.round_to) for name, mask in alive.items()}
-        widths = self._apply(rounded, self._folding)
+        return {name: round_up(mask.cpu(), scores.get(name), self.round_to) for name, mask in alive.items()}
+
+    def _remove(self, masks: Alive) -> Removal | None:
+        if all(bool(mask.all()) for mask in masks.values()):
+            self._agreement.check(f"in step {self._step}")
+            return None
+        with self._agreement.removal(self._step):
+            widths = self._apply(masks, self._folding)
         return Removal(self._step, widths) if widths else None
 
     def _apply(self, alive: Alive, folding: Folding | None = None) -> dict[str, tuple[int, int]]:

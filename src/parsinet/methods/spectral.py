@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from parsinet import spectral
+from parsinet.distributed import ALONE
 from parsinet.errors import UsageError
 from parsinet.methods.base import Alive, Budget
 from parsinet.methods.node_removal import NodeRemoval, RemovalOptions
@@ -83,6 +84,7 @@ class Spectral:
         self._total: int | None = None
         self._eigenvalues: list[nn.Parameter] = []
         self._model: nn.Module | None = None
+        self._ranks = ALONE
 
     def prepare(self, model: nn.Module) -> None:
         """Turn the layers into spectral ones."""
@@ -105,7 +107,7 @@ class Spectral:
             raise UsageError("Spectral: the phases are shares of the run; give Pruner(..., steps=N), or schedule='post'.")
         if self.removal.options.max_fall is not None and self.metric is None:
             raise UsageError("Spectral: max_fall needs a metric; in a recipe give data.validation, its accuracy is the metric then.")
-        self._model, self._total = model, budget.steps
+        self._model, self._total, self._ranks = model, budget.steps, budget.ranks
         self.interval = self.interval or max(1, (budget.steps or 100) // 100)
         self._eigenvalues = eigenvalues_of(model)
         self.removal.attach(model, structure, budget)
@@ -143,7 +145,7 @@ class Spectral:
         if self.settled:
             return None
         self.settled = True
-        return self.removal.last(self.metric)
+        return self.removal.last(self._judged if self.metric is not None else None)
 
     def detach(self) -> None:
         """Fold every spectral layer back into the plain one."""
@@ -168,6 +170,11 @@ class Spectral:
         self._steps, self.settled = int(state["steps"]), bool(state["settled"])
         self.removal.load_state_dict(state)
         self._enter_phase()
+
+    def _judged(self) -> float:
+        """The metric, the mean over ranks where several train."""
+        assert self.metric is not None
+        return self._ranks.mean_number(self.metric())
 
     def _progress(self) -> float:
         """Which part of the share should be gone by now."""

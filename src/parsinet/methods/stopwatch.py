@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
+from parsinet.distributed import ALONE, Ranks
 from parsinet.gates.prices import Complexity
 from parsinet.measure import ExampleInputs, compare_latency
 from parsinet.structure import Structure, shrink
@@ -23,9 +24,11 @@ class Stopwatch:
     """Points (multiply-adds, seconds) with straight lines between them.
 
     How long a network takes is not a function of its multiply-adds alone: the line is a guide, and what it led to is measured.
+    ranks: of the processes that train together, the first measures and tells the others.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ranks: Ranks = ALONE) -> None:
+        self._ranks = ranks
         self.points: list[tuple[float, float]] = []
 
     def calibrate(
@@ -33,16 +36,15 @@ class Stopwatch:
     ) -> None:
         """Measure copies of the network with a part of the units of every group, all of them in turn."""
         plans = [{name: _first(structure.group(name).size, share) for name in groups} for share in SHARES]
-        copies = {str(number): _smaller(model, structure, masks) for number, masks in enumerate(plans)}
-        times = compare_latency(copies, example_inputs, seconds=SECONDS)
-        for number, masks in enumerate(plans):
-            self._add(cost.of(masks), times[str(number)].median)
+        times = self._timed(model, structure, plans, example_inputs)
+        for masks, seconds in zip(plans, times, strict=True):
+            self._add(cost.of(masks), seconds)
 
     def measure(
         self, model: nn.Module, structure: Structure, masks: Mapping[str, Tensor], cost: Complexity, example_inputs: ExampleInputs
     ) -> float:
         """Seconds of a copy of the network with the units under the masks; a further point."""
-        seconds = compare_latency({"": _smaller(model, structure, masks)}, example_inputs, seconds=SECONDS)[""].median
+        (seconds,) = self._timed(model, structure, [masks], example_inputs)
         self._add(cost.of(masks), seconds)
         return seconds
 
@@ -53,6 +55,17 @@ class Stopwatch:
     def count(self, seconds: float) -> float:
         """Multiply-adds at which so many seconds are expected."""
         return _interpolated(seconds, [(time, count) for count, time in self.points])
+
+    def _timed(
+        self, model: nn.Module, structure: Structure, plans: Sequence[Mapping[str, Tensor]], example_inputs: ExampleInputs
+    ) -> list[float]:
+        """Median seconds of copies of the network with the units under the masks, measured in turns."""
+
+        def measured() -> list[float]:
+            copies = {str(number): _smaller(model, structure, masks) for number, masks in enumerate(plans)}
+            return [times.median for times in compare_latency(copies, example_inputs, seconds=SECONDS).values()]
+
+        return self._ranks.first(measured)
 
     def _add(self, count: float, seconds: float) -> None:
         """A new point; times that do not rise with the count are pulled level, so that every time has its count."""

@@ -18,9 +18,13 @@ FLAT = ("_flat_weights", "_flat_weight_refs")
 
 
 class WholeSink:
-    """Hears the derivative of the loss in one group's gates [n], all examples together, of the first backward pass."""
+    """Hears the derivative of the loss in one group's gates [n], all examples together, of the first backward pass.
 
-    def __init__(self) -> None:
+    unscale: one over the scale of the loss that is differentiated, None where it is not scaled.
+    """
+
+    def __init__(self, unscale: Tensor | None = None) -> None:
+        self._unscale = unscale
         self._total: Tensor | None = None
         self._heard = False
 
@@ -32,7 +36,8 @@ class WholeSink:
     def add(self, gradient: Tensor) -> None:
         """What autograd hands over, summed over all uses of the gates."""
         if not self._heard:
-            self._total, self._heard = gradient.detach(), True
+            self._total = gradient.detach() if self._unscale is None else gradient.detach() * self._unscale
+            self._heard = True
 
     def take(self) -> Tensor:
         """The derivative [n], and forget it; RunError if there is none."""

@@ -80,7 +80,7 @@ def _read_record(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise StorageError(f"{path} does not exist; a saved network is a folder with {WEIGHTS} and {STRUCTURE}.") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StorageError(f"{path} cannot be read as JSON ({error}). The file is damaged; restore it from a copy.") from error
     if not isinstance(content, dict):
         raise StorageError(f"{path} is no structure record.")

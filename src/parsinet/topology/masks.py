@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -14,6 +14,8 @@ from parsinet.topology.gradients import GradientMask, Score
 from parsinet.topology.growth import lots
 from parsinet.topology.moments import forget_, moved, tell
 from parsinet.topology.selection import count
+
+Pool = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Mapping[str, Tensor]]
 
 
 class Cut(Protocol):
@@ -31,8 +33,8 @@ class Masks:
 
     The order of a step: backward (gradients are masked as they arrive, dense ones kept if `catch` asks) → clip → optimizer → `restore_` →
     `set` with masks from a rule → next step. Entries that change get zero moments in every optimizer, and start at 0 when they
-    come back; optimizers that offer `set_masks` decide both by themselves (`MaskAware`). Gradients are those of this process: with
-    several, reduce them before `set`, and set the same masks everywhere.
+    come back; optimizers that offer `set_masks` decide both by themselves (`MaskAware`). pool: where several processes train together,
+    makes of what each has caught by name the mean over all (given also the weights), so that all set the same masks.
     Raises UsageError for weights that are frozen or none at all.
     """
 
@@ -43,6 +45,7 @@ class Masks:
         optimizers: Sequence[torch.optim.Optimizer] = (),
         generator: torch.Generator | None = None,
         straight_through: bool = False,
+        pool: Pool | None = None,
     ) -> None:
         if not weights:
             raise UsageError("Masks: there is no weight to mask.")
@@ -53,6 +56,7 @@ class Masks:
         self.shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
         self._optimizers = tuple(optimizers)
         self._generator = generator
+        self._pool = pool
         self._masks = {name: torch.ones(weight.shape, dtype=torch.bool, device=weight.device) for name, weight in weights.items()}
         self._keep = {name: torch.ones_like(weight.detach()) for name, weight in weights.items()}
         self._answered = tell(self._optimizers, self.weights, self._masks)
@@ -115,7 +119,9 @@ class Masks:
     def caught(self) -> dict[str, Tensor]:
         """What was caught since the last call, for all weights, 0 for those the loss did not reach; empty if no gradient came at all or a
         value is not finite."""
-        found = self._gradients.take()
+        found: Mapping[str, Tensor] = self._gradients.take()
+        if self._pool is not None:
+            found = self._pool(found, self.weights)
         if not found or not all(bool(torch.isfinite(value.sum())) for value in found.values()):
             return {}
         return {name: found[name] if name in found else torch.zeros_like(weight.detach()) for name, weight in self.weights.items()}

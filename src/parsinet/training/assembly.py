@@ -9,12 +9,15 @@ from torch import Tensor, nn
 
 from parsinet import baselines, data, measure, methods, models, structure
 from parsinet.data import Augmentation, Batches, Dataset, Split
+from parsinet.distributed import ALONE, Ranks, Replicas
 from parsinet.errors import RunError, UsageError
 from parsinet.methods import Method, Pruner
 from parsinet.training.average import Average
+from parsinet.training.compiled import Compiled
 from parsinet.training.evaluate import evaluate
 from parsinet.training.folder import RunFolder
 from parsinet.training.optimizer import build_optimizer
+from parsinet.training.precision import Precision
 from parsinet.training.recipe import DataPart, Recipe
 from parsinet.training.resolve import load_recipe
 from parsinet.training.teacher import DECAY, Teacher
@@ -28,7 +31,10 @@ FOLD_EXAMPLES = 1024
 
 @dataclass(frozen=True, eq=False)
 class Assembly:
-    """A training ready to start. example_inputs: a few training inputs on the device. before: the untouched model's profile."""
+    """A training ready to start. example_inputs: a few training inputs on the device. before: the untouched model's profile.
+
+    replicas: of the model, where several processes train.
+    """
 
     recipe: Recipe
     device: torch.device
@@ -39,40 +45,60 @@ class Assembly:
     pruner: Pruner
     teacher: Teacher | None
     average: Average | None
+    precision: Precision
+    compiled: Compiled | None
     batches: Batches
     example_inputs: Tensor
     before: measure.Profile
+    replicas: Replicas | None = None
+
+    @property
+    def ranks(self) -> Ranks:
+        """The processes that train together."""
+        return ALONE if self.replicas is None else self.replicas.ranks
 
     @property
     def steps(self) -> int:
         """Optimizer steps of the whole run."""
-        return self.recipe.epochs * len(self.batches)
+        return self.recipe.epochs * self.steps_per_epoch
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of one epoch."""
+        return steps_per_epoch(self.recipe, self.batches)
 
 
-def assemble(recipe: Recipe, device: torch.device) -> Assembly:
-    """Load, build and trace what the recipe names.
+def assemble(recipe: Recipe, device: torch.device, ranks: Ranks = ALONE) -> Assembly:
+    """Load, build and trace what the recipe names. ranks: the processes that train together, each of which calls this.
 
     The model's first weights come from torch's global generator, which `train` has seeded.
 
     Errors: UsageError, DataError, StructureError of the parts; RunError if the model does not take the data.
     """
+    if ranks.size > 1 and recipe.compile:
+        raise UsageError(f"compile: not with {ranks.size} processes, as DDP is built anew at every removal. Leave compile out.")
     method = build_method(recipe)
+    if recipe.data.download:
+        ranks.first(lambda: load_data(recipe.data, recipe.seed) is None)  # the others find the files
     dataset = load_data(recipe.data, recipe.seed, recipe.dtype)
     model = build_model(recipe, dataset, device)
     example_inputs = dataset.train.inputs[:EXAMPLES].to(device)
     check_output(model, example_inputs, (*dataset.train.targets[:EXAMPLES].shape, dataset.num_classes), recipe)
     before = measure.profile(model, example_inputs, latency=False)
-    batches = build_batches(recipe, dataset.train, device)
-    teacher = build_teacher(recipe, method, model, dataset, device, steps=recipe.epochs * len(batches))
+    batches = build_batches(recipe, dataset.train, device, ranks)
+    steps = recipe.epochs * steps_per_epoch(recipe, batches)
+    precision = Precision(recipe.precision, device)
+    teacher = build_teacher(recipe, method, model, dataset, device, steps=steps)
     judge_by_validation(method, model, dataset, device)
     method.prepare(model)
+    replicas = Replicas(model) if ranks.size > 1 else None
     optimizer = build_optimizer(recipe.optimizer, method.param_groups(model))
     pruner = Pruner(
-        model,
+        model if replicas is None else replicas,
         optimizer,
         method,
         example_inputs,
-        steps=recipe.epochs * len(batches),
+        steps=steps,
         examples=len(dataset.train),
         round_to=recipe.round_to,
         ignored_layers=recipe.ignored_layers,
@@ -80,9 +106,10 @@ def assemble(recipe: Recipe, device: torch.device) -> Assembly:
         fold=None if recipe.fold == "none" else recipe.fold,
         fold_inputs=fold_batches(recipe, dataset.train, device) if recipe.fold == "mean" else None,
         approximate=recipe.fold_approximate,
+        scaler=precision.scaler,
     )
-    average = build_average(recipe, steps=recipe.epochs * len(batches))
-    return Assembly(recipe, device, dataset, model, method, optimizer, pruner, teacher, average, batches, example_inputs, before)
+    lifts = (teacher, build_average(recipe, steps=steps), precision, build_compiled(recipe, model))
+    return Assembly(recipe, device, dataset, model, method, optimizer, pruner, *lifts, batches, example_inputs, before, replicas)
 
 
 def build_method(recipe: Recipe) -> Method:
@@ -138,6 +165,16 @@ def build_average(recipe: Recipe, *, steps: int) -> Average | None:
     return None if part is None else Average(begin=round(part.begin * steps), kind=part.kind, decay=part.decay)
 
 
+def build_compiled(recipe: Recipe, model: nn.Module) -> Compiled | None:
+    """The recipe's `compile`."""
+    return Compiled(model, settled=recipe.compile == "settled") if recipe.compile else None
+
+
+def steps_per_epoch(recipe: Recipe, batches: Batches) -> int:
+    """Optimizer steps of one epoch: `accumulate` batches each, the last one what is left."""
+    return -(-len(batches) // recipe.accumulate)
+
+
 def judge_by_validation(method: Method, model: nn.Module, dataset: Dataset, device: torch.device) -> None:
     """Give a method that asks for a metric, and has none, the accuracy on the validation split."""
     validation = dataset.validation
@@ -171,11 +208,11 @@ def load_data(part: DataPart, seed: int, dtype: str = "float32") -> Dataset:
     return replace(dataset, train=_cast(dataset.train, dtype), validation=validation, test=_cast(dataset.test, dtype))
 
 
-def build_batches(recipe: Recipe, split: Split, device: torch.device) -> Batches:
-    """Shuffled batches of the training split."""
+def build_batches(recipe: Recipe, split: Split, device: torch.device, ranks: Ranks = ALONE) -> Batches:
+    """Shuffled batches of the training split; of several ranks each has its rows of them."""
     part = recipe.data.augmentation
     augment = Augmentation(**part.model_dump()) if part != type(part)() else None
-    return Batches(split, recipe.data.batch_size, seed=recipe.seed, augment=augment, device=device)
+    return Batches(split, recipe.data.batch_size, seed=recipe.seed, augment=augment, device=device, rank=ranks.rank, world_size=ranks.size)
 
 
 def fold_batches(recipe: Recipe, split: Split, device: torch.device) -> list[Tensor]:

@@ -16,7 +16,7 @@ from parsinet.errors import UsageError
 
 def versions() -> dict[str, str]:
     """Versions of Python, torch and parsinet."""
-    return {"python": platform.python_version(), "torch": torch.__version__, "parsinet": metadata.version("parsinet")}
+    return {"python": platform.python_version(), "torch": str(torch.__version__), "parsinet": metadata.version("parsinet")}
 
 
 def machine(device: torch.device) -> dict[str, Any]:

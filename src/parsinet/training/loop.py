@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from parsinet.errors import RunError, UsageError
 from parsinet.methods import Pruner
 from parsinet.training.average import Average
-from parsinet.training.objective import cross_entropy, mistakes
+from parsinet.training.compiled import Compiled
+from parsinet.training.objective import cross_entropy
+from parsinet.training.passes import Batch, Objective, Passes, grouped
+from parsinet.training.precision import Precision
 from parsinet.training.state import Callback, EpochBatches, EpochResult, LoopState
 from parsinet.training.tally import Tally
 from parsinet.training.teacher import Teacher
-
-Objective = Callable[[Tensor, Tensor], Tensor]
 
 
 class NotFiniteError(RunError):
@@ -38,6 +39,9 @@ def fit(
     average: Average | None = None,
     learning_rate: Callable[[int], float] | None = None,
     gradient_clip: float | None = None,
+    precision: Precision | None = None,
+    accumulate: int = 1,
+    compiled: Compiled | None = None,
     callbacks: Sequence[Callback] = (),
     state: LoopState | None = None,
     check_every: int = 25,
@@ -49,22 +53,32 @@ def fit(
     objective, in the closure too; the loss that is reported stays the objective. What `average` gathers is put in place by the caller.
 
     learning_rate: step (0-based) → rate; parameter groups that began with a rate of their own keep their ratio to the
-    optimizer's default. gradient_clip: largest norm of the whole gradient. state: continue this one, after a resume.
-    check_every: steps between two looks at whether the loss is finite.
+    optimizer's default. gradient_clip: largest norm of the whole gradient. precision: of forward passes, full unless given; give its
+    scaler to the pruner too. accumulate: batches per step; the step is that of the mean loss over all their examples, and an epoch's last
+    step takes what is left. compiled: runs the forward pass of training in the model's place. state: continue this one, after a resume.
+    check_every: steps between two looks at whether the loss is finite. Where several processes train, model is
+    `parsinet.distributed.Replicas(net)`, batches are each rank's own rows, and what is reported is that of all ranks.
 
     Errors: NotFiniteError (a RunError) with the first step whose loss is not finite, or after an epoch that left a weight infinite;
     UsageError for counts below 1, and for a teacher where targets are not classes.
     """
-    if epochs < 1 or check_every < 1:
-        raise UsageError(f"fit: epochs and check_every must be ≥ 1, got {epochs} and {check_every}.")
+    for name, count in (("epochs", epochs), ("check_every", check_every), ("accumulate", accumulate)):
+        if count < 1:
+            raise UsageError(f"fit: {name} must be ≥ 1, got {count}.")
+    precision = precision or Precision()
+    precision.check(model)
     state = state or LoopState(model, optimizer, batches, epochs, pruner)
     state.settled = state.settled or (pruner is not None and pruner.settled)
-    parts = (teacher, average, _Rates(optimizer, learning_rate))
-    step = _Step(state, objective, *parts, gradient_clip, tuple(callbacks), check_every)
+    if compiled is not None and state.replicas is not None:
+        raise UsageError("fit: a compiled forward pass would leave out the exchange of gradients between processes. Leave compile out.")
+    if compiled is not None and (pruner is None or pruner.settled):
+        compiled.settle()
+    passes = Passes(state, objective, teacher, precision, compiled)
+    step = _Step(state, passes, average, _Rates(optimizer, learning_rate), gradient_clip, tuple(callbacks), check_every)
     for callback in callbacks:
         callback.on_start(state)
     while batches.epoch < epochs and not state.stop:
-        _run_epoch(state, step, callbacks)
+        _run_epoch(state, step, accumulate, callbacks)
     for callback in callbacks:
         callback.on_end(state)
     return state
@@ -95,8 +109,7 @@ class _Step:
     """One optimizer step and what follows it."""
 
     state: LoopState
-    objective: Objective
-    teacher: Teacher | None
+    passes: Passes
     average: Average | None
     rates: _Rates
     clip: float | None
@@ -107,55 +120,38 @@ class _Step:
         self.watchers = [callback.on_step for callback in self.callbacks if type(callback).on_step is not Callback.on_step]
         self.parameters = [parameter for group in self.state.optimizer.param_groups for parameter in group["params"]]
 
-    def __call__(self, inputs: Tensor, targets: Tensor) -> None:
-        state, optimizer, pruner = self.state, self.state.optimizer, self.state.pruner
+    def __call__(self, batches: Sequence[Batch]) -> None:
+        state, optimizer, pruner, teacher = self.state, self.state.optimizer, self.state.pruner, self.passes.teacher
         self.rates.set(state.step)
-        logits = state.model(inputs)
-        loss = self.objective(logits, targets)
-        taught = self._taught(inputs, targets)
-        penalty = pruner.penalty() if pruner is not None else 0.0
-        total = taught(loss, logits) if isinstance(penalty, float) and penalty == 0 else taught(loss, logits) + penalty
-        total.backward()  # type: ignore[no-untyped-call]
-        if self.clip is not None:
-            nn.utils.clip_grad_norm_(self.parameters, self.clip)
-        optimizer.step()
+        passed = self.passes(batches)
+        self.passes.precision.step(optimizer, self.clip, self.parameters)
         optimizer.zero_grad(set_to_none=True)
         state.step += 1
-        state.examples += len(targets)
-        if state.tally.add(loss.detach(), mistakes(logits, targets), targets.numel()) >= self.check_every:
+        state.examples += passed.examples
+        if state.tally.add(passed.loss, passed.wrong, passed.targets) >= self.check_every:
             _read(state, state.epoch)
         if pruner is not None:
-            self._prune(pruner, lambda: self._again(inputs, targets, taught))
-        if self.teacher is not None:
-            self.teacher.follow(state.model)
+            self._prune(pruner, passed.again)
+        if teacher is not None:
+            if state.replicas is not None:
+                state.replicas.align()
+            teacher.follow(state.model)
         if self.average is not None:
             self.average.step(state.model, pruner is None or pruner.settled)
         for watch in self.watchers:
             watch(state)
 
-    def _taught(self, inputs: Tensor, targets: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-        """What makes of loss and logits that which is minimised on this batch; the teacher runs once."""
-        teacher = self.teacher
-        if teacher is None:
-            return lambda loss, logits: loss
-        if targets.is_floating_point():
-            raise UsageError(
-                f"fit: a teacher compares distributions over classes, but the targets are numbers ({targets.dtype}). Leave it out."
-            )
-        told = teacher(inputs)
-        return lambda loss, logits: teacher.loss(loss, logits, told)
-
-    def _again(self, inputs: Tensor, targets: Tensor, taught: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        logits = self.state.model(inputs)
-        return taught(self.objective(logits, targets), logits)
-
     def _prune(self, pruner: Pruner, closure: Callable[[], Tensor]) -> None:
-        removal = pruner.step(closure)
+        removal, compiled = pruner.step(closure), self.passes.compiled
         if removal is not None:
+            if compiled is not None:
+                compiled.renew()
             for callback in self.callbacks:
                 callback.on_removal(self.state, removal)
         if pruner.settled and not self.state.settled:
             self.state.settled = True
+            if compiled is not None:
+                compiled.settle()
             for callback in self.callbacks:
                 callback.on_settled(self.state)
 
@@ -173,11 +169,12 @@ def check_finite(state: LoopState, epoch: int) -> None:
     _check_weights(state, epoch)
 
 
-def _run_epoch(state: LoopState, step: _Step, callbacks: Sequence[Callback]) -> None:
+def _run_epoch(state: LoopState, step: _Step, accumulate: int, callbacks: Sequence[Callback]) -> None:
     epoch = state.epoch
     state.model.train()
-    for inputs, targets in state.batches:
-        step(inputs, targets)
+    for batches in grouped(state.batches, accumulate):
+        step(batches)
+        state.stop = state.ranks.any(state.stop)
         if state.stop:
             check_finite(state, epoch)
             return

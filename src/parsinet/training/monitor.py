@@ -51,8 +51,8 @@ class Monitor(Callback):
         self.told += event in PROGRESS
 
     def train_macs(self, state: LoopState) -> int:
-        """Forward multiply-adds of training so far: Σ over steps of (macs per example then) · examples."""
-        return self._spent + (state.examples - self._counted) * self.macs
+        """Forward multiply-adds of training so far: Σ over steps of (macs per example then) · examples, those of comparisons too."""
+        return self._spent + (_shown(state) - self._counted) * self.macs
 
     def state_dict(self, state: LoopState) -> dict[str, Any]:
         """What a resumed run continues."""
@@ -61,7 +61,7 @@ class Monitor(Callback):
     def load_state_dict(self, saved: Mapping[str, Any], state: LoopState) -> None:
         """Continue where `state_dict` was taken; `state` has been loaded before."""
         self.watch.load_state_dict(saved["watch"])
-        self._spent, self._counted, self.told = saved["train_macs"], state.examples, saved["told"]
+        self._spent, self._counted, self.told = saved["train_macs"], _shown(state), saved["told"]
 
     def on_start(self, state: LoopState) -> None:
         """Measure the model; save if nothing is saved yet."""
@@ -80,7 +80,7 @@ class Monitor(Callback):
     def on_removal(self, state: LoopState, removal: Removal) -> None:
         """Record it and count the smaller network's operations from here on."""
         with self.watch.paused():
-            self._spent, self._counted = self.train_macs(state), state.examples
+            self._spent, self._counted = self.train_macs(state), _shown(state)
             self._measure(state)
             groups = {name: list(units) for name, units in removal.groups.items()}
             self.emit("removal", step=state.step, epoch=state.epoch, groups=groups, parameters=self.parameters, macs=self.macs)
@@ -131,3 +131,8 @@ class Monitor(Callback):
     def _save(self, state: LoopState, validation_error: float | None = None) -> None:
         self.saved = (state.step, self.save(validation_error))
         self.due.saved()
+
+
+def _shown(state: LoopState) -> int:
+    """Examples in all forward passes so far."""
+    return state.examples + state.again

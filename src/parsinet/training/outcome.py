@@ -1,6 +1,7 @@
 """The end of a run: finish the method, test, measure the start against the result, save the model."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +50,18 @@ class Outcome:
 
 
 def conclude(parts: Assembly, folder: Path) -> Outcome:
-    """Turn the trained model into plain modules, save it in `folder`, test and measure it."""
-    dataset = parts.dataset
+    """Turn the trained model into plain modules, save it in `folder`, test and measure it. On all ranks, each with its own model."""
     if parts.average is not None:
-        parts.average.finish(parts.model, build_batches(parts.recipe, dataset.train, parts.device))
+        parts.average.finish(parts.model, build_batches(parts.recipe, parts.dataset.train, parts.device))
     open_widths = parts.pruner.widths()
     lean = parts.pruner.finish()
-    widths = parts.pruner.widths()
+    told = parts.ranks.first(lambda: replace(_measured(parts, lean, open_widths, folder), model=nn.Identity()))
+    return replace(told, model=lean)
+
+
+def _measured(parts: Assembly, lean: nn.Module, open_widths: Mapping[str, int], folder: Path) -> Outcome:
+    """Save the finished network, test and measure it: the part that one process does for all."""
+    dataset, widths = parts.dataset, parts.pruner.widths()
     structure.save(lean, folder)
     validation = None if dataset.validation is None else evaluate(lean, dataset.validation, device=parts.device)
     return Outcome(

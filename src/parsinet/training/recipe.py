@@ -143,7 +143,10 @@ class Recipe(Part):
     are not exact.
     skips: layers of a plain network that are given a skip, by name or all that fit, so that they can leave whole (`structure.add_skips`).
     distill: a teacher in the loss. average: the mean of the last weights in their place, both off unless given.
-    gradient_clip: largest allowed norm of the whole gradient. deterministic: only algorithms that repeat bitwise.
+    gradient_clip: largest allowed norm of the whole gradient. dtype: of parameters, and of what is computed unless precision says that
+    forward passes are in 16 bits (`Precision`). accumulate: batches per step. compile: the forward pass of training through
+    `torch.compile`, anew after every removal, or "settled": once the structure is fixed. deterministic: only algorithms that repeat
+    bitwise, which takes longer on a GPU and raises where torch has none.
     checkpoint: when the run is saved, and what stays.
     """
 
@@ -157,6 +160,9 @@ class Recipe(Part):
     threads: Count | None = None
     device: Annotated[str, Field(min_length=1)] = "cpu"
     dtype: Literal["float32", "float64"] = "float32"
+    precision: Literal["full", "bfloat16", "float16"] = "full"
+    accumulate: Count = 1
+    compile: Flag | Literal["settled"] = False
     deterministic: Flag = False
     round_to: Count = 4
     ignored_layers: tuple[str, ...] = ()
@@ -175,6 +181,19 @@ class Recipe(Part):
         if isinstance(value, bool) or (isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)):
             return value
         raise ValueError(f"must be true, false or a list of names of layers, got {value!r}")
+
+    @field_validator("compile", mode="before")
+    @classmethod
+    def _compile_is_known(cls, value: Any) -> Any:
+        if isinstance(value, bool) or value == "settled":
+            return value
+        raise ValueError(f"must be true, false or 'settled', got {value!r}")
+
+    @model_validator(mode="after")
+    def _mixed_precision_starts_from_float32(self) -> "Recipe":
+        if self.precision != "full" and self.dtype != "float32":
+            raise ValueError(f"precision {self.precision} goes with dtype float32, got dtype {self.dtype}")
+        return self
 
     @model_validator(mode="after")
     def _approximation_needs_a_fold(self) -> "Recipe":

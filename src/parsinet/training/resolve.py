@@ -143,6 +143,8 @@ def _parse(text: str, source: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         place = f" in line {mark.line + 1}" if mark else ""
         raise UsageError(f"{source} is not valid YAML{place}: {getattr(error, 'problem', None) or 'cannot be read'}.") from None
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+        raise UsageError(f"{source} holds a value that YAML cannot read ({type(error).__name__}).") from None
 
 
 def _sentence(error: ValidationError, source: str) -> str:

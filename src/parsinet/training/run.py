@@ -1,11 +1,15 @@
 """One run from recipe to result: everything in its folder, resumable at any moment."""
 
+import contextlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from torch import nn
 
+from parsinet.distributed import Ranks, device_of, joined, one_message
 from parsinet.errors import UsageError
 from parsinet.measure import Profile
 from parsinet.training import environment
@@ -32,32 +36,44 @@ class RunResult:
     seconds: float
 
 
-def train(recipe: Recipe | None, out: Path, *, overwrite: bool = False, resume: bool = False, console: Console | None = None) -> RunResult:
+def train(
+    recipe: Recipe | None, out: Path, *, overwrite: bool = False, resume: bool | Literal["auto"] = False, console: Console | None = None
+) -> RunResult:
     """Train by a recipe and leave everything in the folder `out`: recipe.yaml, record.jsonl, model/, checkpoint/.
 
     With `resume` the run in `out` goes on from its newest whole checkpoint, bitwise as if it had never stopped; `recipe` may then be None,
-    else it must be the stored one. With `overwrite` a run in `out` is replaced, once the new one is ready to start.
+    else it must be the stored one; with "auto" it goes on if there is one, else it starts. With `overwrite` a run in `out` is replaced,
+    once the new one is ready to start.
+
+    Under torchrun each process calls this: they train one network together, rank 0 alone looks into the folder, writes and shows, and all
+    return the same result. An error on any of them ends the run on all; see docs/distributed.md.
 
     Torch's threads, its demand for deterministic algorithms and the global random generators (Python, NumPy, torch) are set by the
     recipe for the length of the run and are put back afterwards. This is the only place of the library that seeds them. The folder is
     locked meanwhile, so that no other run touches it.
 
-    Errors: UsageError, DataError, StorageError, StructureError as the parts raise them; StorageError if another run holds the folder; RunError if the model rejects the data, no
-    checkpoint is whole, or the loss is not finite (the message names the checkpoint of the last good state); RunInterrupted.
+    Errors: UsageError, DataError, StorageError, StructureError as the parts raise them, StorageError also if another run holds the
+    folder; RunError if the model rejects the data, no checkpoint is whole, or the loss is not finite (the message names the checkpoint
+    of the last good state); RunInterrupted.
     """
-    folder, console = RunFolder(Path(out)), console or Console()
-    _recipe(recipe, folder, overwrite, resume)  # refused before the folder is made
-    with held(folder.path) as locked:
-        if not locked:
+    folder = RunFolder(Path(out))
+    with joined() as ranks, contextlib.ExitStack() as stack:
+        console = (console or Console()) if ranks.rank == 0 else Console(quiet=True)
+        if resume and overwrite:
+            raise UsageError("train: overwrite and resume exclude each other. Choose one.")
+        goes_on = ranks.first(folder.recipe.is_file) if resume == "auto" else resume
+        settled = partial(_recipe, recipe, folder, overwrite, goes_on)
+        ranks.first(settled)  # refused before the folder is made
+        if not ranks.first(lambda: stack.enter_context(held(folder.path))):
             console.print(f"The file system of {folder.path} has no locks: see to it that no other run uses this folder.", soft_wrap=True)
-        return _run(_recipe(recipe, folder, overwrite, resume), folder, resume, console)
+        return _run(ranks.first(settled), folder, goes_on, console, ranks)
 
 
-def _run(recipe: Recipe, folder: RunFolder, resume: bool, console: Console) -> RunResult:
-    device = environment.usable_device(recipe.device)
+def _run(recipe: Recipe, folder: RunFolder, resume: bool, console: Console, ranks: Ranks) -> RunResult:
+    device = environment.usable_device(device_of(recipe.device))
     with environment.torch_settings(threads=recipe.threads, deterministic=recipe.deterministic), seeded(recipe.seed, device):
-        session = Session(assemble(recipe, device), folder, console)
-        with stop_signals(session.request_stop), session.recorded():
+        session = Session(assemble(recipe, device, ranks), folder, console)
+        with stop_signals(session.request_stop), session.recorded(), one_message(ranks):
             if resume:
                 session.resume()
             else:
@@ -73,8 +89,6 @@ def _recipe(recipe: Recipe | None, folder: RunFolder, overwrite: bool, resume: b
             raise UsageError("train: a recipe is needed, unless a run is resumed.")
         folder.check_free(overwrite)
         return recipe
-    if overwrite:
-        raise UsageError("train: overwrite and resume exclude each other. Choose one.")
     stored = folder.stored_recipe()
     if recipe is not None and recipe != stored:
         raise UsageError(

@@ -14,7 +14,7 @@ from parsinet import measure
 from parsinet.errors import ParsinetError, RunError
 from parsinet.training import environment
 from parsinet.training.assembly import Assembly
-from parsinet.training.checkpoint import checkpoints, load_checkpoint, lowest_error, save_checkpoint
+from parsinet.training.checkpoint import Loaded, checkpoints, load_checkpoint, lowest_error, save_checkpoint
 from parsinet.training.display import Display
 from parsinet.training.due import Due
 from parsinet.training.evaluate import Evaluation, evaluate
@@ -22,6 +22,7 @@ from parsinet.training.folder import RunFolder
 from parsinet.training.loop import NotFiniteError, fit
 from parsinet.training.monitor import PROGRESS, Monitor
 from parsinet.training.outcome import Outcome, conclude
+from parsinet.training.own_numbers import OwnNumbers
 from parsinet.training.recipe import Recipe
 from parsinet.training.record import FORMAT, RecordWriter, keep_events
 from parsinet.training.schedule import learning_rate
@@ -37,14 +38,21 @@ class Session:
     def __init__(self, assembly: Assembly, folder: RunFolder, console: Console) -> None:
         self.assembly, self.folder, self.console = assembly, folder, console
         self.state = LoopState(assembly.model, assembly.optimizer, assembly.batches, assembly.recipe.epochs, assembly.pruner)
+        self.state.replicas, self.ranks = assembly.replicas, assembly.ranks
         recipe = assembly.recipe
         self.display = Display(console, f"{recipe.model.name} · {recipe.method.name}", assembly.steps)
         self.writer = RecordWriter(folder.record)
         batch = measure.resize_batch(assembly.example_inputs, recipe.data.batch_size)  # weights are composed once for all of it
         due = Due(recipe.checkpoint, epochs=recipe.epochs, steps=assembly.steps)
         lowest = partial(lowest_error, folder.checkpoint)
-        self.monitor = Monitor(batch, Stopwatch(), (self.writer.write, self.display.show), self._validate, self._save, due, lowest)
+        sinks = (self.writer.write, self.display.show) if self.leads else ()
+        self.monitor = Monitor(batch, Stopwatch(), sinks, self._validate, self._save, due, lowest)
         self.training = False
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is rank 0, which writes, shows and saves; the others only train."""
+        return self.ranks.rank == 0
 
     def request_stop(self) -> bool:
         """End after the running step; False if no step runs or a stop was asked for before."""
@@ -54,7 +62,7 @@ class Session:
 
     def start(self) -> None:
         """Take the folder and write the first event."""
-        self.folder.begin(self.assembly.recipe)
+        self.ranks.first(partial(self.folder.begin, self.assembly.recipe))
         self.monitor.emit("start", **_start_event(self.assembly))
 
     def resume(self) -> None:
@@ -62,24 +70,26 @@ class Session:
 
         A run that ended before its first checkpoint starts anew.
         """
-        if not checkpoints(self.folder.checkpoint):
+        loaded = self.ranks.first(self._newest)
+        if loaded is None:
             self._say(f"{self.folder.path} has no checkpoint yet: the run starts from its first step.")
             self.start()
             return
-        loaded = load_checkpoint(self.folder.checkpoint, partial(foreign, recipe=self.assembly.recipe))
         self._say(loaded.warning)
         self._say(elsewhere(loaded.state, self.assembly))
         restore(loaded.state, self.assembly, self.state, self.monitor)
         self.monitor.saved = (self.state.step, loaded.path)
+        if not self.leads:
+            return
         counted = itertools.count()
         keep_events(self.folder.record, lambda event: event["event"] not in PROGRESS or next(counted) < self.monitor.told)
-        here = {"versions": environment.versions(), "machine": environment.machine(self.assembly.device)}
+        here = {"versions": environment.versions(), "machine": environment.machine(self.assembly.device), "processes": self.ranks.size}
         self.monitor.emit("resumed", step=self.state.step, epoch=self.state.epoch, checkpoint=loaded.path.name, **here)
 
     def fit(self) -> None:
         """Train what is left."""
         recipe = self.assembly.recipe
-        rate = partial(_rate, recipe, self.assembly.steps, len(self.assembly.batches))
+        rate = partial(_rate, recipe, self.assembly.steps, self.assembly.steps_per_epoch)
         self.training = True
         with self.display:
             fit(
@@ -92,7 +102,10 @@ class Session:
                 average=self.assembly.average,
                 learning_rate=rate,
                 gradient_clip=recipe.gradient_clip,
-                callbacks=(self.monitor, self.display),
+                precision=self.assembly.precision,
+                accumulate=recipe.accumulate,
+                compiled=self.assembly.compiled,
+                callbacks=(self.monitor, self.display) if self.leads else (OwnNumbers(recipe.seed, self.ranks.rank),),
                 state=self.state,
             )
         self.training = False
@@ -102,6 +115,8 @@ class Session:
     def conclude(self) -> Outcome:
         """Finish, measure, save the model and write the last event."""
         outcome = conclude(self.assembly, self.folder.model)
+        if not self.leads:
+            return outcome
         if outcome.closing:
             size = {"parameters": outcome.after.parameters, "macs": outcome.after.macs}
             self.monitor.emit("removal", step=self.state.step, epoch=self.state.epochs, groups=outcome.closing, **size)
@@ -110,6 +125,7 @@ class Session:
             "end",
             **outcome.event(),
             **({} if teacher is None else {"teacher": teacher}),
+            **({} if self.assembly.compiled is None else {"compilations": self.assembly.compiled.compilations}),
             train_seconds=watch.seconds,
             train_cpu_seconds=watch.cpu_seconds,
             train_macs=self.monitor.train_macs(self.state) + (0 if teacher is None else teacher["macs"] * teacher["examples"]),
@@ -157,7 +173,7 @@ class Session:
             )
             return {"parameters": 0, "macs": 0, "examples": 0}
         profile = measure.profile(teacher.network, self.monitor.example_inputs, latency=False)
-        return {"parameters": profile.parameters, "macs": profile.macs, "examples": teacher.examples}
+        return {"parameters": profile.parameters, "macs": profile.macs, "examples": teacher.examples * self.ranks.size}
 
     def _validate(self) -> Evaluation | None:
         split = self.assembly.dataset.validation
@@ -167,6 +183,12 @@ class Session:
         state = snapshot(self.assembly, self.state, self.monitor)
         keep = self.assembly.recipe.checkpoint.keep
         return save_checkpoint(self.folder.checkpoint, self.state.step, state, keep=keep, validation_error=validation_error)
+
+    def _newest(self) -> Loaded | None:
+        """The newest whole checkpoint; None where there never was one."""
+        if not checkpoints(self.folder.checkpoint):
+            return None
+        return load_checkpoint(self.folder.checkpoint, partial(foreign, recipe=self.assembly.recipe))
 
     def _say(self, sentence: str | None) -> None:
         if sentence is not None:
@@ -186,6 +208,7 @@ def _start_event(parts: Assembly) -> dict[str, Any]:
         "recipe": parts.recipe.plain(),
         "versions": environment.versions(),
         "machine": environment.machine(parts.device),
+        "processes": parts.ranks.size,
         "commit": environment.commit(),
         "seed": parts.recipe.seed,
         "dataset": {

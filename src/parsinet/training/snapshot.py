@@ -21,11 +21,13 @@ def snapshot(parts: Assembly, state: LoopState, monitor: Monitor) -> dict[str, A
         "recipe": parts.recipe.plain(),
         "versions": environment.versions(),
         "machine": environment.machine(parts.device),
+        "processes": parts.ranks.size,
         "model": dict(parts.model.state_dict()),
         "optimizer": parts.optimizer.state_dict(),
         "pruner": parts.pruner.state_dict(),
         "teacher": None if parts.teacher is None else parts.teacher.state_dict(),
         "average": None if parts.average is None else parts.average.state_dict(),
+        "precision": parts.precision.state_dict(),
         "batches": parts.batches.state_dict(),
         "loop": state.state_dict(),
         "monitor": monitor.state_dict(state),
@@ -41,6 +43,7 @@ def restore(saved: Mapping[str, Any], parts: Assembly, state: LoopState, monitor
     try:
         restore_network(saved, parts)
         parts.optimizer.load_state_dict(saved["optimizer"])
+        parts.precision.load_state_dict(saved["precision"])
         parts.batches.load_state_dict(saved["batches"])
         state.load_state_dict(saved["loop"])
         monitor.load_state_dict(saved["monitor"], state)
@@ -80,14 +83,13 @@ def foreign(saved: Mapping[str, Any], recipe: Recipe) -> str | None:
 
 def elsewhere(saved: Mapping[str, Any], parts: Assembly) -> str | None:
     """One sentence if the run goes on with other versions or on another machine than the snapshot's; None if on the same."""
-    here = {**environment.versions(), **environment.machine(parts.device)}
-    there = {**saved.get("versions", {}), **saved.get("machine", {})}
-    changed = [
-        f"{key} {there.get(key)} → {here[key]}" for key in ("torch", "parsinet", "processor", "threads") if here[key] != there.get(key)
-    ]
+    here = {**environment.versions(), **environment.machine(parts.device), "processes": parts.ranks.size}
+    there = {**saved.get("versions", {}), **saved.get("machine", {}), "processes": saved.get("processes", 1)}
+    told = ("torch", "parsinet", "processor", "threads", "processes")
+    changed = [f"{key} {there.get(key)} → {here[key]}" for key in told if here[key] != there.get(key)]
     if not changed:
         return None
-    return f"Since this checkpoint was written something has changed ({', '.join(changed)}): the run goes on, bitwise equality is not promised."
+    return f"Not as when the checkpoint was written: {', '.join(changed)}. The run goes on, but bitwise equality is no longer promised."
 
 
 def _unfit(error: Exception) -> RunError:

@@ -1,0 +1,148 @@
+"""A network trained by several processes with torch's DistributedDataParallel, wrapped anew whenever units have left."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from parsinet.distributed.ranks import ALONE, Ranks, reached
+from parsinet.errors import UsageError
+
+TENSORS = "torch.distributed.tensor"
+SHARDING = "torch.distributed.fsdp"
+
+
+class Replicas(nn.Module):
+    """Your network on every rank, kept in step by `DistributedDataParallel`; call it as you would call that.
+
+        torch.distributed.init_process_group("gloo")                     # torchrun has set the rest
+        method.prepare(net)
+        model = pn.distributed.Replicas(net)
+        optimizer = torch.optim.Adam(method.param_groups(net), lr=1e-3)
+        pruner = pn.Pruner(model, optimizer, method, example_inputs, steps=steps)
+        for x, y in pn.data.Batches(train, 128, rank=model.rank, world_size=model.world_size):
+            loss = loss_fn(model(x), y) + pruner.penalty()
+            loss.backward(); optimizer.step(); optimizer.zero_grad()
+            pruner.step(lambda: loss_fn(model(x), y))
+
+    DDP fixes its buckets for the parameters it is given, so the wrapper is dropped before units leave and made anew around what remains;
+    the same if a method freezes or releases parameters. module: the network itself, whose names carry no prefix; save and evaluate that.
+    Without gradients the network is called directly and nothing is sent. process_group, options: as `DistributedDataParallel` takes them.
+
+    The first wrapping gives every rank the weights of rank 0. Buffers, such as running statistics, are those of rank 0 in every training
+    pass, and after every removal.
+
+    Errors: UsageError if no process group is there, or the network is wrapped or sharded already.
+    """
+
+    def __init__(self, module: nn.Module, *, process_group: Any = None, **options: Any) -> None:
+        super().__init__()
+        if not (dist.is_available() and dist.is_initialized()):
+            raise UsageError(
+                "Replicas: there is no process group. Start with torchrun and call torch.distributed.init_process_group first."
+            )
+        check_whole(module, "Replicas")
+        self.module = module
+        self.ranks = Ranks.of(process_group)
+        self._options = {"process_group": self.ranks.group, **options}
+        self._wrapped: list[DistributedDataParallel] = []
+        self._parameters_wrapped: tuple[tuple[int, torch.Size], ...] = ()
+        self.wrap(synchronise=True)
+
+    @property
+    def rank(self) -> int:
+        """Of this process, from 0."""
+        return self.ranks.rank
+
+    @property
+    def world_size(self) -> int:
+        """How many processes there are."""
+        return self.ranks.size
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The network's output; with gradients through DDP."""
+        return self._live()(*args, **kwargs) if torch.is_grad_enabled() else self.module(*args, **kwargs)
+
+    @contextmanager
+    def no_sync(self) -> Iterator[None]:
+        """Backward passes inside stay on this rank; the first one outside sends the sum, as in DDP."""
+        with self._live().no_sync():
+            yield
+
+    def drop(self) -> None:
+        """Let go of the wrapper and its hooks; the next pass with gradients wraps anew."""
+        self._wrapped.clear()
+        self._parameters_wrapped = ()
+
+    def wrap(self, *, synchronise: bool = False) -> None:
+        """Wrap what the network is now. synchronise: give every rank the weights of rank 0 first."""
+        self.drop()
+        with reached():
+            self._wrapped.append(DistributedDataParallel(self.module, init_sync=synchronise, **self._options))
+        self._parameters_wrapped = self._trained()
+
+    @torch.no_grad()
+    def align(self) -> None:
+        """Give every rank the buffers of rank 0."""
+        source = dist.get_global_rank(self.ranks.group, 0)
+        with reached():
+            for buffer in self.module.buffers():
+                dist.broadcast(buffer, source, group=self.ranks.group)
+
+    def _live(self) -> DistributedDataParallel:
+        if not self._wrapped or self._parameters_wrapped != self._trained():
+            self.wrap()
+        return self._wrapped[0]
+
+    def _trained(self) -> tuple[tuple[int, torch.Size], ...]:
+        return tuple((id(parameter), parameter.shape) for parameter in self.module.parameters() if parameter.requires_grad)
+
+
+def opened(model: nn.Module, who: str) -> tuple[nn.Module, Replicas | None, Ranks]:
+    """The network itself, its replicas if it has any, and the processes it trains in.
+
+    Errors: UsageError for a network in a wrapper of torch's or with sharded parameters, and for a bare one where several processes train.
+    """
+    if isinstance(model, Replicas):
+        return model.module, model, model.ranks
+    check_whole(model, who)
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        raise UsageError(
+            f"{who}: {dist.get_world_size()} processes train here, and a network of one of them alone would go its own way. Give "
+            "parsinet.distributed.Replicas(net), also in the place of DDP; if each process trains a network of its own, give "
+            "Replicas(net, process_group=...) a group of this process alone."
+        )
+    return model, None, ALONE
+
+
+def check_whole(model: nn.Module, who: str) -> None:
+    """UsageError for a network in torch's wrappers, which cannot follow a removal, and for one whose parameters are sharded."""
+    if isinstance(model, nn.DataParallel | DistributedDataParallel):
+        raise UsageError(
+            f"{who}: {type(model).__name__} cannot follow a removal: its parameters are fixed when it is built. Use "
+            "parsinet.distributed.Replicas(net) in its place; it builds DDP anew whenever units have left."
+        )
+    sharded = _sharded(model)
+    if sharded:
+        raise UsageError(
+            f"{who}: {sharded} is sharded over processes (FSDP, tensor parallel), which is not supported: units cannot be removed from a "
+            "part of a tensor. Use parsinet.distributed.Replicas(net), with the whole network on every process."
+        )
+
+
+def _sharded(model: nn.Module) -> str:
+    """The first part of the model that is sharded; "" if none is. What nobody has imported, nobody has used."""
+    tensors, sharding = sys.modules.get(TENSORS), sys.modules.get(SHARDING)
+    kinds = tuple(kind for name in ("FullyShardedDataParallel", "FSDPModule") if (kind := getattr(sharding, name, None)) is not None)
+    for name, module in model.named_modules():
+        if isinstance(module, kinds):
+            return f"module {name or type(module).__name__!r}"
+    sharded = getattr(tensors, "DTensor", None)
+    return next((name for name, parameter in model.named_parameters() if sharded is not None and isinstance(parameter, sharded)), "")

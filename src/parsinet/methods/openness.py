@@ -1,0 +1,39 @@
+"""How far open gates are at the start: all alike, or spread so that they do not all fall together."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from parsinet.errors import UsageError
+from parsinet.methods.options import check_number
+
+
+@dataclass(frozen=True)
+class Openness:
+    """θ at the start lies between low and high, uniformly at random per unit; blocks begin at high."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def given(cls, theta: float | Sequence[float]) -> Openness:
+        """From the option: one number of at least ½, or the two ends. Raises UsageError for others."""
+        if isinstance(theta, int | float):
+            check_number("Gates", "theta", theta, least=0.5, most=1.0)
+            return cls(theta, theta)
+        if len(theta) != 2 or not 0 <= theta[0] <= theta[1] <= 1 or theta[1] < 0.5:
+            raise UsageError(f"Gates: theta is one number or two with 0 ≤ low ≤ high ≤ 1 and high ≥ 0.5, got {list(theta)}.")
+        return cls(float(theta[0]), float(theta[1]))
+
+    def row(self, sizes: Mapping[str, int], blocks: Collection[str], random: torch.Generator) -> Tensor:
+        """[all units]; draws only if there is something to draw."""
+        rows = [torch.full((size,), self.high) for size in sizes.values()]
+        if self.low < self.high:
+            units = [row for name, row in zip(sizes, rows, strict=True) if name not in blocks]
+            for row in units:
+                row.uniform_(self.low, self.high, generator=random)
+        return torch.cat([*rows, torch.empty(0)])

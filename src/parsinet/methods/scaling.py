@@ -1,0 +1,31 @@
+"""A loss that is scaled before the backward pass (float16): what it makes of derivatives, and which steps are left out."""
+
+import torch
+from torch import Tensor
+
+from parsinet.errors import UsageError
+from parsinet.methods.base import Method
+
+
+class Scale:
+    """Follows the scale of a `torch.amp.GradScaler` from step to step; None stands for a loss that is not scaled.
+
+    Raises UsageError for a method that would take scaled gradients for what they are not.
+    """
+
+    def __init__(self, scaler: torch.amp.GradScaler | None, method: Method) -> None:
+        if scaler is not None and getattr(method, "unscaled", False):
+            raise UsageError(f"Pruner: {method.name} learns from gradients, which a scaler changes. Train in bfloat16, without a scaler.")
+        self._scaler = scaler
+        self.value = 1.0 if scaler is None else scaler.get_scale()
+
+    def fell(self) -> bool:
+        """Whether the scale is lower than at the last call: the scaler has met a gradient that is not finite, and left the step out."""
+        before = self.value
+        self.value = before if self._scaler is None else self._scaler.get_scale()
+        return self.value < before
+
+
+def inverse(scaler: torch.amp.GradScaler | None, device: torch.device) -> Tensor | None:
+    """What turns derivatives of the scaled loss into those of the loss: one over the present scale, without waiting for the device."""
+    return None if scaler is None else 1 / scaler.scale(torch.ones((), device=device))

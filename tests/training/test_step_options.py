@@ -1,0 +1,133 @@
+"""Whole runs in mixed precision, with several batches per step, compiled: what is recorded and resumed, what is refused."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from parsinet.errors import UsageError
+from parsinet.training import LoopState, Recipe, RunInterrupted, RunResult, load_checkpoint, read_record, recipe_from, train
+from parsinet.training.display import Display
+
+Quick = Callable[..., RunResult]
+Recipes = Callable[..., Recipe]
+OPTIONS: dict[str, dict[str, Any]] = {
+    "bfloat16": {"precision": "bfloat16"},
+    "float16": {"precision": "float16"},
+    "accumulate": {"data__batch_size": 32, "accumulate": 4, "gradient_clip": 1.0},
+}
+
+
+def weights(result: RunResult) -> bytes:
+    return (result.folder / "model" / "model.safetensors").read_bytes()
+
+
+def untimed(folder: Path) -> list[dict[str, Any]]:
+    times = {"seconds", "cpu_seconds", "train_seconds", "train_cpu_seconds", "latency"}
+    kept = [event for event in read_record(folder / "record.jsonl") if event["event"] not in ("interrupted", "resumed")]
+    return [{key: value for key, value in event.items() if key not in times} for event in kept]
+
+
+def interrupted(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    def on_step(_: Display, state: LoopState) -> None:
+        if state.step == step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Display, "on_step", on_step)
+
+
+@pytest.mark.parametrize("name", ["float16", "accumulate", pytest.param("bfloat16", marks=pytest.mark.slow)])
+def test_interrupted_and_resumed_is_bitwise_the_uninterrupted(
+    quick: Quick, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch, pruning: Recipes, name: str
+) -> None:
+    """12 steps an epoch in each case; 1438 examples in batches of 32 are 45, of which the last is of 30 examples and alone in its step."""
+    recipe = pruning(**OPTIONS[name])
+    whole = quick(recipe, "whole")
+    assert [event["step"] for event in untimed(whole.folder) if event["event"] == "epoch"] == [12, 24]
+    assert sum(event["event"] == "removal" for event in untimed(whole.folder)) >= 2
+    interrupted(monkeypatch, 13)
+    with pytest.raises(RunInterrupted):
+        quick(recipe, "parts")
+    monkeypatch.undo()
+    state = load_checkpoint(tmp_path / "parts" / "checkpoint").state
+    assert state["batches"] == {"seed": 0, "epoch": 1, "position": recipe.accumulate}
+    assert bool(state["precision"]) == (name == "float16")
+    resumed = train(None, tmp_path / "parts", resume=True, console=console)
+    assert weights(whole) == weights(resumed)
+    assert untimed(whole.folder) == untimed(tmp_path / "parts")
+
+
+def test_the_run_is_in_the_precision_of_its_recipe(quick: Quick, small: Recipes) -> None:
+    """The parameters stay float32, the numbers are others than in full precision."""
+    full, low = quick(small(epochs=1), "full"), quick(small(epochs=1, precision="bfloat16"), "low")
+    assert {parameter.dtype for parameter in low.model.parameters()} == {torch.float32}
+    assert weights(full) != weights(low)
+    assert abs(full.test.loss - low.test.loss) < 0.05
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+def test_a_compiled_run_tells_how_often(quick: Quick, pruning: Recipes, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.compiler.reset()
+    monkeypatch.setattr("parsinet.training.compiled.BACKEND", "eager")
+    plain = quick(pruning(), "plain")
+    compiled = quick(pruning(compile="settled"), "compiled")
+    end, other = untimed(compiled.folder)[-1], untimed(plain.folder)[-1]
+    assert end["compilations"] == 2, "full batches and the last of an epoch"
+    assert "compilations" not in other
+    assert weights(compiled) == weights(plain)
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"precision": "float16", "dtype": "float64"}, "precision float16 goes with dtype float32, got dtype float64."),
+    ({"precision": "half"}, "precision must be 'full', 'bfloat16' or 'float16', got 'half'."),
+    ({"accumulate": 0}, "accumulate must be ≥ 1, got 0."),
+    ({"compile": "yes"}, "compile: must be true, false or 'settled', got 'yes'."),
+]
+
+
+@pytest.mark.parametrize(("values", "words"), REFUSED)
+def test_what_cannot_be_is_refused(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        recipe_from(values)
+    assert words in str(caught.value)
+
+
+def test_a_method_that_learns_from_gradients_is_refused_a_scale(quick: Quick, small: Recipes) -> None:
+    with pytest.raises(UsageError, match="rigl learns from gradients, which a scaler changes"):
+        quick(small(precision="float16", method__name="rigl", method__sparsity=0.5))
+
+
+def test_comparisons_are_counted_as_training(quick: Quick, pruning: Recipes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every forward pass in training mode, counted by a hook; the last part of the gated phase compares losses at every fourth step."""
+    shown: list[int] = [0]
+
+    def on_start(_: Display, state: LoopState) -> None:
+        def count(module: torch.nn.Module, inputs: Any) -> None:
+            shown[-1] += len(inputs[0]) * module.training
+
+        state.model.register_forward_pre_hook(count)
+
+    monkeypatch.setattr(Display, "on_start", on_start)
+    monkeypatch.setattr(Display, "on_removal", lambda *_: shown.append(0))
+    result = quick(pruning(epochs=3))
+    start, *_, end = read_record(result.folder / "record.jsonl")
+    removals = [event for event in read_record(result.folder / "record.jsonl") if event["event"] == "removal"][: len(shown) - 1]
+    macs = [start["macs"], *(event["macs"] for event in removals)]
+    assert sum(shown) > 3 * 1438
+    assert end["train_macs"] == sum(examples * each for examples, each in zip(shown, macs, strict=True))
+    assert end["dense_train_macs"] == 3 * 1438 * start["macs"]
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["full", "bfloat16", "float16"])
+def test_runs_on_cuda_repeat_bitwise_when_asked(quick: Quick, pruning: Recipes, precision: str) -> None:
+    recipe = pruning(device="cuda", deterministic=True, precision=precision)
+    first, second = quick(recipe, "first"), quick(recipe, "second")
+    assert weights(first) == weights(second)
+    assert sum(event["event"] == "removal" for event in untimed(first.folder)) >= 1

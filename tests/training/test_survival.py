@@ -1,0 +1,165 @@
+"""What a run survives besides signals: a full disk at any write, checkpoints that are not its own, another torch, no checkpoint at all."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from parsinet import structure
+from parsinet.errors import RunError, StorageError, UsageError
+from parsinet.models import build
+from parsinet.training import Recipe, RunInterrupted, RunResult, environment, evaluate, load_checkpoint, read_record, recover, train
+from parsinet.training.assembly import load_data
+from parsinet.training.checkpoint import best_checkpoint, checkpoints
+from parsinet.training.display import Display
+
+Quick = Callable[..., RunResult]
+Recipes = Callable[..., Recipe]
+
+
+def weights(run: Path) -> bytes:
+    return (run / "model" / "model.safetensors").read_bytes()
+
+
+@pytest.fixture
+def stopped(quick: Quick, small: Recipes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run that was interrupted after step 5, `tmp_path / "parts"`, beside the whole one, `tmp_path / "whole"`."""
+    quick(small(), "whole")
+    monkeypatch.setattr(Display, "on_step", lambda _, state: os.kill(os.getpid(), signal.SIGINT) if state.step == 5 else None)
+    with pytest.raises(RunInterrupted):
+        quick(small(), "parts")
+    monkeypatch.undo()
+    return tmp_path / "parts"
+
+
+def resume(run: Path, console: Console) -> str:
+    """Resume, check that nothing was lost; what was printed."""
+    train(None, run, resume=True, console=console)
+    assert weights(run) == weights(run.parent / "whole")
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+def test_other_versions_and_another_machine_are_said_and_recorded(stopped: Path, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = environment.versions()
+    monkeypatch.setattr(environment, "versions", lambda: {**here, "torch": "9.9.0"})
+    said = resume(stopped, console)
+    assert f"torch {here['torch']} → 9.9.0. The run goes on, but bitwise equality is no longer promised." in said
+    (resumed,) = (event for event in read_record(stopped / "record.jsonl") if event["event"] == "resumed")
+    assert resumed["versions"]["torch"] == "9.9.0"
+    assert resumed["machine"]["cores"] == os.cpu_count()
+
+
+def test_the_same_machine_says_nothing(stopped: Path, console: Console) -> None:
+    assert "Not as" not in resume(stopped, console)
+
+
+def edit(run: Path, old: str, new: str) -> None:
+    text = (run / "recipe.yaml").read_text()
+    assert old in text
+    (run / "recipe.yaml").write_text(text.replace(old, new))
+
+
+def test_a_changed_recipe_is_refused_and_what_is_of_the_place_may_change(stopped: Path, console: Console) -> None:
+    before = (stopped / "recipe.yaml").read_text()
+    edit(stopped, "epochs: 2", "epochs: 3")
+    with pytest.raises(RunError, match=r"its recipe has epochs = 2, the run's recipe\.yaml 3"):
+        train(None, stopped, resume=True, console=console)
+    (stopped / "recipe.yaml").write_text(before)
+    edit(stopped, "keep: 2", "keep: 5")
+    resume(stopped, console)
+
+
+def test_a_checkpoint_of_another_run_is_passed_over(stopped: Path, console: Console, quick: Quick, small: Recipes) -> None:
+    other = quick(small(seed=1, epochs=1), "other")
+    shutil.copytree(load_checkpoint(other.folder / "checkpoint").path, stopped / "checkpoint" / "000077-step-99")
+    assert "Passed over damaged checkpoints: 000077-step-99 (its recipe has " in resume(stopped, console)
+
+
+def test_a_run_without_a_checkpoint_starts_from_its_first_step(stopped: Path, console: Console) -> None:
+    shutil.rmtree(stopped / "checkpoint")
+    (stopped / "record.jsonl").unlink()
+    assert "has no checkpoint yet: the run starts from its first step" in resume(stopped, console)
+
+
+MOMENTS = (3, 8, 17, 30)
+
+
+@pytest.mark.parametrize("number", [*MOMENTS, *(pytest.param(k, marks=pytest.mark.slow) for k in range(1, 46) if k not in MOMENTS)])
+def test_a_disk_that_is_full_at_any_moment_costs_a_sentence(
+    quick: Quick, small: Recipes, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """From the n-th flush on nothing can be written; then there is room again."""
+    quick(small(), "whole")
+    counted, fsync = itertools.count(1), os.fsync
+
+    def full(handle: int) -> None:
+        if next(counted) >= number:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match=r"No space left on device\. Free space"):
+        quick(small(), "parts")
+    monkeypatch.undo()
+    if (tmp_path / "parts" / "recipe.yaml").exists():
+        resume(tmp_path / "parts", console)
+    else:
+        quick(small(), "parts")
+        assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 300 KiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(place)], capture_output=True).returncode:
+        pytest.skip("only root can mount a small file system")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_really_full(tiny_disk: Path, tmp_path: Path, console: Console, small: Recipes) -> None:
+    recipe = small(checkpoint={"every": {"steps": 1}, "keep": 100})
+    train(recipe, tmp_path / "whole", console=console)
+    with pytest.raises(StorageError, match="No space left on device"):
+        train(recipe, tiny_disk / "parts", console=console)
+    assert checkpoints(tiny_disk / "parts" / "checkpoint")
+    shutil.copytree(tiny_disk / "parts", tmp_path / "parts")
+    resume(tmp_path / "parts", console)
+
+
+def test_the_network_of_a_checkpoint_can_be_had(stopped: Path, small: Recipes) -> None:
+    lean = recover(stopped)
+    saved = load_checkpoint(stopped / "checkpoint").state["model"]
+    assert all(torch.equal(tensor, saved[name]) for name, tensor in lean.state_dict().items())
+    with pytest.raises(UsageError, match=r"best needs data\.validation"):
+        recover(stopped, best=True)
+    with pytest.raises(UsageError, match="holds no run"):
+        recover(stopped / "model")
+
+
+def test_the_best_network_is_the_one_that_was_recorded(quick: Quick, small: Recipes, tmp_path: Path) -> None:
+    result = quick(small(data__validation=0.2, epochs=4, checkpoint={"best": True, "every": {"epochs": 4}}))
+    told = [event["validation_error"] for event in read_record(result.folder / "record.jsonl") if event["event"] == "epoch"]
+    best = best_checkpoint(result.folder / "checkpoint")
+    assert best is not None
+    lean = recover(result.folder, best=True)
+    validation = load_data(result.recipe.data, result.recipe.seed).validation
+    assert validation is not None
+    assert evaluate(lean, validation).error == min(told)
+    structure.save(lean, tmp_path / "lean")
+    structure.load(tmp_path / "lean", lambda: build("mlp", (1, 8, 8), 10, widths=[24, 16]))
