@@ -121,7 +121,7 @@ def keep(
     found = next((row for row in rows if key.items() <= row.items()), None)
     if found is None:
         same = {**key, "kind": "tuning"}
-        done = next((row for row in rows if same.items() <= row.items()), None)
+        done = next((row for row in rows if kind == "uniform" and same.items() <= row.items()), None)
         found = {**key, **train(name, seed, data, **options)} if done is None else {**done, **key}
         rows.append(found)
         print(json.dumps(found), flush=True)

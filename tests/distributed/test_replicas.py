@@ -12,12 +12,6 @@ from distributed.pair import results
 Told = dict[str, list[Any]]
 
 
-@pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
-    """What both ranks have seen in all scenarios, run once."""
-    return results("distributed.scenarios fast", tmp_path_factory.mktemp("pair"), seconds=300)
-
-
 def test_replicas_are_bitwise_equal_after_every_removal(told: Told) -> None:
     """Digests of weights, running statistics, optimizer and method at each of several removals, and what is left."""
     first, second = told["removals"]

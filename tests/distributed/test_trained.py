@@ -15,13 +15,12 @@ import pytest
 from rich.console import Console
 
 from distributed.pair import TESTS
-from distributed.test_replicas import told  # noqa: F401 - a fixture
 from parsinet.training import read_record, train
 
 RECIPE = ["--data", "digits", "--epochs", "3", "--method", "gates", "--set", "method.price=0.01", "--seed", "3"]
 
 
-def test_a_run_repeats_and_resumes_bitwise(told: dict[str, list[Any]]) -> None:  # noqa: F811
+def test_a_run_repeats_and_resumes_bitwise(told: dict[str, list[Any]]) -> None:
     """On every rank the same; stopped on rank 1 alone, it is rank 0 that says so."""
     first, second = told["trained"]
     assert first["weights"] == second["weights"]
@@ -35,7 +34,8 @@ def test_a_run_repeats_and_resumes_bitwise(told: dict[str, list[Any]]) -> None: 
     assert first["widths"]["fc1"] < 24
 
 
-def test_one_process_goes_on_with_what_two_began(told: dict[str, list[Any]]) -> None:  # noqa: F811
+@pytest.mark.slow
+def test_one_process_goes_on_with_what_two_began(told: dict[str, list[Any]]) -> None:
     """From the same batch with the same network, and says that it is not bitwise."""
     first, _ = told["trained"]
     folder, console = Path(first["folder"]) / "alone", Console(file=io.StringIO(), width=200)
@@ -47,7 +47,7 @@ def test_one_process_goes_on_with_what_two_began(told: dict[str, list[Any]]) -> 
     assert end["train_macs"] == first["train_macs"]
 
 
-def test_what_rank_0_finds_in_the_folder_is_refused_on_all(told: dict[str, list[Any]]) -> None:  # noqa: F811
+def test_what_rank_0_finds_in_the_folder_is_refused_on_all(told: dict[str, list[Any]]) -> None:
     for rank in told["trained"]:
         assert rank["taken"][0] == "UsageError"
         assert "first already holds a run" in rank["taken"][1]

@@ -36,7 +36,7 @@ def alive(run: Run) -> dict[str, int]:
 
 
 def soaked(method: Any, leak: list[Any] | None = None) -> tuple[int, list[dict[str, int]], list[int]]:
-    """Number of removals, what was alive after each, and bytes of Python's objects."""
+    """Number of removals, what was alive after each, and bytes of Python's objects made by this library."""
     run = Run(network(first=60), method, OPTIMIZERS["adam"], points(4)[0], steps=REMOVALS)
     held, sizes, removals = [], [], 0
     tracemalloc.start()
@@ -47,7 +47,8 @@ def soaked(method: Any, leak: list[Any] | None = None) -> tuple[int, list[dict[s
                 leak.append(torch.zeros(300))
             if removals % 6 == 0:
                 held.append(alive(run))
-                sizes.append(tracemalloc.get_traced_memory()[0])
+                own = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, "*/parsinet/*")])
+                sizes.append(sum(entry.size for entry in own.statistics("filename")))
     tracemalloc.stop()
     return removals, held, sizes
 

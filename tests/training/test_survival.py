@@ -91,6 +91,23 @@ def test_a_run_without_a_checkpoint_starts_from_its_first_step(stopped: Path, co
     assert "has no checkpoint yet: the run starts from its first step" in resume(stopped, console)
 
 
+def test_a_run_that_dies_while_it_starts_again_can_still_be_resumed(
+    stopped: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Starting anew, for want of a checkpoint, deletes what is there; the recipe is there at every moment."""
+    shutil.rmtree(stopped / "checkpoint")
+
+    def die(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    for broken in ("parsinet.training.folder.save_recipe", "pathlib.Path.unlink"):
+        monkeypatch.setattr(broken, die)
+        with pytest.raises(KeyboardInterrupt):
+            train(None, stopped, resume=True, console=console)
+        monkeypatch.undo()
+    resume(stopped, console)
+
+
 MOMENTS = (3, 8, 17, 30)
 
 

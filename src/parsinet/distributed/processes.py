@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,8 +17,8 @@ from parsinet.errors import ParsinetError, ReplicaError, RunError, UsageError
 
 TIMEOUT = datetime.timedelta(minutes=10)
 """How long one process waits for the others before it gives up."""
-HEARING = datetime.timedelta(seconds=3)
-"""How long a failing process waits for word whether rank 0 fails too, and tells."""
+HEARING = 3.0
+"""Seconds in which a failing process waits for word whether rank 0 fails too, and tells."""
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """What torchrun sets, and torch reads."""
 REASON, TOLD = "parsinet/reason", "parsinet/told"
@@ -85,8 +86,13 @@ def one_message(ranks: Ranks) -> Iterator[Ranks]:
 def _meet(timeout: datetime.timedelta) -> None:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=timeout)
+        store, rank, size = next(dist.rendezvous("env://", timeout=timeout))  # type: ignore[attr-defined]
+        if os.environ.get("GROUP_WORLD_SIZE") == "1":  # torchrun keeps its store over restarts, and with it the addresses of the dead
+            attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+            store = dist.PrefixStore(f"parsinet/{attempt}", store)  # type: ignore[attr-defined]
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
     except (dist.DistError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise ReplicaError(f"The {launched()} processes cannot reach each other ({reason}). See GLOO_SOCKET_IFNAME.") from error
@@ -120,10 +126,13 @@ def _leave(key: str, message: str) -> None:
 
 def _left(key: str) -> str:
     """What somebody writes there within `HEARING`; "" if nobody does."""
+    deadline = time.monotonic() + HEARING
     with contextlib.suppress(RuntimeError):
-        store = _store()
-        store.wait([key], HEARING)
-        return str(store.get(key).decode())
+        while not _store().check([key]):
+            if time.monotonic() > deadline:
+                return ""
+            time.sleep(0.05)
+        return str(_store().get(key).decode())
     return ""
 
 

@@ -14,7 +14,7 @@ from torch import distributed as dist
 from parsinet.errors import ParsinetError, ReplicaError, RunError
 
 T = TypeVar("T")
-LOST = ("gloo", "NCCL", "ncclRemoteError", "Connection closed", "Connection reset", "Broken pipe")
+LOST = ("gloo", "NCCL", "ncclRemoteError", "Connection closed", "Connection reset", "Broken pipe", "timeout caused pair closure")
 """What torch's errors say when another process is gone or silent; they have no type of their own on every backend."""
 
 
@@ -142,7 +142,7 @@ def reached() -> Iterator[None]:
 
 def elsewhere(kind: type[BaseException], message: str) -> BaseException:
     """An error that another rank has raised, and tells: of the same kind if that is one of parsinet's, marked so that nobody repeats it."""
-    plain = issubclass(kind, ParsinetError) and kind.__init__ is Exception.__init__
+    plain = issubclass(kind, ParsinetError) and isinstance(kind.__init__, type(Exception.__init__))  # takes the message alone
     error = kind(message) if plain else RunError(message)
     error.elsewhere = True  # type: ignore[attr-defined]
     return error

@@ -41,7 +41,8 @@ class RunFolder:
 
     @property
     def _contents(self) -> tuple[Path, ...]:
-        return self.recipe, self.record, self.model, self.checkpoint, self.path / "report"
+        """What a run makes of its recipe, in the order in which it can go without leaving what cannot be resumed."""
+        return self.checkpoint, self.model, self.path / "report", self.record
 
     def check_free(self, overwrite: bool) -> None:
         """Refuse a folder that holds a run, unless it may be overwritten, and one that cannot be written.
@@ -50,7 +51,7 @@ class RunFolder:
         """
         if self.path.exists() and not self.path.is_dir():
             raise StorageError(f"{self.path} is a file. Choose a folder for the run.")
-        if not overwrite and any(place.exists() for place in self._contents):
+        if not overwrite and any(place.exists() for place in (*self._contents, self.recipe)):
             raise UsageError(
                 f"{self.path} already holds a run. Continue it with --resume, replace it with --overwrite, or choose another folder."
             )
@@ -61,7 +62,7 @@ class RunFolder:
             os.fsync(probe.fileno())
 
     def begin(self, recipe: Recipe) -> None:
-        """Make the folder; delete the run that is there, and nothing else in it; store the new recipe."""
+        """Make the folder; delete the run that is there, and nothing else in it; put the new recipe in the place of the old one."""
         files.make_folder(self.path)
         with files.storage_errors(self.path):
             for place in self._contents:
