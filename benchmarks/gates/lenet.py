@@ -314,6 +314,10 @@ def plot(network: str, inputs: bool) -> Path:
             elif points:
                 panel.plot(*zip(*points, strict=True), "o-", markersize=4, color=f"C{color}", label=name)
         panel.set(xscale="log", yscale="log", xlabel=label)
+        panel.xaxis.set_major_formatter(lambda value, place: f"{value / 1000:,g}k")
+        panel.xaxis.set_minor_formatter(lambda value, place: f"{value / 1000:,g}k" if f"{value:e}"[0] in "25" else "")
+        panel.yaxis.set_major_formatter("{x:g}")
+        panel.yaxis.set_minor_formatter(lambda value, place: f"{value:g}" if value < 10 else "")
         panel.grid(alpha=0.3, which="both")
     panels[0].set_ylabel("test error %")
     panels[1].legend(fontsize=8)
