@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+import parsinet
 from methods.runs import Run
 from methods.toys import OPTIMIZERS, network, points
 from parsinet.baselines import RandomUnits
@@ -18,6 +20,7 @@ from parsinet.methods import Spectral
 WINDOW: dict[str, Any] = {"begin": 0.0, "end": 1.0, "interval": 1}
 METHODS = {"spectral": lambda: Spectral(share=0.8, eigenvalues=0.0, **WINDOW), "random": lambda: RandomUnits(share=0.8, seed=0, **WINDOW)}
 REMOVALS = 24
+OWN = tracemalloc.Filter(True, str(Path(parsinet.__file__).parent / "*"))
 
 
 def alive(run: Run) -> dict[str, int]:
@@ -47,7 +50,7 @@ def soaked(method: Any, leak: list[Any] | None = None) -> tuple[int, list[dict[s
                 leak.append(torch.zeros(300))
             if removals % 6 == 0:
                 held.append(alive(run))
-                own = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, "*/parsinet/*")])
+                own = tracemalloc.take_snapshot().filter_traces([OWN])
                 sizes.append(sum(entry.size for entry in own.statistics("filename")))
     tracemalloc.stop()
     return removals, held, sizes
