@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from protocol import stored, write
 from torch import Tensor, nn
 
 import parsinet as pn
@@ -147,7 +148,7 @@ class Leaving(Callback):
 
 def run(networks: list[str], seeds: list[int], folder: Path) -> None:
     """All rows that are not there yet."""
-    rows = stored()
+    rows = stored(RESULTS)
     for network in networks:
         data = load(network, folder)
         for seed in seeds:
@@ -156,13 +157,7 @@ def run(networks: list[str], seeds: list[int], folder: Path) -> None:
                 if not any(key.items() <= row.items() for row in rows):
                     rows.append({**key, **train(network, options, seed, data)})
                     print(json.dumps(rows[-1]), flush=True)
-                    record = {"command": "python benchmarks/gates/blocks.py --data DIR", "torch": torch.__version__, "rows": rows}
-                    RESULTS.parent.mkdir(exist_ok=True)
-                    RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-
-
-def stored() -> list[dict[str, Any]]:
-    return list(json.loads(RESULTS.read_text(encoding="utf-8"))["rows"]) if RESULTS.exists() else []
+                    write(RESULTS, rows, "blocks.py")
 
 
 def table() -> str:
@@ -170,7 +165,7 @@ def table() -> str:
     heads = ["network", "gates", "seeds", "test error %", "test loss", "blocks left over", "parameters %", "MACs %", "latency %", "CPU s"]
     heads.append("first … last block gone after")
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    rows = stored()
+    rows = stored(RESULTS)
     for network, case in dict.fromkeys((row["network"], row["case"]) for row in rows):
         same = [row for row in rows if (row["network"], row["case"]) == (network, case)]
 

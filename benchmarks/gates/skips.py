@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from protocol import stored, write
 from torch import nn
 
 import parsinet as pn
@@ -190,7 +191,7 @@ def bends(model: nn.Module) -> list[str]:
 
 def run(networks: list[str], seeds: list[int], folder: Path, *, study: bool) -> None:
     """All rows that are not there yet."""
-    rows = stored()
+    rows = stored(RESULTS)
     for name in networks:
         network, split = NETWORKS[name], "validation" if study else "test"
         data = network.data(folder, 1 / 6 if study else 0.0)
@@ -200,13 +201,7 @@ def run(networks: list[str], seeds: list[int], folder: Path, *, study: bool) -> 
                 if not any(key.items() <= row.items() for row in rows):
                     rows.append({**key, **train(network, case, seed, data)})
                     print(json.dumps(rows[-1]), flush=True)
-                    record = {"command": "python benchmarks/gates/skips.py --data DIR [--study]", "torch": torch.__version__, "rows": rows}
-                    RESULTS.parent.mkdir(exist_ok=True)
-                    RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-
-
-def stored() -> list[dict[str, Any]]:
-    return list(json.loads(RESULTS.read_text(encoding="utf-8"))["rows"]) if RESULTS.exists() else []
+                    write(RESULTS, rows, "skips.py")
 
 
 def table() -> str:
@@ -226,7 +221,7 @@ def table() -> str:
         "CPU s",
     ]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    rows = stored()
+    rows = stored(RESULTS)
     for key in dict.fromkeys((row["network"], row["split"], row["case"]) for row in rows):
         same = [row for row in rows if (row["network"], row["split"], row["case"]) == key]
         whole = next(row for row in rows if (row["network"], row["case"]) == (key[0], "plain"))["plain"]

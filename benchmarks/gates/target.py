@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from protocol import stored, write
 from torch import nn
 
 import parsinet as pn
@@ -97,7 +98,7 @@ def next_price(rows: list[dict[str, Any]], first: float, target: str, wanted: fl
 
 def run(names: list[str], seeds: list[int], data: Dataset) -> None:
     """All rows that are not there yet."""
-    rows = stored()
+    rows = stored(RESULTS)
     for name in names:
         for target in TARGETS:
             for seed in seeds:
@@ -125,20 +126,14 @@ def keep(
         found = {**key, **train(name, seed, data, **options)} if done is None else {**done, **key}
         rows.append(found)
         print(json.dumps(found), flush=True)
-        record = {"command": "python benchmarks/gates/target.py --data DIR", "torch": torch.__version__, "rows": rows}
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write(RESULTS, rows, "target.py")
     return found
-
-
-def stored() -> list[dict[str, Any]]:
-    return list(json.loads(RESULTS.read_text(encoding="utf-8"))["rows"]) if RESULTS.exists() else []
 
 
 def table() -> str:
     """Means over seeds, smallest and largest in brackets."""
     lines = ["| network | wanted | gates | seeds | MACs % | parameters % | test error % | widths (seed 0) |", "|---" * 8 + "|"]
-    rows = [row for row in stored() if row["kind"] != "tuning"]
+    rows = [row for row in stored(RESULTS) if row["kind"] != "tuning"]
     for name, target, kind in dict.fromkeys((row["network"], row["target"], row["kind"]) for row in rows):
         same = [row for row in rows if (row["network"], row["target"], row["kind"]) == (name, target, kind)]
         how = "target" if kind == "target" else f"price {same[0]['price']:g}"

@@ -15,38 +15,13 @@ from rich.console import Console
 
 from parsinet import files, models, structure
 from parsinet.errors import DataError, ParsinetError, RunError, StorageError, StructureError, UsageError
-from parsinet.training import LoopState, Recipe, RunInterrupted, RunResult, load_checkpoint, load_recipe, read_record, train
+from parsinet.training import Recipe, RunInterrupted, load_checkpoint, load_recipe, read_record, train
 from parsinet.training.checkpoint import Loaded
-from parsinet.training.display import Display
-
-Quick = Callable[..., RunResult]
-Recipes = Callable[..., Recipe]
-
-
-def weights(result: RunResult | Path) -> bytes:
-    folder = result if isinstance(result, Path) else result.folder
-    return (folder / "model" / "model.safetensors").read_bytes()
+from training.runs import Quick, Recipes, at_step, untimed, weights
 
 
 def events(folder: Path, kind: str) -> list[dict[str, Any]]:
     return [event for event in read_record(folder / "record.jsonl") if event["event"] == kind]
-
-
-def untimed(folder: Path) -> list[dict[str, Any]]:
-    """What happened, without clocks and without the traces of interruptions."""
-    times = {"seconds", "cpu_seconds", "train_seconds", "train_cpu_seconds", "latency"}
-    kept = [event for event in read_record(folder / "record.jsonl") if event["event"] not in ("interrupted", "resumed", "failed")]
-    return [{key: value for key, value in event.items() if key not in times} for event in kept]
-
-
-def at_step(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[], object]) -> None:
-    """Do something right after a step, as a user at the keyboard might."""
-
-    def on_step(_: Display, state: LoopState) -> None:
-        if state.step == step:
-            action()
-
-    monkeypatch.setattr(Display, "on_step", on_step)
 
 
 def test_a_run_leaves_everything_in_its_folder(quick: Quick, pruning: Recipes) -> None:

@@ -1,8 +1,5 @@
 """Whole runs in mixed precision, with several batches per step, compiled: what is recorded and resumed, what is refused."""
 
-import os
-import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,34 +8,15 @@ import torch
 from rich.console import Console
 
 from parsinet.errors import UsageError
-from parsinet.training import LoopState, Recipe, RunInterrupted, RunResult, load_checkpoint, read_record, recipe_from, train
+from parsinet.training import LoopState, RunInterrupted, load_checkpoint, read_record, recipe_from, train
 from parsinet.training.display import Display
+from training.runs import Quick, Recipes, interrupted, untimed, weights
 
-Quick = Callable[..., RunResult]
-Recipes = Callable[..., Recipe]
 OPTIONS: dict[str, dict[str, Any]] = {
     "bfloat16": {"precision": "bfloat16"},
     "float16": {"precision": "float16"},
     "accumulate": {"data__batch_size": 32, "accumulate": 4, "gradient_clip": 1.0},
 }
-
-
-def weights(result: RunResult) -> bytes:
-    return (result.folder / "model" / "model.safetensors").read_bytes()
-
-
-def untimed(folder: Path) -> list[dict[str, Any]]:
-    times = {"seconds", "cpu_seconds", "train_seconds", "train_cpu_seconds", "latency"}
-    kept = [event for event in read_record(folder / "record.jsonl") if event["event"] not in ("interrupted", "resumed")]
-    return [{key: value for key, value in event.items() if key not in times} for event in kept]
-
-
-def interrupted(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    def on_step(_: Display, state: LoopState) -> None:
-        if state.step == step:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(Display, "on_step", on_step)
 
 
 @pytest.mark.parametrize("name", ["float16", "accumulate", pytest.param("bfloat16", marks=pytest.mark.slow)])

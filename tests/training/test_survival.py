@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,17 +18,11 @@ from rich.console import Console
 from parsinet import structure
 from parsinet.errors import RunError, StorageError, UsageError
 from parsinet.models import build
-from parsinet.training import Recipe, RunInterrupted, RunResult, environment, evaluate, load_checkpoint, read_record, recover, train
+from parsinet.training import RunInterrupted, environment, evaluate, load_checkpoint, read_record, recover, train
 from parsinet.training.assembly import load_data
 from parsinet.training.checkpoint import best_checkpoint, checkpoints
 from parsinet.training.display import Display
-
-Quick = Callable[..., RunResult]
-Recipes = Callable[..., Recipe]
-
-
-def weights(run: Path) -> bytes:
-    return (run / "model" / "model.safetensors").read_bytes()
+from training.runs import Quick, Recipes, weights
 
 
 @pytest.fixture

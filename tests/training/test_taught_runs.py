@@ -1,8 +1,5 @@
 """Whole runs with a teacher and with averaged weights: what is recorded, what they cost, what a resume needs, what is refused."""
 
-import os
-import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,32 +7,12 @@ import pytest
 from rich.console import Console
 
 from parsinet.errors import UsageError
-from parsinet.training import LoopState, Recipe, RunInterrupted, RunResult, read_record, recipe_from, train, with_values
+from parsinet.training import RunInterrupted, read_record, recipe_from, train, with_values
 from parsinet.training.checkpoint import load_checkpoint
-from parsinet.training.display import Display
+from training.runs import Quick, Recipes, interrupted, untimed, weights
 
-Quick = Callable[..., RunResult]
-Recipes = Callable[..., Recipe]
 BOTH = {"distill__begin": 0.4, "average__begin": 0.8}
 EXAMPLES, PER_EPOCH, BATCH = 1438, 12, 128
-
-
-def weights(result: RunResult) -> bytes:
-    return (result.folder / "model" / "model.safetensors").read_bytes()
-
-
-def untimed(folder: Path) -> list[dict[str, Any]]:
-    times = {"seconds", "cpu_seconds", "train_seconds", "train_cpu_seconds", "latency"}
-    kept = [event for event in read_record(folder / "record.jsonl") if event["event"] not in ("interrupted", "resumed")]
-    return [{key: value for key, value in event.items() if key not in times} for event in kept]
-
-
-def interrupted(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    def on_step(_: Display, state: LoopState) -> None:
-        if state.step == step:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(Display, "on_step", on_step)
 
 
 @pytest.mark.parametrize("step", [7, 10, pytest.param(15, marks=pytest.mark.slow), 23])

@@ -25,31 +25,19 @@ def train(
     auto: bool,
 ) -> None:
     """Train by a recipe file, options and settings; the later win. In every process that torchrun has started, as one run."""
-    with joined() as ranks:
-        _train(out, recipe, options, settings, overwrite, resume, auto, Console(quiet=ranks.rank > 0))
-
-
-def _train(
-    out: Path | None,
-    recipe: Path | None,
-    options: Mapping[str, Any],
-    settings: Sequence[str],
-    overwrite: bool,
-    resume: Path | None,
-    auto: bool,
-    console: Console,
-) -> None:
     given = [key for key, value in options.items() if value is not None]
-    if resume is not None:
-        if given or settings or recipe is not None or overwrite or auto or out is not None:
-            raise UsageError("--resume RUN continues the run as it was begun; leave out all other settings.")
-        result = training.train(None, resume, resume=True, console=console)
-    else:
-        if out is None:
-            raise UsageError("--out FOLDER is needed: it holds the recipe, the record, the model and the checkpoints of the run.")
-        begun: bool | Literal["auto"] = "auto" if auto else False
-        result = training.train(resolved(recipe, options, settings), out, overwrite=overwrite, resume=begun, console=console)
-    console.print(f"Saved in {result.folder}. Plots: parsinet report {result.folder}", highlight=False, markup=False, soft_wrap=True)
+    with joined() as ranks:
+        console = Console(quiet=ranks.rank > 0)
+        if resume is not None:
+            if given or settings or recipe is not None or overwrite or auto or out is not None:
+                raise UsageError("--resume RUN continues the run as it was begun; leave out all other settings.")
+            result = training.train(None, resume, resume=True, console=console)
+        else:
+            if out is None:
+                raise UsageError("--out FOLDER is needed: it holds the recipe, the record, the model and the checkpoints of the run.")
+            begun: bool | Literal["auto"] = "auto" if auto else False
+            result = training.train(resolved(recipe, options, settings), out, overwrite=overwrite, resume=begun, console=console)
+        console.print(f"Saved in {result.folder}. Plots: parsinet report {result.folder}", highlight=False, markup=False, soft_wrap=True)
 
 
 def resolved(recipe: Path | None, options: Mapping[str, Any], settings: Sequence[str]) -> Recipe:
