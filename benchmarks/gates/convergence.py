@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from protocol import stored
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -200,7 +201,7 @@ def spearman(a: Tensor, b: Tensor) -> float:
 
 def run(names: list[str], seeds: list[int], data: Split, held: Split, split: str) -> None:
     path = RESULTS / "convergence.json"
-    done = _stored(path)
+    done = stored(path)
     for seed in seeds:
         for name in names:
             if not any((row["row"], row["seed"], row["split"]) == (name, seed, split) for row in done):
@@ -215,7 +216,7 @@ def table() -> str:
         "| decide, estimator | error on | error % | parameters | widths | interior | rounding, points | survivors > ρ | CPU s |",
         "|---" * 9 + "|",
     ]
-    rows = _stored(RESULTS / "convergence.json")
+    rows = stored(RESULTS / "convergence.json")
     for split, name in dict.fromkeys((row["split"], row["row"]) for row in rows):
         own = [row for row in rows if (row["row"], row["split"]) == (name, split)]
         jumps = [100 * (row["rounded_error"] - row["mean_gates_error"]) for row in own]
@@ -236,10 +237,6 @@ def table() -> str:
 
 def _span(values: list[float], form: str) -> str:
     return f"{form.format(statistics.mean(values))} ({form.format(min(values))}–{form.format(max(values))})"
-
-
-def _stored(path: Path) -> list[dict[str, Any]]:
-    return list(json.loads(path.read_text(encoding="utf-8"))["rows"]) if path.exists() else []
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:
