@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import itertools
 import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import torch
 from rich.console import Console
 
 from parsinet import structure
+from parsinet.data import Dataset, Split
 from parsinet.errors import RunError, StorageError, UsageError
 from parsinet.models import build
 from parsinet.training import RunInterrupted, environment, evaluate, load_checkpoint, read_record, recover, train
@@ -55,6 +57,48 @@ def test_other_versions_and_another_machine_are_said_and_recorded(stopped: Path,
 
 def test_the_same_machine_says_nothing(stopped: Path, console: Console) -> None:
     assert "Not as" not in resume(stopped, console)
+
+
+def swap(targets: torch.Tensor, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return targets.flip(0), inputs
+
+
+def shorten(targets: torch.Tensor, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return targets[:-1], inputs[:-1]
+
+
+def retouch(targets: torch.Tensor, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return targets, inputs + torch.eye(8)[0] * 1e-3
+
+
+@pytest.fixture
+def other_data(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., tuple[torch.Tensor, torch.Tensor]]], None]:
+    """From now on the training split is another one."""
+
+    def change(how: Callable[..., tuple[torch.Tensor, torch.Tensor]]) -> None:
+        def changed(*arguments: object) -> Dataset:
+            dataset = load_data(*arguments)  # type: ignore[arg-type]
+            targets, inputs = how(dataset.train.targets, dataset.train.inputs)
+            return dataclasses.replace(dataset, train=Split(inputs, targets))
+
+        monkeypatch.setattr("parsinet.training.assembly.load_data", changed)
+
+    return change
+
+
+@pytest.mark.parametrize(("how", "said"), [(swap, "the targets of its training examples"), (shorten, "examples, now there are")])
+def test_other_data_are_refused(stopped: Path, console: Console, other_data: Callable[..., None], how: object, said: str) -> None:
+    before = {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file() and path.name != "record.jsonl"}
+    other_data(how)
+    with pytest.raises(RunError, match=said):
+        train(None, stopped, resume=True, console=console)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_other_inputs_are_said(stopped: Path, console: Console, other_data: Callable[..., None]) -> None:
+    other_data(retouch)
+    train(None, stopped, resume=True, console=console)
+    assert "Not as when the checkpoint was written: the inputs of the training examples." in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def edit(run: Path, old: str, new: str) -> None:

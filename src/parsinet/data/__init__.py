@@ -3,6 +3,7 @@
 from parsinet.data.augment import Augmentation
 from parsinet.data.batches import Batches
 from parsinet.data.dataset import Dataset, Split
+from parsinet.data.fingerprint import fingerprint
 from parsinet.data.sources import load, names
 
-__all__ = ["Augmentation", "Batches", "Dataset", "Split", "load", "names"]
+__all__ = ["Augmentation", "Batches", "Dataset", "Split", "fingerprint", "load", "names"]

@@ -1,8 +1,10 @@
 """From a recipe to everything a training needs: data, model, method, optimizer, pruner, teacher, average."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +58,11 @@ class Assembly:
     def ranks(self) -> Ranks:
         """The processes that train together."""
         return ALONE if self.replicas is None else self.replicas.ranks
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """Of the training split."""
+        return data.fingerprint(self.dataset.train)
 
     @property
     def steps(self) -> int:

@@ -188,7 +188,7 @@ class Session:
         """The newest whole checkpoint; None where there never was one."""
         if not checkpoints(self.folder.checkpoint):
             return None
-        return load_checkpoint(self.folder.checkpoint, partial(foreign, recipe=self.assembly.recipe))
+        return load_checkpoint(self.folder.checkpoint, partial(foreign, recipe=self.assembly.recipe, data=self.assembly.fingerprint))
 
     def _say(self, sentence: str | None) -> None:
         if sentence is not None:
@@ -218,6 +218,7 @@ def _start_event(parts: Assembly) -> dict[str, Any]:
             "test": len(dataset.test),
             "input_shape": list(dataset.input_shape),
             "classes": dataset.num_classes,
+            "sha256": {key: parts.fingerprint[key] for key in ("inputs", "targets")},
         },
         "groups": [
             {"name": group.name, "size": group.size, "removable": group.removable, "exact": group.exact, "reason": group.reason}

@@ -22,6 +22,7 @@ def snapshot(parts: Assembly, state: LoopState, monitor: Monitor) -> dict[str, A
         "versions": environment.versions(),
         "machine": environment.machine(parts.device),
         "processes": parts.ranks.size,
+        "data": parts.fingerprint,
         "model": dict(parts.model.state_dict()),
         "optimizer": parts.optimizer.state_dict(),
         "pruner": parts.pruner.state_dict(),
@@ -69,8 +70,11 @@ def restore_network(saved: Mapping[str, Any], parts: Assembly) -> None:
         raise _unfit(error) from error
 
 
-def foreign(saved: Mapping[str, Any], recipe: Recipe) -> str | None:
-    """Why a snapshot is not one of this recipe; None if it is. Where a run goes on may change (`OF_THE_PLACE`)."""
+def foreign(saved: Mapping[str, Any], recipe: Recipe, data: Mapping[str, Any] | None = None) -> str | None:
+    """Why a snapshot is not one of this recipe, or not of these data; None if it is. Where a run goes on may change (`OF_THE_PLACE`).
+
+    data: the fingerprint of the training split; its inputs need not be equal bit by bit.
+    """
     theirs = saved.get("recipe")
     if not isinstance(theirs, dict):
         return "it holds no state of a run"
@@ -78,15 +82,22 @@ def foreign(saved: Mapping[str, Any], recipe: Recipe) -> str | None:
     for key in sorted({*there, *here}):
         if there.get(key) != here.get(key) and not any(f"{key}.".startswith(f"{place}.") for place in OF_THE_PLACE):
             return f"its recipe has {key} = {there.get(key)!r}, the run's recipe.yaml {here.get(key)!r}"
-    return None
+    then = saved.get("data")
+    if data is None or then is None:
+        return None
+    if then["examples"] != data["examples"]:
+        return f"it was trained on {then['examples']:,} examples, now there are {data['examples']:,}"
+    return None if then["targets"] == data["targets"] else "the targets of its training examples are not those there are now"
 
 
 def elsewhere(saved: Mapping[str, Any], parts: Assembly) -> str | None:
-    """One sentence if the run goes on with other versions or on another machine than the snapshot's; None if on the same."""
+    """One sentence if the run goes on with other versions or inputs or on another machine than the snapshot's; None if on the same."""
     here = {**environment.versions(), **environment.machine(parts.device), "processes": parts.ranks.size}
     there = {**saved.get("versions", {}), **saved.get("machine", {}), "processes": saved.get("processes", 1)}
     told = ("torch", "parsinet", "processor", "threads", "processes")
     changed = [f"{key} {there.get(key)} → {here[key]}" for key in told if here[key] != there.get(key)]
+    if saved.get("data", parts.fingerprint)["inputs"] != parts.fingerprint["inputs"]:
+        changed.append("the inputs of the training examples")
     if not changed:
         return None
     return f"Not as when the checkpoint was written: {', '.join(changed)}. The run goes on, but bitwise equality is no longer promised."
