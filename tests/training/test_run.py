@@ -31,6 +31,7 @@ def test_a_run_leaves_everything_in_its_folder(quick: Quick, pruning: Recipes) -
     start, *_, end = read_record(result.folder / "record.jsonl")
     assert (start["event"], end["event"]) == ("start", "end")
     assert start["recipe"] == recipe.plain()
+    assert set(start["dataset"].pop("sha256")) == {"inputs", "targets"}
     assert start["dataset"] == {"name": "digits", "train": 1294, "validation": 144, "test": 359, "input_shape": [1, 8, 8], "classes": 10}
     epochs = events(result.folder, "epoch")
     assert [event["epoch"] for event in epochs] == [1, 2, 3]
