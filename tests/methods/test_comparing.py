@@ -87,16 +87,8 @@ def test_a_gate_at_1_closes_when_its_unit_is_worth_nothing_and_one_at_0_comes_ba
     """A unit nobody reads falls with the price; one that halves the loss opens again before it leaves."""
     model = network(first=2, second=2)
     model.fc2.weight.data[:, 1] = 0
-    optimizer, pruner = start(
-        model,
-        lambda groups: torch.optim.SGD(groups, lr=0.0),
-        theta=1.0,
-        estimator=estimator,
-        fall_steps=60,
-        interval=10**6,
-        clamp=None,
-        price=0.5,
-    )
+    options: dict[str, Any] = {"theta": 1.0, "fall_steps": 60, "interval": 10**6, "clamp": None, "price": 0.5}
+    optimizer, pruner = start(model, lambda groups: torch.optim.SGD(groups, lr=0.0), estimator=estimator, **options)
     held, (x, y) = bank(pruner), points()
 
     def loss() -> Tensor:
