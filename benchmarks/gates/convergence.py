@@ -3,11 +3,13 @@
     python benchmarks/gates/convergence.py --data DIR [--seeds 0 1 2] [--only ROW …]
     python benchmarks/gates/convergence.py --data DIR --test           the default, 60,000 images to train, test error
     python benchmarks/gates/convergence.py --data DIR --estimators     correlation with exact flips
+    python benchmarks/gates/convergence.py --data DIR --time           what deciding by flips costs: pairs of runs in alternation
     python benchmarks/gates/convergence.py --table
 
 20 epochs, batch 128, Adam 2e-3 held for 36 % of the steps, then one cosine to 0; weight decay 5e-4; one thread. Rows are compared on 10,000
 training images that are held out; the test set is read by --test alone. Undecided shares and the jump are taken one step before the gated
-phase ends, the worth of the survivors in the final network. They write results/convergence.json, row by row, and results/estimators.json.
+phase ends, the worth of the survivors in the final network. They write results/convergence.json, row by row, results/estimators.json and
+results/convergence-time.json.
 """
 
 from __future__ import annotations
@@ -30,8 +32,9 @@ from torch.nn import functional as F
 
 import parsinet as pn
 from parsinet.data import Batches, Split
-from parsinet.gates import curvature_corrected, open_units, straight_through
+from parsinet.gates import PAIR_ESTIMATORS, antithetic, curvature_corrected, exact_flip, open_units, straight_through
 from parsinet.methods import Gates
+from parsinet.methods.comparing import EDGE
 from parsinet.training.evaluate import evaluate
 from parsinet.training.loop import fit
 from parsinet.training.state import Callback, LoopState
@@ -45,7 +48,17 @@ ROWS: dict[str, dict[str, Any]] = {
     "flips, straight-through": {"estimator": "straight-through"},
     "absorb, straight-through": {"estimator": "straight-through", "decide": "absorb"},
     "round, straight-through": {"estimator": "straight-through", "decide": "round"},
+    "flips, a draw per example": {"draws": "example"},
+    "round, a draw per example": {"draws": "example", "decide": "round"},
+    "flips, disarm": {"estimator": "disarm"},
+    "round, disarm": {"estimator": "disarm", "decide": "round"},
+    "flips, arm": {"estimator": "arm"},
+    "round, arm": {"estimator": "arm", "decide": "round"},
+    "flips, disarm, no clamp": {"estimator": "disarm", "clamp": None},
 }
+SHORT = 4
+PAIRS = (1, 30, 300)
+"""Pairs of masks over which the estimates of two losses are averaged."""
 
 
 class Watch(Callback):
@@ -72,17 +85,17 @@ class Watch(Callback):
         self.seconds = time.process_time() - begin
 
 
-def train(options: dict[str, Any], seed: int, data: Split, held: Split) -> dict[str, Any]:
+def train(options: dict[str, Any], seed: int, data: Split, held: Split, epochs: int = EPOCHS) -> dict[str, Any]:
     """One run and what it came to."""
     torch.manual_seed(seed)
     model, method = pn.models.build("lenet-300-100", (1, 28, 28), 10), Gates(price=PRICE, seed=seed, **options)
     optimizer = torch.optim.Adam(method.param_groups(model), lr=RATE, weight_decay=DECAY)
     batches = Batches(data, BATCH, seed=seed)
-    steps = EPOCHS * len(batches)
+    steps = epochs * len(batches)
     pruner = pn.Pruner(model, optimizer, method, data.inputs[:2], steps=steps, examples=len(data))
     watch = Watch(method, round(method.pacing.gated * steps), held)
     begin = time.process_time()
-    fit(model, optimizer, batches, epochs=EPOCHS, pruner=pruner, learning_rate=cosine(steps), callbacks=[watch])
+    fit(model, optimizer, batches, epochs=epochs, pruner=pruner, learning_rate=cosine(steps), callbacks=[watch])
     seconds = time.process_time() - begin - watch.seconds
     lean = pruner.finish()
     told = evaluate(lean, held)
@@ -124,26 +137,39 @@ def cosine(steps: int) -> Callable[[int], float]:
 
 
 def estimators(data: Split) -> list[dict[str, Any]]:
-    """Spearman and Pearson with exact flips, 2,000 training images, one draw each, of a dense network and of one under gates."""
+    """Spearman and Pearson with exact flips, 2,000 training images, of a dense network and of one under gates.
+
+    Exact are flips at the same one draw ("this draw"), or at a draw per image: the derivative of the expected loss ("all draws").
+    """
     x, y, rows = data.inputs[:2000].flatten(1), data.targets[:2000], []
-    for network, draw, model, xi in drawn(data):
-        for layer, (exact, found) in enumerate(compared(model, x, y, xi), 1):
-            for name, estimate in found.items():
-                pairs = {"spearman": spearman(estimate, exact), "pearson": float(torch.corrcoef(torch.stack([estimate, exact]))[0, 1])}
-                mean = {"mean": float(estimate.mean()), "exact_mean": float(exact.mean())}
-                rows.append({"network": network, "draw": draw, "layer": layer, "units": len(exact), "estimator": name, **pairs, **mean})
+    for network, draw, model, theta, xi in drawn(data):
+        layers = zip(compared(model, x, y, xi), expected(model, x, y, theta, xi), strict=True)
+        for layer, kinds in enumerate(layers, 1):
+            for against, (exact, found) in zip(("this draw", "all draws"), kinds, strict=True):
+                place = {"network": network, "draw": draw, "layer": layer, "units": len(exact), "against": against}
+                rows += [{**place, "estimator": name, **agreement(estimate, exact)} for name, estimate in found.items()]
     return rows
 
 
-def drawn(data: Split) -> Iterator[tuple[str, str, nn.Module, list[Tensor]]]:
-    """LeNet-300-100 after 10 epochs of SGD 0.02 with momentum 0.9; under gates after 2 and 5 of 20 epochs of the recipe, ξ ~ Bern(θ)."""
+def agreement(estimate: Tensor, exact: Tensor) -> dict[str, float]:
+    """Correlations and means."""
+    pearson = float(torch.corrcoef(torch.stack([estimate, exact]))[0, 1])
+    return {"spearman": spearman(estimate, exact), "pearson": pearson, "mean": float(estimate.mean()), "exact_mean": float(exact.mean())}
+
+
+def drawn(data: Split) -> Iterator[tuple[str, str, nn.Module, list[Tensor], list[Tensor]]]:
+    """Networks with θ and one draw ξ ~ Bern(θ).
+
+    LeNet-300-100 after 10 epochs of SGD 0.02 with momentum 0.9; and under gates, after 2 and 5 of 20 epochs of the recipe.
+    """
     random = torch.Generator().manual_seed(1)
     torch.manual_seed(0)
     model = pn.models.build("lenet-300-100", (1, 28, 28), 10)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9, weight_decay=1e-3)
     fit(model, optimizer, Batches(data, BATCH, seed=0), epochs=10)
     for draw, keep in (("all open", 1.0), ("half open", 0.5)):
-        yield "dense", draw, model, [(torch.rand(units, generator=random) < keep).float() for units in (300, 100)]
+        theta = [torch.full((units,), keep) for units in (300, 100)]
+        yield "dense", draw, model, theta, [(torch.rand(len(row), generator=random) < keep).float() for row in theta]
     torch.manual_seed(0)
     model, method = pn.models.build("lenet-300-100", (1, 28, 28), 10), Gates(price=PRICE)
     optimizer = torch.optim.Adam(method.param_groups(model), lr=RATE, weight_decay=DECAY)
@@ -151,16 +177,18 @@ def drawn(data: Split) -> Iterator[tuple[str, str, nn.Module, list[Tensor]]]:
     pruner = pn.Pruner(model, optimizer, method, data.inputs[:2], steps=EPOCHS * len(batches))
     for epochs in (2, 5):
         fit(model, optimizer, batches, epochs=epochs, pruner=pruner)
-        yield "gated", f"after {epochs} epochs", model, [torch.bernoulli(theta, generator=random) for _, theta, _ in method._bank.rows()]
+        theta = [row.clone() for _, row, _ in method._bank.rows()]
+        yield "gated", f"after {epochs} epochs", model, theta, [torch.bernoulli(row, generator=random) for row in theta]
 
 
 def compared(model: nn.Module, x: Tensor, y: Tensor, xi: list[Tensor]) -> list[tuple[Tensor, dict[str, Tensor]]]:
     """Per layer the exact differences C(ξ_i = 1) − C(ξ_i = 0) and what each estimator makes of derivatives."""
     linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
     first, second, last = (partial(F.linear, weight=each.weight.detach(), bias=each.bias.detach()) for each in linear)
+    h = torch.relu(first(x))
 
     def forward(rows: list[Tensor]) -> Tensor:
-        return last(torch.relu(second(torch.relu(first(x)) * rows[0])) * rows[1])
+        return last(torch.relu(second(h * rows[0])) * rows[1])
 
     def derivatives(rows: list[Tensor], targets: Tensor) -> tuple[Tensor, ...]:
         leaves = [row.expand(len(x), -1).clone().requires_grad_() for row in rows]
@@ -193,6 +221,43 @@ def compared(model: nn.Module, x: Tensor, y: Tensor, xi: list[Tensor]) -> list[t
     return result
 
 
+def expected(model: nn.Module, x: Tensor, y: Tensor, theta: list[Tensor], xi: list[Tensor]) -> list[tuple[Tensor, dict[str, Tensor]]]:
+    """Per layer the exact differences with a draw per image, and estimates of one draw for all, of one each, and of pairs of losses."""
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    first, second, last = (partial(F.linear, weight=each.weight.detach(), bias=each.bias.detach()) for each in linear)
+    h, random, sizes = torch.relu(first(x)), torch.Generator().manual_seed(3), [len(row) for row in theta]
+
+    def loss(row: Tensor) -> Tensor:
+        one, two = row.split(sizes, -1)
+        return F.cross_entropy(last(torch.relu(second(h * one)) * two), y)
+
+    def heard(row: Tensor) -> dict[str, Tensor]:
+        leaf = row.expand(len(x), -1).clone().requires_grad_()
+        (q,) = torch.autograd.grad(loss(leaf) * len(x), leaf)
+        return {"straight-through": straight_through(q, row), "curvature": curvature_corrected(q, row)}
+
+    whole = torch.cat(theta)
+    each = torch.bernoulli(whole.expand(len(x), -1), generator=random)
+    exact = torch.stack([exact_flip(loss, each, unit) for unit in range(len(whole))])
+    found = {**{f"{name}, one draw": g for name, g in heard(torch.cat(xi)).items()}, **heard(each), **pairs(loss, whole, random)}
+    split = {name: estimate.split(sizes) for name, estimate in found.items()}
+    return [(part, {name: rows[k] for name, rows in split.items()}) for k, part in enumerate(exact.split(sizes))]
+
+
+@torch.no_grad()
+def pairs(loss: Callable[[Tensor], Tensor], theta: Tensor, random: torch.Generator) -> dict[str, Tensor]:
+    """Estimates from pairs of losses, θ held off its ends as in training: means over the first 1, 30 and 300 pairs."""
+    held, total, found = theta.clamp(EDGE, 1 - EDGE), {name: torch.zeros_like(theta) for name in PAIR_ESTIMATORS}, {}
+    for count in range(1, max(PAIRS) + 1):
+        uniform = torch.rand(len(held), generator=random)
+        one, two = (loss(xi) for xi in antithetic(uniform, held))
+        for name, estimator in PAIR_ESTIMATORS.items():
+            total[name] += estimator(one - two, uniform, held)
+            if count in PAIRS:
+                found[f"{name}, {count:,} {'pair' if count == 1 else 'pairs'}"] = total[name] / count
+    return found
+
+
 def spearman(a: Tensor, b: Tensor) -> float:
     """Rank correlation."""
     ranks = torch.stack([a.argsort().argsort().double(), b.argsort().argsort().double()])
@@ -208,6 +273,16 @@ def run(names: list[str], seeds: list[int], data: Split, held: Split, split: str
                 done.append({"row": name, "seed": seed, "split": split, **train(ROWS[name], seed, data, held)})
                 print(done[-1], flush=True)
                 _write(path, done)
+
+
+def alternate(times: int, data: Split, held: Split) -> list[dict[str, Any]]:
+    """What flips cost: a run with them and without, in turn, so that both meet the machine as it is; `SHORT` epochs, phases as ever."""
+    rows: list[dict[str, Any]] = []
+    for pair in range(times):
+        for name in ("round", "flips") if pair % 2 else ("flips", "round"):
+            rows.append({"pair": pair, "row": name, "cpu_seconds": train(ROWS[name], 0, data, held, SHORT)["cpu_seconds"]})
+            print(rows[-1], flush=True)
+    return rows
 
 
 def table() -> str:
@@ -257,6 +332,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--test", action="store_true")
     parser.add_argument("--estimators", action="store_true")
+    parser.add_argument("--time", type=int, nargs="?", const=3, help="pairs of runs")
     parser.add_argument("--table", action="store_true", help="only print the table")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -267,10 +343,14 @@ def main() -> None:
             _write(RESULTS / "estimators.json", rows)
             print("\n".join(map(str, rows)))
             return
+        parts = _part(data.train, 0, 50_000), _part(data.train, 50_000, 60_000)
+        if options.time:
+            _write(RESULTS / "convergence-time.json", alternate(options.time, *parts))
+            return
         if options.test:
             run(["flips"], options.seeds, data.train, data.test, "test")
         else:
-            run(options.only, options.seeds, _part(data.train, 0, 50_000), _part(data.train, 50_000, 60_000), "validation")
+            run(options.only, options.seeds, *parts, "validation")
     print(table())
 
 

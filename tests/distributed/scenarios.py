@@ -218,6 +218,8 @@ METHODS: dict[str, Callable[[], Any]] = {
     "spectral-sparse": lambda: SpectralSparse(0.6, every=4),
     "gates, a target": lambda: Gates(target="params=50%", gated=0.8, fall_steps=12, interval=4),
     "gates, by cost": lambda: Gates(cost_price=0.5, gated=0.8, fall_steps=12, interval=4, decide="absorb"),
+    "gates, a draw per example": lambda: Gates(**GATES, draws="example"),
+    "gates, pairs of losses": lambda: Gates(**GATES, estimator="disarm"),
     "sphere": lambda: Sphere(0.6, interval=5),
     "sphere, dense": lambda: Sphere(0.6, interval=5, regrow="dense"),
 }

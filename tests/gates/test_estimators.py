@@ -7,32 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from gates.toys import check_mean, classifier_loss, draw, enumerated_gradient, generator
 from parsinet.errors import UsageError
 from parsinet.gates import ESTIMATORS, QSink, curvature_corrected, exact_flip, exact_flips, gate, straight_through, theta_step_
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def draw(*shape, seed=0):
-    return torch.randn(*shape, generator=generator(seed), dtype=torch.float64)
-
-
-def classifier_loss(xi):
-    """Cross-entropy of a fixed net with three gated units; xi [3] or [B, 3]."""
-    x, target = draw(40, 4, seed=1), torch.randint(0, 3, (40,), generator=generator(2))
-    return nn.functional.cross_entropy((torch.relu(x @ draw(4, 3, seed=3)) * xi) @ draw(3, 3, seed=4), target)
-
-
-def enumerated_gradient(loss, theta):
-    """∂/∂θ_i of Σ_mask P(mask)·loss(mask), by hand over all masks."""
-    gradient = torch.zeros_like(theta)
-    for mask in itertools.product((0.0, 1.0), repeat=len(theta)):
-        for i, bit in enumerate(mask):
-            others = math.prod(theta[j].item() if mask[j] else 1 - theta[j].item() for j in range(len(theta)) if j != i)
-            gradient[i] += (1 if bit else -1) * others * loss(torch.tensor(mask, dtype=theta.dtype))
-    return gradient
 
 
 def test_exact_flips_average_to_the_enumerated_gradient():
@@ -44,8 +21,19 @@ def test_exact_flips_average_to_the_enumerated_gradient():
         if key not in table:
             table[key] = exact_flips(classifier_loss, mask)
     samples = torch.stack([table[tuple(mask.tolist())] for mask in masks])
-    error = (samples.mean(0) - enumerated_gradient(classifier_loss, theta)).abs()
-    assert (error <= 4 * samples.std(0) / math.sqrt(len(samples))).all()  # 4 standard errors
+    check_mean(samples, enumerated_gradient(classifier_loss, theta))
+    with pytest.raises(AssertionError):
+        check_mean(-samples, enumerated_gradient(classifier_loss, theta))
+
+
+def test_exact_flips_with_a_draw_per_example_average_to_the_same_gradient_with_less_noise():
+    """C is a mean over examples, so its expectation does not see whether they share their gates."""
+    theta, random = torch.tensor([0.3, 0.8, 0.55], dtype=torch.float64), generator(6)
+    rows = [torch.bernoulli(theta.expand(40, -1), generator=random) for _ in range(300)]
+    samples = torch.stack([torch.stack([exact_flip(classifier_loss, xi, unit) for unit in range(3)]) for xi in rows])
+    check_mean(samples, enumerated_gradient(classifier_loss, theta))
+    shared = torch.stack([torch.stack([exact_flip(classifier_loss, xi[0], unit) for unit in range(3)]) for xi in rows])
+    assert (samples.std(0) < 0.5 * shared.std(0)).all()
 
 
 def test_exact_flips_agree_with_exact_flip_and_with_signed_differences():

@@ -34,6 +34,8 @@ REFUSED = {
     "fall, a fraction": ({"fall_steps": 0.1}, "fall_steps must be a whole number ≥ 1, got 0.1"),
     "interval": ({"interval": 2.5}, "interval must be a whole number ≥ 1"),
     "estimator": ({"estimator": "curvatures"}, "no estimator 'curvatures'. Did you mean 'curvature'?"),
+    "estimator of losses": ({"estimator": "disarms"}, "no estimator 'disarms'. Did you mean 'disarm'?"),
+    "draws": ({"draws": "examples"}, "draws must be 'batch' or 'example', got 'examples'"),
     "decide": ({"decide": "flip"}, "no way to decide called 'flip'. Did you mean 'flips'?"),
     "deciding of nothing": ({"decide": "round", "deciding": 0.4}, "has no deciding part"),
     "deciding 0": ({"deciding": 0.0}, "deciding must be > 0 and ≤ 1.0, got 0.0"),
@@ -60,6 +62,9 @@ def test_options_out_of_range_are_refused(options: dict[str, object], words: str
     [
         {},
         {"clamp": None},
+        {"draws": "example"},
+        {"estimator": "arm"},
+        {"estimator": "disarm", "draws": "example"},
         {"theta": 0.5},
         {"theta": 1.0},
         {"theta": (0, 1)},

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from methods import runs
 from methods.runs import BEGINNINGS, check_resume, same
@@ -41,6 +42,26 @@ class Run(runs.Run):
 def test_resume_is_bitwise(optimizer: str, begin: str) -> None:
     left = check_resume(lambda: Run(OPTIMIZERS[optimizer]), begin)
     assert len({str(units) for units in left}) >= 4, "several removals"
+
+
+class Compared(Run):
+    """The pruner is given its closure."""
+
+    def step(self, k: int) -> Any:
+        x, y = self.batch(k)
+        F.cross_entropy(self.model(x), y).backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        removal = self.pruner.step(lambda: F.cross_entropy(self.model(x), y))
+        self.scheduler.step()
+        return removal
+
+
+@BEGINNINGS
+@pytest.mark.parametrize("options", [{"draws": "example"}, {"estimator": "disarm"}, {"estimator": "arm", "draws": "example"}], ids=str)
+def test_resume_is_bitwise_with_other_draws_and_estimators(options: dict[str, Any], begin: str) -> None:
+    left = check_resume(lambda: Compared(OPTIMIZERS["adam"], **options), begin)
+    assert len({str(units) for units in left}) >= 2, "a removal"
 
 
 def test_the_law_objects_to_runs_that_go_on_otherwise() -> None:

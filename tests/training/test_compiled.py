@@ -25,6 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor 
 METHODS: dict[str, Any] = {
     "dense": lambda: pn.methods.Dense(),
     "gates": lambda: pn.methods.Gates(price=0.02, fall_steps=6, interval=4, gated=0.6),
+    "gates, a draw per example": lambda: pn.methods.Gates(price=0.02, fall_steps=6, interval=4, gated=0.6, draws="example"),
     "spectral": lambda: pn.methods.Spectral(),
     "l0": lambda: baselines.L0(),
 }

@@ -1,5 +1,6 @@
 """Bernoulli gates with the flattening hyper-prior: prices, gradient estimators, the gate itself and its stability tests."""
 
+from parsinet.gates.antithetic import PAIR_ESTIMATORS, PairEstimator, antithetic, arm, disarm
 from parsinet.gates.estimators import ESTIMATORS, Estimator, curvature_corrected, exact_flip, exact_flips, straight_through
 from parsinet.gates.gate import QSink, gate
 from parsinet.gates.hyperprior import log_density, log_gamma, optimal_prior, price, profile
@@ -12,18 +13,23 @@ from parsinet.gates.update import dead_units, ema_, open_units, pin_best_, theta
 __all__ = [
     "ESTIMATORS",
     "MOST",
+    "PAIR_ESTIMATORS",
     "PANEL",
     "Complexity",
     "Estimator",
     "Owner",
+    "PairEstimator",
     "QSink",
     "Term",
     "Trials",
     "Verdict",
+    "antithetic",
+    "arm",
     "attracted",
     "box",
     "curvature_corrected",
     "dead_units",
+    "disarm",
     "ema_",
     "exact_flip",
     "exact_flips",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from parsinet.errors import UsageError
 from parsinet.gates import MOST, PANEL, Trials, exact_flips
+from parsinet.methods.comparing import under_gates
 from parsinet.methods.gating import GateBank
 from parsinet.methods.options import check_known, check_number
 
@@ -87,29 +87,7 @@ def gains(loss: Callable[[], Tensor], model: nn.Module, bank: GateBank, units: l
     loss: evaluates the model on the batch; of several ranks each on its own rows with a draw of its own, and Δ is their mean. Running
     statistics and dropout's random numbers are the same in each evaluation, and afterwards as they were.
     """
-
-    def evaluated(xi: Tensor) -> Tensor:
-        with bank.holding(xi), _undisturbed(model):
-            value = loss()
-        if not isinstance(value, Tensor) or value.numel() != 1:
-            raise UsageError("Pruner: the closure given to step must return the batch's mean loss, one number in a tensor.")
-        return value.detach().float().cpu().double().reshape(())
-
-    return bank.ranks.mean([-exact_flips(evaluated, bank.draw(), units)])[0]
-
-
-@contextmanager
-def _undisturbed(model: nn.Module) -> Iterator[None]:
-    tables = [module._buffers for module in model.modules()]
-    buffers = [(table, name, buffer, buffer.clone()) for table in tables for name, buffer in table.items() if buffer is not None]
-    devices = sorted({parameter.device.index for parameter in model.parameters() if parameter.device.type == "cuda"})
-    try:
-        with torch.random.fork_rng(devices=devices):
-            yield
-    finally:
-        for table, name, buffer, before in buffers:
-            buffer.copy_(before)
-            table[name] = buffer
+    return bank.ranks.mean([-exact_flips(under_gates(loss, model, bank), bank.draw(), units)])[0]
 
 
 def _alone(bank: GateBank) -> Tensor:

@@ -13,10 +13,12 @@ from parsinet import gates
 from parsinet.methods.base import Alive, Budget, decayed_groups, generator
 from parsinet.methods.blocking import BlockOptions
 from parsinet.methods.choice import check_inputs, gateable_groups
+from parsinet.methods.comparing import Pairs
 from parsinet.methods.deciding import SHARE, TARGETED, Deciding
+from parsinet.methods.drawing import BATCH, EXAMPLE, check_sites
 from parsinet.methods.gating import GateBank
 from parsinet.methods.openness import Openness
-from parsinet.methods.options import check_known, check_list, check_number
+from parsinet.methods.options import check_either, check_known, check_list, check_number
 from parsinet.methods.pace import PaceOptions
 from parsinet.methods.price_options import PriceOptions
 from parsinet.methods.pricing import Pricing
@@ -41,7 +43,9 @@ class Gates:
     1 to 0 under the price alone (default a tenth of the run, 1000 if its length is unknown). warmup: share of the run before the first
     removal. interval: steps between removals (default a two-hundredth of the run, at least 10; 100 if unknown). threshold: a unit at or
     below it may leave.
-    clamp: bound of a step's force in units of the price, None for none. estimator: "curvature" or "straight-through".
+    clamp: bound of a step's force in units of the price, None for none. estimator: "curvature" or "straight-through", from the backward
+    pass; "arm" or "disarm", unbiased and noisy, from two more evaluations of the loss per step: `Pruner.step` then needs its closure.
+    draws: a gate sample for the whole "batch", or one for each "example", which needs the examples first in every tensor that is gated.
     decide: how gates come to 0 or 1 in the last part of the gated phase, whose share of it is `deciding` (default 0.4, 0.25 with a
     target). "flips": gates that stand at 0 or 1 stay there, and the exact gains of single units are compared with their prices (if
     `Pruner.step` is given a closure, else as "absorb"); "absorb": gates that stand at 0 or 1 stay there; "round": no such part. What is
@@ -78,6 +82,7 @@ class Gates:
         threshold: float = 0.02,
         clamp: float | None = 10.0,
         estimator: str = "curvature",
+        draws: str = BATCH,
         decide: str = "flips",
         deciding: float | None = None,
         groups: Sequence[str] | None = None,
@@ -94,12 +99,14 @@ class Gates:
         self._deciding = Deciding(decide, deciding, usual=SHARE if target is None else TARGETED)
         check_number("Gates", "threshold", threshold, least=0, most=0.5)
         check_number("Gates", "clamp", clamp, above=0)
-        check_known("Gates", "estimator", estimator, gates.ESTIMATORS)
+        check_known("Gates", "estimator", estimator, [*gates.ESTIMATORS, *gates.PAIR_ESTIMATORS])
+        check_either("Gates", "draws", draws, BATCH, EXAMPLE)
         check_list("Gates", "groups", groups, "a list of group names")
         self.openness, self.threshold, self.clamp = Openness.given(theta), threshold, clamp
         self.inputs, self.blocks, self.settled = inputs, bool(blocks), False
-        self._wanted, self._estimator, self._generator = groups, gates.ESTIMATORS[estimator], generator(seed)
-        self._bank = GateBank({}, torch.empty(0), torch.device("cpu"), self._estimator, self._generator)
+        self._wanted, self.estimator, self.draws, self._generator = groups, estimator, draws, generator(seed)
+        self._pairs = Pairs(gates.PAIR_ESTIMATORS[estimator]) if estimator in gates.PAIR_ESTIMATORS else None
+        self._bank = GateBank({}, torch.empty(0), torch.device("cpu"), None, self._generator)
         self._pace = self.pacing.of(None)
         self._pricing: Pricing
         self._steps = 0
@@ -118,10 +125,13 @@ class Gates:
         check_inputs("Gates", structure, self._wanted, self.inputs)
         blocks = self._block_options.chosen(structure)
         units = gateable_groups("Gates", structure, self._wanted, weights=True, may_lack=bool(blocks))
+        if self.draws == EXAMPLE:
+            check_sites(structure, units)
         sizes = {name: structure.group(name).size for name in (*units, *blocks)}
         device = next(model.parameters()).device
         theta = self.openness.row(sizes, blocks, self._generator)
-        self._bank = GateBank(sizes, theta, device, self._estimator, self._generator, blocks, budget.ranks)
+        heard = gates.ESTIMATORS.get(self.estimator)
+        self._bank = GateBank(sizes, theta, device, heard, self._generator, blocks, budget.ranks, self.draws)
         self._pricing = self.prices.pricing(budget, self._block_options.terms(structure, blocks))
         self._pricing.attach(model, structure, budget, self._bank.rows(), self._pace.last, self._pace.fall_steps)
         self._bank.scaler = budget.scaler
@@ -133,9 +143,16 @@ class Gates:
         """Nothing: the price acts on θ directly, not through the weights' loss."""
         return 0.0
 
+    @property
+    def compares(self) -> str:
+        """The option by which gates learn from comparisons alone, as long as they learn; else nothing."""
+        return "" if self._pairs is None or self.settled else f'estimator="{self.estimator}"'
+
     def probe(self, loss: Callable[[], Tensor]) -> None:
-        """Towards the end of the gated phase, compare the loss with and without single units."""
+        """Compare two losses for the estimators that do; towards the end of the gated phase, those with and without single units."""
         if not self.settled and self._model is not None:
+            if self._pairs is not None:
+                self._pairs.compare(loss, self._model, self._bank)
             self._deciding.probe(loss, self._model, self._bank, self._pricing.row(), self._steps + 1)
 
     def forget(self) -> None:
@@ -147,7 +164,7 @@ class Gates:
         if self.settled:
             return None
         self._steps += 1
-        walk(self._bank, self._pricing, self._pace.fall_steps, self.clamp, absorbing=self._deciding.begun(self._steps))
+        walk(self._bank, self._estimates(), self._pricing, self._pace.fall_steps, self.clamp, absorbing=self._deciding.begun(self._steps))
         if self._pace.guards(self._steps):
             guard(self._bank)
         if self._pace.over(self._steps):
@@ -158,6 +175,13 @@ class Gates:
         rows = self._bank.rows()
         self._pricing.refresh(self._steps, rows)
         return self._pricing.leaving(staying(self._bank, self._pricing, self.threshold), rows)
+
+    def _estimates(self) -> Mapping[str, Tensor]:
+        """ĝ per group from the backward passes, or from the pair of losses, since the last step."""
+        if self._pairs is None:
+            return self._bank.estimates()
+        found = self._pairs.take()
+        return {} if found is None else self._bank.split(found)
 
     def scores(self) -> Mapping[str, Tensor]:
         """θ, and among equal θ the usefulness."""

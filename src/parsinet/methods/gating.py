@@ -16,6 +16,7 @@ from parsinet.distributed import ALONE, Ranks, own, pooled
 from parsinet.errors import StructureError
 from parsinet.gates import Estimator, Owner, QSink, gate, open_units
 from parsinet.methods.blocking import place_blocks
+from parsinet.methods.drawing import BATCH, check_examples, examples_in
 from parsinet.methods.placing import Handle, place
 from parsinet.methods.scaling import inverse
 from parsinet.methods.weighing import WholeSink, weigh
@@ -38,7 +39,8 @@ class GateBank:
     """One gate per unit of every group, in front of every module that reads the units.
 
     What a reader sees is ξ·h: exactly what removal leaves of a unit at ξ = 0, whatever stands between producer and reader.
-    In training mode ξ is drawn anew for every forward pass of the model; in evaluation mode it is 1[θ ≥ ½] (`open_units`).
+    In training mode ξ is drawn anew for every forward pass of the model, one row for the whole batch or, with draws="example", one per
+    example; in evaluation mode it is 1[θ ≥ ½] (`open_units`). Without an estimator the gates hear nothing of backward passes.
     theta, usefulness (moving average of Δ̂ = −ĝ, nats per example): one entry per unit, all groups in one row. blocks: those of the groups
     that are residual branches: one gate each, behind the module that makes what is added, and it may close. ranks: processes that train
     together; each draws ξ for itself, and estimates are means over all of them.
@@ -49,15 +51,16 @@ class GateBank:
         sizes: Mapping[str, int],
         theta: Tensor,
         device: torch.device,
-        estimator: Estimator,
+        estimator: Estimator | None,
         random: torch.Generator,
         blocks: Collection[str] = (),
         ranks: Ranks = ALONE,
+        draws: str = BATCH,
     ) -> None:
         self.sizes = dict(sizes)
         self.ranks = ranks
         self.blocks = frozenset(blocks)
-        self._estimator = estimator
+        self._estimator, self._draws = estimator, draws
         self.theta = theta.to(device)
         self.usefulness = torch.zeros_like(self.theta)
         self._random = random
@@ -71,8 +74,8 @@ class GateBank:
         """Groups gated in the weights that read them, where only the derivative of the whole batch is known."""
 
     def split(self, row: Tensor) -> dict[str, Tensor]:
-        """A row over all units as one view per group."""
-        return dict(zip(self.sizes, torch.split(row, list(self.sizes.values())), strict=True))
+        """A row over all units, or rows [B, n], as one view per group."""
+        return dict(zip(self.sizes, torch.split(row, list(self.sizes.values()), dim=-1), strict=True))
 
     def rows(self) -> list[tuple[str, Tensor, Tensor]]:
         """Per group its name and views of θ and usefulness."""
@@ -82,7 +85,7 @@ class GateBank:
     def place(self, model: nn.Module, structure: Structure) -> None:
         """Put the gates in front of the readers; called again after a removal, they move to the new indices."""
         self.leave()
-        self._handles.append(model.register_forward_pre_hook(self._open_and_close))
+        self._handles.append(model.register_forward_pre_hook(self._open_and_close, with_kwargs=True))
         self._weighed = frozenset(group for group in self.sizes if group not in self.blocks and not structure.gateable(group))
         in_front = {group: size for group, size in self.sizes.items() if group not in self._weighed | self.blocks}
         within = {group: size for group, size in self.sizes.items() if group in self._weighed}
@@ -133,6 +136,7 @@ class GateBank:
         """What one of several passes over `count` examples adds to ĝ; derivatives of whole batches add up as the passes' losses do."""
         if group in self._weighed:
             return heard[group]
+        assert self._estimator is not None, "gates that hear nothing leave nothing to read"
         share = len(draw.examples[group]) / count
         return self._estimator(draw.examples[group] / share, draw.xi[group]) * share
 
@@ -181,16 +185,22 @@ class GateBank:
         """h through the group's gates of the running forward pass."""
         sink = self._draw.sinks.get(group)
         assert not isinstance(sink, WholeSink), "groups gated in their weights have no gates in front of readers"
-        return gate(h, self._draw.xi[group], axis, sink, owner)
+        xi = self._draw.xi[group]
+        check_examples(xi, h, group)
+        return gate(h, xi, axis, sink, owner)
 
     def factor(self, group: str) -> Tensor:
         """The group's gates of the running forward pass."""
         return self._draw.xi[group]
 
-    def draw(self) -> Tensor:
-        """ξ ~ Bernoulli(θ) for all units in one row, on every rank another."""
-        uniform = torch.rand(len(self.theta), generator=own(self._random, self.ranks)).to(self.theta.device)
-        return (uniform < self.theta).to(self.theta.dtype)
+    def draw(self, examples: int | None = None) -> Tensor:
+        """ξ ~ Bernoulli(θ) for all units in one row, or one such row for each of so many examples; on every rank others."""
+        return (self.uniform(examples) < self.theta).to(self.theta.dtype)
+
+    def uniform(self, examples: int | None = None) -> Tensor:
+        """The random numbers of a draw, in [0, 1)."""
+        shape = (len(self.theta),) if examples is None else (examples, len(self.theta))
+        return torch.rand(shape, generator=own(self._random, self.ranks)).to(self.theta.device)
 
     @contextmanager
     def holding(self, xi: Tensor) -> Iterator[None]:
@@ -201,22 +211,23 @@ class GateBank:
         finally:
             self._held = None
 
-    def _open_and_close(self, model: nn.Module, args: tuple[Any, ...]) -> None:
+    def _open_and_close(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._held is not None:
             self._draw = Draw(self.split(self._held))
             return
         if not model.training:
             self._draw = Draw({name: self.rounded(name, theta, use).to(theta.dtype) for name, theta, use in self.rows()})
             return
-        xi = self.split(self.draw())
-        self._draw = self._listening(xi) if torch.is_grad_enabled() else Draw(xi)
+        xi = self.split(self.draw() if self._draws == BATCH else self.draw(examples_in(args, kwargs)))
+        heard = self._estimator if torch.is_grad_enabled() else None
+        self._draw = Draw(xi) if heard is None else self._listening(xi, heard)
 
-    def _listening(self, xi: dict[str, Tensor]) -> Draw:
+    def _listening(self, xi: dict[str, Tensor], estimator: Estimator) -> Draw:
         """The gates of a forward pass whose backward pass is to be learned from."""
         examples: dict[str, Tensor] = {}
         unscale = inverse(self.scaler, self.theta.device)
         sinks: dict[str, QSink | WholeSink] = {
-            group: QSink(partial(_estimate, self._estimator, xi[group], examples, group, unscale))
+            group: QSink(partial(_estimate, estimator, xi[group], examples, group, unscale))
             for group in self.sizes
             if group not in self._weighed
         }

@@ -131,8 +131,15 @@ class Pruner:
         Methods that compare losses (`Gates`) call it at some steps, without gradients; the model's buffers and torch's random numbers
         stay as they are.
 
-        Raises StructureError, with the model and its optimizers unchanged, if a fold turns out not to be exact.
+        Raises, with nothing changed, StructureError if a fold turns out not to be exact, UsageError without a closure where the method
+        learns by nothing else.
         """
+        compares = getattr(self.method, "compares", "")
+        if compares and closure is None:
+            raise UsageError(
+                f"Pruner: {self.method.name} with {compares} learns by comparing losses. Give step a closure that evaluates the loss on "
+                "the batch: pruner.step(lambda: loss_fn(model(x), y))."
+            )
         self._step += 1
         if self._scale.fell():
             self._forget()

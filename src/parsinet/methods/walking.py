@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,13 +14,14 @@ from parsinet.methods.gating import GateBank
 from parsinet.methods.pricing import Pricing
 
 
-def walk(bank: GateBank, pricing: Pricing, fall_steps: int, clamp: float | None, *, absorbing: bool) -> None:
-    """Move every θ that the last backward passes speak of, and its average of usefulness: all in one row if they speak of all.
+def walk(
+    bank: GateBank, estimates: Mapping[str, Tensor], pricing: Pricing, fall_steps: int, clamp: float | None, *, absorbing: bool
+) -> None:
+    """Move every θ that the estimates speak of, and its average of usefulness: all in one row if they speak of all.
 
-    fall_steps, clamp, absorbing: as in `gates.theta_step_`; gates of blocks fall `SLOWER` times as slowly. An estimate that is no finite
-    number, from a batch that a loop may well have skipped, moves nothing: the unit counts as worth its price.
+    estimates: ĝ per group. fall_steps, clamp, absorbing: as in `gates.theta_step_`; gates of blocks fall `SLOWER` times as slowly. An
+    estimate that is no finite number, from a batch that a loop may well have skipped, moves nothing: the unit counts as worth its price.
     """
-    estimates = bank.estimates()
     if not estimates:
         return
     if len(estimates) == len(bank.sizes) and not bank.blocks:
