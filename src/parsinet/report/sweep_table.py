@@ -6,6 +6,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -18,6 +19,8 @@ SIZES: dict[str, tuple[str, Callable[[float], str]]] = {
     "bytes": ("Bytes", numbers.stored),
     "latency": ("Batch 1", numbers.milliseconds),
 }
+Cells = dict[str, list[str]]
+"""Heading → a cell for each trial."""
 MOST = 12
 """More trials than this are not shown of a front."""
 
@@ -25,8 +28,8 @@ MOST = 12
 def show_sweep(console: Console, sweep: Sweep) -> None:
     """Print the front of a sweep, by growing size, and one line about all its trials; of a sweep for the error alone its best trials."""
     rows = _rows(sweep)
-    if rows:
-        console.print(_table(sweep, rows))
+    for part in _tables(console, sweep, rows) if rows else ():
+        console.print(part)
     for line in _remarks(sweep, rows):
         console.print(Text(line, style="dim"))
 
@@ -54,27 +57,36 @@ def _rows(sweep: Sweep) -> list[Trial]:
     return [trial for place, trial in enumerate(front) if place in places or trial.number in (sweep.best, sweep.knee)]
 
 
-def _table(sweep: Sweep, rows: list[Trial]) -> Table:
-    tuned = list(dict.fromkeys(path for trial in rows for path in trial.params))
-    short = _shortened(tuned)
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for heading in ("Trial", "Validation error", *(title for title, _ in SIZES.values()), *(short[path] for path in tuned)):
-        grid.add_column(heading, justify="right", overflow="fold")
-    for trial in rows:
-        name = (
-            Text.assemble(str(trial.number), (f"\n{label(sweep, trial.number)}", "bold"))
-            if label(sweep, trial.number)
-            else Text(str(trial.number))
-        )
-        sizes = (form(trial.sizes[key]) if key in trial.sizes else "–" for key, (_, form) in SIZES.items())
-        grid.add_row(name, _error(trial), *sizes, *(_value(trial.params.get(path)) for path in tuned))
-    return grid
+def _tables(console: Console, sweep: Sweep, rows: list[Trial]) -> list[Table]:
+    """Numbers and settings in one table where the terminal is wide enough, else in two."""
+    measured = _measured(rows)
+    drawn = _drawn(rows)
+    whole = _table(sweep, rows, {**measured, **drawn})
+    fits = Measurement.get(console, console.options.update(max_width=10_000), whole).maximum <= console.width
+    return [whole] if fits or not drawn else [_table(sweep, rows, measured), _table(sweep, rows, drawn)]
 
 
-def _shortened(paths: list[str]) -> dict[str, str]:
-    """Path → its last key where that is enough to tell it from the others."""
+def _measured(rows: list[Trial]) -> Cells:
+    sizes = {title: [form(trial.sizes[key]) if key in trial.sizes else "–" for trial in rows] for key, (title, form) in SIZES.items()}
+    return {"Validation error": [_error(trial) for trial in rows], **sizes}
+
+
+def _drawn(rows: list[Trial]) -> Cells:
+    paths = list(dict.fromkeys(path for trial in rows for path in trial.params))
     last = Counter(path.rpartition(".")[2] for path in paths)
-    return {path: path.rpartition(".")[2] if last[path.rpartition(".")[2]] == 1 else path for path in paths}
+    short = {path: path.rpartition(".")[2] if last[path.rpartition(".")[2]] == 1 else path for path in paths}
+    return {short[path]: [_value(trial.params.get(path)) for trial in rows] for path in paths}
+
+
+def _table(sweep: Sweep, rows: list[Trial], cells: Cells) -> Table:
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    grid.add_column("Trial", no_wrap=True)
+    for heading in cells:
+        grid.add_column(heading, justify="right", overflow="fold")
+    for place, trial in enumerate(rows):
+        name = Text.assemble(f"{trial.number} ", (label(sweep, trial.number), "bold"))
+        grid.add_row(name, *(column[place] for column in cells.values()))
+    return grid
 
 
 def _error(trial: Trial) -> str:

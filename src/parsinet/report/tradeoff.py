@@ -31,7 +31,7 @@ def tradeoff(sweep: Sweep) -> Figure | None:
     panel = style.axes(page, LEFT, BOTTOM, WIDE, TALL)
     style.write(page, LEFT, BOTTOM + TALL + 0.62, style.shortened(sweep.name, 60), size=style.TITLE, weight="bold")
     single = len(sweep.objectives) == 1
-    line = "the line is the lowest so far" if single else "the line joins those no other beats"
+    line = "the line is the lowest so far" if single else "numbers are trials, the line joins those no other beats"
     style.write(page, LEFT, BOTTOM + TALL + 0.3, f"Validation error; {line}. {_sentence(sweep)}", colour=SOFT)
     (_by_trial if single else _by_size)(panel, sweep)
     return page
@@ -47,6 +47,7 @@ def _by_size(panel: Axes, sweep: Sweep) -> None:
     points = np.array([(scale * trial.values[1], trial.values[0]) for trial in sweep.complete if trial.values is not None])
     shown = points if sweep.reference is None else np.vstack([points, _place(sweep.reference, scale)])
     framed(panel, shown[:, 0], shown[:, 1], first=True)
+    style.percent_axis(panel, shown[:, 1])
     style.x_title(panel, TITLES[sweep.objectives[1]])
     order = {trial.number: place for place, trial in enumerate(sweep.complete)}
     front = points[[order[number] for number in sweep.front]]
