@@ -119,7 +119,11 @@ def _fitting(recipe: Recipe, base: Mapping[str, Any], path: str, entry: Entry) -
 
 
 def _within(base: Mapping[str, Any], path: str, value: Any) -> Recipe:
-    return recipe_from(with_values(base, {path: value}), source=f"Space: {path} = {value}")
+    try:
+        values = with_values(base, {path: value})
+    except UsageError as error:
+        raise UsageError(f"Space: {error}") from None
+    return recipe_from(values, source=f"Space: {path} = {value}")
 
 
 def _at(values: Any, path: str) -> Any:
