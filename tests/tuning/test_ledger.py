@@ -147,7 +147,8 @@ def test_the_law_of_draws_objects_to_a_sampler_with_one_seed_per_process(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("options", "word"), [({"seed": 1}, "seed"), ({"base": {**dict(DEFINITION.base), "epochs": 1}}, "recipe"), ({"sampler": "tpe"}, "sampler")]
+    ("options", "word"),
+    [({"seed": 1}, "seed"), ({"base": {**dict(DEFINITION.base), "epochs": 1}}, "recipe"), ({"sampler": "tpe"}, "sampler")],
 )
 def test_another_sweep_in_the_same_place_is_refused(options: dict[str, Any], word: str, tmp_path: Path) -> None:
     place = str(tmp_path / "journal")

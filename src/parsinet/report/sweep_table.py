@@ -35,11 +35,11 @@ def show_sweep(console: Console, sweep: Sweep) -> None:
 
 
 def counted(sweep: Sweep) -> str:
-    """`40 trials: 31 complete, 8 pruned, 1 failed`."""
+    """`40 trials: 31 complete, 8 pruned, 1 failed`, or `24 trials` where all are complete."""
     states = Counter(trial.state for trial in sweep.trials)
-    word = "trial" if len(sweep.trials) == 1 else "trials"
+    whole = "1 trial" if len(sweep.trials) == 1 else f"{len(sweep.trials) or 'no'} trials"
     parts = [f"{states[state]} {state}" for state in ("complete", "pruned", "failed", "running", "waiting") if states[state]]
-    return f"{len(sweep.trials)} {word}: {', '.join(parts)}" if parts else "no trials"
+    return whole if set(states) <= {"complete"} else f"{whole}: {', '.join(parts)}"
 
 
 def label(sweep: Sweep, number: int) -> str:

@@ -39,7 +39,7 @@ def tradeoff(sweep: Sweep) -> Figure | None:
 
 def _sentence(sweep: Sweep) -> str:
     seeds = f", each the mean of {len(sweep.seeds)} seeds" if len(sweep.seeds) > 1 else ""
-    return f"{counted(sweep)}{seeds}".capitalize() if not counted(sweep)[0].isdigit() else f"{counted(sweep)}{seeds}"
+    return f"{counted(sweep)}{seeds}"
 
 
 def _by_size(panel: Axes, sweep: Sweep) -> None:

@@ -8,7 +8,7 @@ import optuna
 from rich.console import Console
 
 from parsinet.errors import ParsinetError, UsageError
-from parsinet.training import Recipe, train
+from parsinet.training import Recipe, load_recipe, train
 from parsinet.training.folder import RunFolder
 from parsinet.training.snapshot import foreign
 from parsinet.tuning.definition import Definition
@@ -55,8 +55,6 @@ def _run(recipe: Recipe, place: Path, watch: "_Reports | None") -> Measured:
 
 
 def _check_same(recipe: Recipe, run: RunFolder) -> None:
-    from parsinet.training import load_recipe
-
     if foreign({"recipe": load_recipe(run.recipe).plain()}, recipe) is not None:
         raise UsageError(f"{run.path} holds a run of another sweep. Choose another --out.")
 

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from parsinet.errors import MissingExtraError, ParsinetError, RunError, StorageError
 from parsinet.report import numbers
+from parsinet.training.environment import versions
 from parsinet.tuning import workers
 from parsinet.tuning.definition import Definition
 from parsinet.tuning.ledger import Ledger
@@ -85,8 +86,6 @@ class _Hand:
         return bool(others)
 
     def _begin(self, number: int, params: Mapping[str, Any]) -> None:
-        from parsinet.training.environment import versions
-
         definition = self.ledger.definition
         again = place_of(self.folder, number).exists()
         self._say(
