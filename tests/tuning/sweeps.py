@@ -27,7 +27,7 @@ def definition(base: Mapping[str, Any] = BASE, space: Mapping[str, Any] = SPACE,
 
 
 def count_faults(trials: list[Mapping[str, Any]], limit: int) -> list[str]:
-    """What is wrong with the trials of a study.json: as many as were asked for, each number once, each over, each with values of its own."""
+    """What is wrong with the trials of a study.json: as many as asked for, each number once, each over, each drawn anew."""
     faults = [] if len(trials) == limit else [f"{len(trials)} trials instead of {limit}"]
     faults += [f"trial {number} is there {many} times" for number, many in Counter(t["number"] for t in trials).items() if many > 1]
     faults += [f"trial {trial['number']} is {trial['state']}" for trial in trials if trial["state"] not in ("complete", "pruned", "failed")]

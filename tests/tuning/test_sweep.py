@@ -12,18 +12,19 @@ from typing import Any
 import pytest
 import yaml
 from rich.console import Console
-from training.runs import interrupted
 
 from parsinet.errors import ArgumentTypeError, DataError, MissingExtraError, RunError, StorageError, UsageError
 from parsinet.report import Sweep, report
 from parsinet.training import RunInterrupted, load_recipe, read_record, recipe_from, train
+from parsinet.training.folder import RunFolder
 from parsinet.tuning import objectives, tune
+from training.runs import interrupted
 from tuning.sweeps import BASE, SPACE, count_faults
 
 optuna = pytest.importorskip("optuna")
 
 from parsinet.tuning import ledger as ledgers  # noqa: E402
-from parsinet.tuning import work  # noqa: E402
+from parsinet.tuning import trial, work  # noqa: E402
 
 Tuned = Callable[..., Sweep]
 
@@ -46,16 +47,16 @@ def study(folder: Path) -> dict[str, Any]:
 
 def test_what_a_sweep_leaves(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=200)
-    found = tune(BASE, SPACE, tmp_path / "sweep", trials=2, seeds=[0, 1], console=console)
+    found = tune({**BASE, "epochs": 1}, SPACE, tmp_path / "sweep", trials=2, seeds=[0, 1], console=console)
     folder, told = tmp_path / "sweep", study(tmp_path / "sweep")
     assert count_faults(told["trials"], 2) == []
-    for trial in told["trials"]:
-        runs = [folder / run["folder"] for run in trial["runs"]]
+    for row in told["trials"]:
+        runs = [folder / run["folder"] for run in row["runs"]]
         ends = [read_record(run / "record.jsonl")[-1] for run in runs]
-        assert trial["values"]["error"] == pytest.approx(sum(end["validation_error"] for end in ends) / 2)
-        assert trial["values"]["macs"] == sum(end["after"]["macs"] for end in ends) / 2
-        assert recipe_from(trial["recipe"]) == load_recipe(runs[0] / "recipe.yaml")
-    best = min(told["trials"], key=lambda trial: (trial["values"]["error"], trial["values"]["macs"]))
+        assert row["values"]["error"] == pytest.approx(sum(end["validation_error"] for end in ends) / 2)
+        assert row["values"]["macs"] == sum(end["after"]["macs"] for end in ends) / 2
+        assert recipe_from(row["recipe"]) == load_recipe(runs[0] / "recipe.yaml")
+    best = min(told["trials"], key=lambda row: (row["values"]["error"], row["values"]["macs"]))
     assert found.best == told["best"] == best["number"]
     assert load_recipe(folder / "best.yaml") == recipe_from(best["recipe"])
     assert (folder / "knee.yaml").is_file()
@@ -67,6 +68,7 @@ def test_what_a_sweep_leaves(tmp_path: Path) -> None:
     assert not list((folder / ".workers").iterdir())
 
 
+@pytest.mark.slow
 def test_a_repeated_call_goes_on(tuned: Tuned) -> None:
     folder = tuned(1).folder
     record = (folder / "trials/0000/seed-0/record.jsonl").read_bytes()
@@ -93,6 +95,7 @@ def test_the_test_split_is_not_looked_at(tuned: Tuned) -> None:
         with_end(validation_error=None)
 
 
+@pytest.mark.slow
 def test_ctrl_c_gives_the_trial_back_and_the_next_call_goes_on_with_it(
     tuned: Tuned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,8 +125,8 @@ def test_pruned_trials_end_early_and_say_why(tuned: Tuned, monkeypatch: pytest.M
     assert found.best is None
     assert all(set(trial.epochs) == {1} for trial in found.trials)
     assert "Given up after epoch 1" in found.trials[0].reason
-    last = read_record(found.folder / "trials/0000/seed-0/record.jsonl")[-1]
-    assert (last["event"], last["epoch"]) == ("failed", 1)
+    events = [event["event"] for event in read_record(found.folder / "trials/0000/seed-0/record.jsonl")]
+    assert events == ["start", "epoch", "failed"]
     assert not (found.folder / "history.png").exists()
 
 
@@ -141,16 +144,17 @@ def test_bad_trials_are_pruned(pruner: str, tuned: Tuned) -> None:
 def test_a_trial_that_fails_says_why_and_the_others_go_on(tuned: Tuned, monkeypatch: pytest.MonkeyPatch) -> None:
     run = work.run_trial
 
-    def failing(trial: Any, *arguments: Any) -> Any:
-        if trial.number == 0:
+    def failing(claimed: Any, *arguments: Any) -> Any:
+        if claimed.number == 0:
             raise RunError("The loss is not finite.")
-        return run(trial, *arguments)
+        return run(claimed, *arguments)
 
     monkeypatch.setattr(work, "run_trial", failing)
     found = tuned(2)
     assert [(trial.state, trial.reason) for trial in found.trials] == [("failed", "The loss is not finite."), ("complete", "")]
 
 
+@pytest.mark.slow
 def test_trials_that_all_fail_end_the_sweep(tuned: Tuned, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(work, "run_trial", lambda *_: 1 / 0)
     with pytest.raises(RunError, match=r"5 trials in a row failed, the last because: ZeroDivisionError"):
@@ -159,6 +163,7 @@ def test_trials_that_all_fail_end_the_sweep(tuned: Tuned, monkeypatch: pytest.Mo
     assert [trial.state for trial in tuned(6).trials] == ["failed"] * 5 + ["complete"]
 
 
+@pytest.mark.slow
 def test_a_full_disk_loses_nothing(tuned: Tuned, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise StorageError("Cannot write x: No space left on device.")
@@ -171,11 +176,15 @@ def test_a_full_disk_loses_nothing(tuned: Tuned, monkeypatch: pytest.MonkeyPatch
 
 
 def test_trials_of_another_sweep_are_not_taken_for_own(tuned: Tuned, tmp_path: Path) -> None:
-    tuned(1)
-    with pytest.raises(RunError, match="holds a run of another sweep"):
-        tuned(9, storage=str(tmp_path / "fresh"), seed=1, space={"optimizer.lr": {"low": 1e-3, "high": 1e-2}})
+    recipe = recipe_from({**BASE, "epochs": 1})
+    train(recipe, tmp_path / "sweep/trials/0000/seed-0", console=Console(quiet=True))
+    with pytest.raises(UsageError, match="holds trials that the study 'sweep' does not know"):
+        tuned(1)
+    with pytest.raises(StorageError, match="holds a run with another recipe"):
+        trial._check_same(recipe_from(BASE), RunFolder(tmp_path / "sweep/trials/0000/seed-0"))
 
 
+@pytest.mark.slow
 def test_a_reference_stands_beside_the_trials(tuned: Tuned, tmp_path: Path) -> None:
     for name, seed in (("dense", 0), ("other", 1)):
         train(recipe_from({**BASE, "seed": seed}), tmp_path / name, console=Console(quiet=True))

@@ -7,7 +7,7 @@ from typing import Any
 import optuna
 from rich.console import Console
 
-from parsinet.errors import ParsinetError, UsageError
+from parsinet.errors import ParsinetError, StorageError
 from parsinet.training import Recipe, load_recipe, train
 from parsinet.training.folder import RunFolder
 from parsinet.training.snapshot import foreign
@@ -56,7 +56,7 @@ def _run(recipe: Recipe, place: Path, watch: "_Reports | None") -> Measured:
 
 def _check_same(recipe: Recipe, run: RunFolder) -> None:
     if foreign({"recipe": load_recipe(run.recipe).plain()}, recipe) is not None:
-        raise UsageError(f"{run.path} holds a run of another sweep. Choose another --out.")
+        raise StorageError(f"{run.path} holds a run with another recipe than this trial's. Choose another --out.")
 
 
 class _Reports:

@@ -9,7 +9,7 @@ import optuna
 from optuna.trial import TrialState
 from rich.console import Console
 
-from parsinet.errors import MissingExtraError, ParsinetError, RunError, StorageError
+from parsinet.errors import MissingExtraError, ParsinetError, RunError, StorageError, UsageError
 from parsinet.report import numbers
 from parsinet.training.environment import versions
 from parsinet.tuning import workers
@@ -17,7 +17,7 @@ from parsinet.tuning.definition import Definition
 from parsinet.tuning.ledger import Ledger
 from parsinet.tuning.objectives import ERROR, values_of
 from parsinet.tuning.outcome import write_study
-from parsinet.tuning.trial import PrunedError, place_of, run_trial
+from parsinet.tuning.trial import PLACE, PrunedError, place_of, run_trial
 
 FAILURES = 5
 """So many trials of one worker that fail in a row end it: the reason is hardly what they were drawn."""
@@ -34,6 +34,10 @@ def work(
     """
     with workers.at_work(folder) as worker:
         ledger = Ledger(folder, storage, name, definition, worker)
+        if not ledger.trials() and any((folder / PLACE).glob("*")):
+            raise UsageError(
+                f"{folder} holds trials that the study {name!r} does not know. Give the --storage they are in, or another --out."
+            )
         hand = _Hand(ledger, folder, console)
         write_study(ledger, folder, reference)
         while True:
