@@ -29,10 +29,12 @@ def tradeoff(sweep: Sweep) -> Figure | None:
         return None
     page = style.figure(LEFT + WIDE + RIGHT, BOTTOM + TALL + TOP)
     panel = style.axes(page, LEFT, BOTTOM, WIDE, TALL)
-    style.write(page, LEFT, BOTTOM + TALL + 0.62, style.shortened(sweep.name, 60), size=style.TITLE, weight="bold")
+    name = style.shortened(sweep.name, 40)
+    style.write(page, LEFT, BOTTOM + TALL + 0.62, name, size=style.TITLE, weight="bold")
+    style.write(page, LEFT + 1.2 * style.text_size(page, name, style.TITLE)[0] + 0.15, BOTTOM + TALL + 0.62, _sentence(sweep), colour=SOFT)
     single = len(sweep.objectives) == 1
     line = "the line is the lowest so far" if single else "numbers are trials, the line joins those no other beats"
-    style.write(page, LEFT, BOTTOM + TALL + 0.3, f"Validation error; {line}. {_sentence(sweep)}", colour=SOFT)
+    style.write(page, LEFT, BOTTOM + TALL + 0.3, f"Validation error; {line}", colour=SOFT)
     (_by_trial if single else _by_size)(panel, sweep)
     return page
 
@@ -47,7 +49,8 @@ def _by_size(panel: Axes, sweep: Sweep) -> None:
     points = np.array([(scale * trial.values[1], trial.values[0]) for trial in sweep.complete if trial.values is not None])
     shown = points if sweep.reference is None else np.vstack([points, _place(sweep.reference, scale)])
     framed(panel, shown[:, 0], shown[:, 1], first=True)
-    style.percent_axis(panel, shown[:, 1])
+    if 0 < 3 * shown[:, 1].min() < shown[:, 1].max():
+        style.percent_axis(panel, shown[:, 1])
     style.x_title(panel, TITLES[sweep.objectives[1]])
     order = {trial.number: place for place, trial in enumerate(sweep.complete)}
     front = points[[order[number] for number in sweep.front]]
@@ -101,8 +104,15 @@ def _by_trial(panel: Axes, sweep: Sweep) -> None:
     if sweep.reference is not None:
         panel.axhline(sweep.reference.values[0], color=INK, linewidth=1, linestyle=(0, (5, 2)), zorder=1)
     _keys(panel, sweep, bool(pruned))
-    names = [f"{number} best" if number == sweep.best else "" for number, _ in done]
-    name_points(panel, names, [FRONT] * len(names), np.column_stack([x, y]), range(0))
+    _name_best(panel, sweep, x, y)
+
+
+def _name_best(panel: Axes, sweep: Sweep, x: Floats, y: Floats) -> None:
+    """The name of the best trial, kept off all points and off the line, which goes on to the last trial."""
+    names = [f"{trial.number} best" if trial.number == sweep.best else "" for trial in sweep.complete]
+    lowest = [place for place in range(len(y)) if place == 0 or y[place] < y[:place].min()]
+    points = np.vstack([np.column_stack([x, y]), (x[-1], y.min())])
+    name_points(panel, [*names, ""], [FRONT] * len(points), points, [*lowest, len(y)])
 
 
 def _heights(sweep: Sweep) -> list[float]:
