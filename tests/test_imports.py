@@ -20,6 +20,7 @@ LEVELS = (
     ("baselines",),
     ("training", "export"),
     ("report", "integrations"),
+    ("tuning",),
     ("cli",),
     ("__main__",),
 )
@@ -93,6 +94,7 @@ def test_imports_point_one_way(path: Path) -> None:
         ("parsinet.methods.gates", "from .. import cli", "imports cli"),
         ("parsinet.methods", "from ..cli import main", "imports cli"),
         ("parsinet.training.run", "from parsinet.report import write", "imports report"),
+        ("parsinet.report.sweeps", "from parsinet.tuning import tune", "imports tuning"),
         ("parsinet.errors", "from parsinet.files import write_text", "imports files"),
         ("parsinet.topology.masks", "from parsinet.structure import Plan", "imports structure"),
         ("parsinet.methods.masking", "from parsinet.baselines import GMP", "imports baselines"),
@@ -112,7 +114,8 @@ def test_the_check_objects(module: str, source: str, words: str) -> None:
         ("parsinet.spectral.basis", "from parsinet.errors import UsageError"),
         ("parsinet.baselines.magnitude", "from parsinet.methods import Method\nfrom parsinet.topology import Masks"),
         ("parsinet.integrations.lightning", "from parsinet.training import fit"),
-        ("parsinet.cli.app", "from parsinet import report, training"),
+        ("parsinet.tuning.sweep", "from parsinet import report, training"),
+        ("parsinet.cli.app", "from parsinet import report, training, tuning"),
     ],
 )
 def test_the_check_lets_the_right_way_pass(module: str, source: str) -> None:

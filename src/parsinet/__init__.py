@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         structure,
         topology,
         training,
+        tuning,
     )
     from parsinet.methods import Pruner
     from parsinet.structure import Plan, Structure, UnitGroup, add_skips, load, merge_linear, save, shrink, silence, trace
@@ -53,6 +54,7 @@ __all__ = [
     "topology",
     "trace",
     "training",
+    "tuning",
 ]
 
 _HOMES = {

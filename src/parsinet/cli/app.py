@@ -48,10 +48,26 @@ INSPECT_EPILOG = """
 
     parsinet inspect --model tiny-vit --input-shape 1,28,28 --png tiny-vit.png
 """
+TUNE_EPILOG = """
+**Examples**
+
+    parsinet tune --recipe base.yaml --space space.yaml --trials 40 --out sweeps/first
+
+    parsinet tune --recipe base.yaml --space space.yaml --objectives error --pruner median --out sweeps/error
+
+    parsinet tune --recipe base.yaml --space space.yaml --seeds 0,1,2 --storage postgresql://user@host/sweeps --out sweeps/wide
+
+A space names entries of the recipe: `optimizer.lr: {low: 1e-4, high: 1e-2, log: true}`, `model.widths: {choices: [[64, 32], [128, 64]]}`.
+The recipe needs `data: {validation: 0.1}`: the test split is never looked at. Start the command several times, here or on other machines
+with the same `--storage`, and the workers share the trials. The same command goes on with a sweep that was stopped or killed; more
+`--trials` extend it. The folder holds study.json, pareto.png, best.yaml and knee.yaml for `parsinet train --recipe`, and all runs.
+"""
 REPORT_EPILOG = """
 **Examples**
 
     parsinet report runs/first
+
+    parsinet report sweeps/first
 
     parsinet report runs/dense runs/gates --out runs/comparison
 """
@@ -128,6 +144,44 @@ def inspect(
     from parsinet.cli import commands
 
     commands.inspect(model, data, input_shape, classes, settings or [], json, png)
+
+
+@app.command(epilog=TUNE_EPILOG)
+@guarded
+def tune(
+    out: options.SweepOut,
+    recipe: options.BaseRecipe,
+    space: options.SpaceFile,
+    trials: options.Trials = 20,
+    objectives: options.Objectives = "error,macs",
+    seeds: options.Seeds = None,
+    sampler: options.Sampler = "tpe",
+    pruner: options.Pruner = "none",
+    seed: options.SamplerSeed = 0,
+    storage: options.Storage = None,
+    name: options.StudyName = None,
+    reference: options.Reference = None,
+    settings: options.Settings = None,
+    debug: options.Debug = False,
+) -> None:
+    """Search a space of recipes for networks that err little and are small, with as many workers as you start."""
+    from parsinet.cli import commands
+
+    commands.tune(
+        out,
+        recipe,
+        space,
+        settings or [],
+        seeds,
+        trials=trials,
+        objectives=[word.strip() for word in objectives.split(",")],
+        sampler=sampler,
+        pruner=pruner,
+        seed=seed,
+        storage=storage,
+        name=name,
+        reference=reference,
+    )
 
 
 @app.command(epilog=REPORT_EPILOG)

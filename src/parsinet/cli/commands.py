@@ -47,6 +47,21 @@ def resolved(recipe: Path | None, options: Mapping[str, Any], settings: Sequence
     return training.recipe_from(training.with_settings(training.with_values(values, given), settings))
 
 
+def tune(out: Path, recipe: Path, space: Path, settings: Sequence[str], seeds: str | None, **options: Any) -> None:
+    """Work on the sweep in `out`."""
+    from parsinet.tuning import tune as run_sweep
+
+    console = Console()
+    base = training.with_settings(training.read_values(recipe), settings)
+    between = training.read_values(space, "Space")
+    found = run_sweep(base, between, out, seeds=None if seeds is None else _whole_numbers(seeds), console=console, **options)
+    ready = [name for name in ("best", "knee") if getattr(found, name) is not None]
+    for name in ready:
+        sentence = f"Train the {name} again: parsinet train --recipe {out / f'{name}.yaml'} --out runs/{name}"
+        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+    console.print(f"Study and picture: {out}", highlight=False, markup=False, soft_wrap=True)
+
+
 def inspect(
     model: str | None, data: str | None, input_shape: str | None, classes: int, settings: Sequence[str], as_json: bool, png: Path | None
 ) -> None:
@@ -67,6 +82,13 @@ def inspect(
         from parsinet.report import picture
 
         write_bytes(png, picture(found.model, found.share, found.parameters, [row.plain() for row in found.groups]))
+
+
+def _whole_numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--seeds needs whole numbers with commas between, such as 0,1,2, got {text!r}.") from None
 
 
 def _shape(text: str) -> tuple[int, ...]:

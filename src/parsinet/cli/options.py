@@ -93,3 +93,31 @@ Png = Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Draw th
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN…", help="Folders of runs.")]
 Plots = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where the plots go. [default: beside the runs]", show_default=False)]
 DemoOut = Annotated[Path, typer.Option(metavar="FOLDER", help="Where the runs and the plots go.")]
+SweepOut = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where everything of the sweep goes.", show_default=False)]
+BaseRecipe = Annotated[
+    Path, typer.Option("--recipe", metavar="FILE", help="The YAML recipe that all trials begin from.", show_default=False)
+]
+SpaceFile = Annotated[Path, typer.Option("--space", metavar="FILE", help="YAML: which entries change, between what.", show_default=False)]
+Trials = Annotated[int, typer.Option(help="Trials of the whole sweep, those of other workers and earlier calls included.")]
+Objectives = Annotated[str, typer.Option(metavar="NAMES", help="error, or error and one of macs, params, bytes, latency.")]
+Seeds = Annotated[
+    str | None,
+    typer.Option(metavar="0,1,2", help="Each trial trains once for each; their mean counts. [default: the recipe's]", show_default=False),
+]
+Sampler = Annotated[str, typer.Option(metavar="NAME", help="tpe, nsga2 or random.")]
+Pruner = Annotated[
+    str, typer.Option(metavar="NAME", help="none, median or hyperband: gives bad trials up early, with --objectives error alone.")
+]
+SamplerSeed = Annotated[int, typer.Option("--seed", help="Of the sampler.")]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL|FILE", help="Where workers meet: a database, or a journal file. [default: SQLite in the folder]", show_default=False
+    ),
+]
+StudyName = Annotated[
+    str | None, typer.Option("--name", help="Of the study in the storage. [default: the folder's name]", show_default=False)
+]
+Reference = Annotated[
+    Path | None, typer.Option(metavar="RUN", help="A finished run, dense perhaps, to show beside the trials.", show_default=False)
+]

@@ -19,6 +19,8 @@ from parsinet.report.progress import progress
 from parsinet.report.reading import read
 from parsinet.report.records import Run
 from parsinet.report.summary import summary
+from parsinet.report.sweep_report import sweep_report
+from parsinet.report.sweeps import is_sweep
 from parsinet.report.terminal import show
 from parsinet.report.thetas import thetas
 
@@ -26,12 +28,15 @@ from parsinet.report.thetas import thetas
 def report(runs: Sequence[Path], out: Path | None = None, console: Console | None = None) -> Path:
     """Compare runs: print the table, write the plots and `summary.md` into `out`, return that folder.
 
-    runs: folders written by training; several are compared in the order given. out: `<run>/report` for one run,
+    runs: folders written by training; several are compared in the order given. A single folder of a sweep gives the sweep's own table and
+    picture, see `sweep_report`. out: `<run>/report` for one run,
     `<common parent>/report` for several. console: where the table goes, the terminal if None.
 
     Raises UsageError without a run, DataError for a folder that is no run, StorageError where `out` cannot be written.
     """
     folders = _folders(runs)
+    if any(is_sweep(folder) for folder in folders):
+        return _of_sweep(folders, out, console)
     read_runs = _renamed([read(folder) for folder in folders])
     target = _target(folders) if out is None else Path(out)
     files.make_folder(target)
@@ -44,6 +49,13 @@ def report(runs: Sequence[Path], out: Path | None = None, console: Console | Non
         pictures.append((name, title))
     files.write_text(target / "summary.md", summary(rows, pictures))
     return target
+
+
+def _of_sweep(folders: Sequence[Path], out: Path | None, console: Console | None) -> Path:
+    if len(folders) > 1:
+        raise UsageError("report: a sweep is reported by itself. Name one sweep, or runs: those of a trial lie in <sweep>/trials.")
+    sweep_report(folders[0], console, out)
+    return folders[0] if out is None else Path(out)
 
 
 def _folders(runs: Sequence[Path]) -> list[Path]:

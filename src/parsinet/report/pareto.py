@@ -33,7 +33,7 @@ def pareto(runs: Sequence[Run]) -> Figure | None:
     sizes = np.array([run.size.parameters for run in shown], dtype=float)
     for column, (title, x) in enumerate((("parameters", sizes), (f"training time ({word})", seconds / scale))):
         panel = style.axes(page, 0.8 + column * (WIDE + 0.55), 0.65, WIDE, TALL)
-        _frame(panel, x, errors, first=column == 0)
+        framed(panel, x, errors, first=column == 0)
         style.x_title(panel, title)
         _draw(panel, shown, x, errors)
     if len(shown) > CROWD:
@@ -41,7 +41,8 @@ def pareto(runs: Sequence[Run]) -> Figure | None:
     return page
 
 
-def _frame(panel: Axes, x: Floats, y: Floats, *, first: bool) -> None:
+def framed(panel: Axes, x: Floats, y: Floats, *, first: bool) -> None:
+    """Axes for points x, y ≥ 0 with y in per cent, logarithmic in x where it spans much. first: with numbers at y."""
     panel.grid(axis="both", color=style.GRID, linewidth=0.8)
     wide = bool(x.min() > 0 and x.max() > 4 * x.min())
     if wide:

@@ -90,19 +90,19 @@ def save_recipe(recipe: Recipe, path: Path) -> None:
     files.write_text(path, yaml.safe_dump(recipe.plain(), sort_keys=False, allow_unicode=True))
 
 
-def read_values(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file, not yet checked as a recipe."""
+def read_values(path: Path, kind: str = "Recipe") -> dict[str, Any]:
+    """The mapping in a YAML file, not yet checked as what it is, which `kind` says."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise StorageError(f"Cannot read the recipe {path}: {error.strerror}. Check the path.") from None
+        raise StorageError(f"Cannot read the {kind.lower()} {path}: {error.strerror}. Check the path.") from None
     except UnicodeDecodeError:
-        raise UsageError(f"Recipe {path} is not UTF-8 text.") from None
-    values = _parse(text, f"Recipe {path}")
+        raise UsageError(f"{kind} {path} is not UTF-8 text.") from None
+    values = _parse(text, f"{kind} {path}")
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise UsageError(f"Recipe {path} must hold keys and values, such as `epochs: 20`.")
+        raise UsageError(f"{kind} {path} must hold keys and values, such as `epochs: 20`.")
     return values
 
 

@@ -17,6 +17,7 @@ from parsinet.training.assembly import assemble
 from parsinet.training.evaluate import Evaluation
 from parsinet.training.folder import RunFolder
 from parsinet.training.lock import held
+from parsinet.training.monitor import Sink
 from parsinet.training.random_state import seeded
 from parsinet.training.recipe import Recipe
 from parsinet.training.session import Session
@@ -37,13 +38,21 @@ class RunResult:
 
 
 def train(
-    recipe: Recipe | None, out: Path, *, overwrite: bool = False, resume: bool | Literal["auto"] = False, console: Console | None = None
+    recipe: Recipe | None,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    resume: bool | Literal["auto"] = False,
+    console: Console | None = None,
+    watch: Sink | None = None,
 ) -> RunResult:
     """Train by a recipe and leave everything in the folder `out`: recipe.yaml, record.jsonl, model/, checkpoint/.
 
     With `resume` the run in `out` goes on from its newest whole checkpoint, bitwise as if it had never stopped; `recipe` may then be None,
     else it must be the stored one; with "auto" it goes on if there is one, else it starts. With `overwrite` a run in `out` is replaced,
     once the new one is ready to start.
+
+    `watch` is given every event of the record, once it is written; what it raises ends the run, and is its record's reason.
 
     Under torchrun each process calls this: they train one network together, rank 0 alone looks into the folder, writes and shows, and all
     return the same result. An error on any of them ends the run on all; see docs/distributed.md.
@@ -66,13 +75,13 @@ def train(
         ranks.first(settled)  # refused before the folder is made
         if not ranks.first(lambda: stack.enter_context(held(folder.path))):
             console.print(f"The file system of {folder.path} has no locks: see to it that no other run uses this folder.", soft_wrap=True)
-        return _run(ranks.first(settled), folder, goes_on, console, ranks)
+        return _run(ranks.first(settled), folder, goes_on, console, ranks, watch)
 
 
-def _run(recipe: Recipe, folder: RunFolder, resume: bool, console: Console, ranks: Ranks) -> RunResult:
+def _run(recipe: Recipe, folder: RunFolder, resume: bool, console: Console, ranks: Ranks, watch: Sink | None) -> RunResult:
     device = environment.usable_device(device_of(recipe.device))
     with environment.torch_settings(threads=recipe.threads, deterministic=recipe.deterministic), seeded(recipe.seed, device):
-        session = Session(assemble(recipe, device, ranks), folder, console)
+        session = Session(assemble(recipe, device, ranks), folder, console, watch)
         with stop_signals(session.request_stop), session.recorded(), one_message(ranks):
             if resume:
                 session.resume()

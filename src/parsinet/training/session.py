@@ -20,7 +20,7 @@ from parsinet.training.due import Due
 from parsinet.training.evaluate import Evaluation, evaluate
 from parsinet.training.folder import RunFolder
 from parsinet.training.loop import NotFiniteError, fit
-from parsinet.training.monitor import PROGRESS, Monitor
+from parsinet.training.monitor import PROGRESS, Monitor, Sink
 from parsinet.training.outcome import Outcome, conclude
 from parsinet.training.own_numbers import OwnNumbers
 from parsinet.training.recipe import Recipe
@@ -35,7 +35,7 @@ from parsinet.training.stopwatch import Stopwatch
 class Session:
     """The pieces of a run while it goes."""
 
-    def __init__(self, assembly: Assembly, folder: RunFolder, console: Console) -> None:
+    def __init__(self, assembly: Assembly, folder: RunFolder, console: Console, watch: Sink | None = None) -> None:
         self.assembly, self.folder, self.console = assembly, folder, console
         self.state = LoopState(assembly.model, assembly.optimizer, assembly.batches, assembly.recipe.epochs, assembly.pruner)
         self.state.replicas, self.ranks = assembly.replicas, assembly.ranks
@@ -45,7 +45,7 @@ class Session:
         batch = measure.resize_batch(assembly.example_inputs, recipe.data.batch_size)  # weights are composed once for all of it
         due = Due(recipe.checkpoint, epochs=recipe.epochs, steps=assembly.steps)
         lowest = partial(lowest_error, folder.checkpoint)
-        sinks = (self.writer.write, self.display.show) if self.leads else ()
+        sinks = (self.writer.write, self.display.show, *(() if watch is None else (watch,))) if self.leads else ()
         self.monitor = Monitor(batch, Stopwatch(), sinks, self._validate, self._save, due, lowest)
         self.training = False
 
