@@ -52,8 +52,9 @@ class OnnxNetwork(nn.Module):
 def onnx(model: nn.Module, example_inputs: ExampleInputs, path: str | os.PathLike[str]) -> Exported:
     """Write the model, in evaluation mode, as one ONNX file by `torch.onnx.export(dynamo=True)`.
 
-    Before anything is written ONNX Runtime computes it on all example inputs and on batches of 1 and 3 of them, so give real ones, tens of
-    them; then it is timed against eager torch with batches of 1 and 64. The first dimension is called `batch` and open; the others are fixed.
+    Before anything is written ONNX Runtime computes it on all example inputs and on batches of 1 and 3 of them, so give real ones, tens
+    of them; then it is timed against eager torch with batches of 1 and 64. The first dimension is called `batch` and is open; the others
+    are fixed.
 
     Errors: ExportError if ONNX cannot take the network or computes something else, MissingExtraError without onnx, onnxscript,
     onnxruntime; StorageError if `path` is taken or cannot be written; UsageError if the model does not run on the inputs.
