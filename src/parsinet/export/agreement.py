@@ -29,7 +29,8 @@ class Agreement:
 
     def __str__(self) -> str:
         sizes = ", ".join(map(str, self.batches))
-        return f"outputs on batches of {sizes} differ by {self.difference:.1e} of their scale at most (allowed {self.allowed:g})"
+        told = f"differ by {self.difference:.1e} of their scale at most (allowed {self.allowed:g})" if self.difference else "are equal"
+        return f"outputs on batches of {sizes} {told}"
 
 
 def compare(name: str, model: nn.Module, other: Callable[..., Any], example_inputs: ExampleInputs) -> Agreement:

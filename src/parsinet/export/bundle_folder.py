@@ -102,7 +102,8 @@ def bundle(model: nn.Module, example_inputs: ExampleInputs, folder: str | os.Pat
 
     model.safetensors and structure.json as `parsinet.save` writes them (so `parsinet.load` reads the folder too), model.py with the graph
     of the network as Python and the checksums of the weights, config.json with what inputs look like, and README.md, a card for the
-    Hugging Face Hub. model.py is run on all example inputs before the folder takes its name. facts: what the card says of data and training.
+    Hugging Face Hub. model.py is run on all example inputs before the folder takes its name. facts: what the card says of the data and of
+    the training.
 
     Errors: ExportError if the graph cannot be written as plain torch or computes something else; StorageError if the folder is taken or
     cannot be written; UsageError if the model takes other than one tensor, or facts.license is no identifier.

@@ -12,17 +12,18 @@ from parsinet.measure import Latency
 
 @dataclass(frozen=True)
 class Exported:
-    """path: the file or folder. bytes: of all files. agreement: with the network it came from. latency: batch → form → times, of this
-    machine, taken in turns in one process. notes: sentences on what is special about it."""
+    """path: the file or folder. bytes: of all files. agreement: with the network it came from; None where every tensor was read back and
+    held against it bit by bit. latency: batch → form → times, of this machine, taken in turns in one process. notes: sentences on what is
+    special about it."""
 
     path: Path
     bytes: int
-    agreement: Agreement
+    agreement: Agreement | None
     latency: Mapping[int, Mapping[str, Latency]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        lines = [f"{self.path}: {self.bytes:,} bytes; {self.agreement}"]
+        lines = [f"{self.path}: {self.bytes:,} bytes; {self.agreement or 'every tensor read back is the same, bit by bit'}"]
         lines += [_line(batch, times) for batch, times in self.latency.items()]
         return "\n".join([*lines, *self.notes])
 

@@ -9,7 +9,6 @@ from torch import nn
 
 from parsinet import files
 from parsinet.errors import ExportError
-from parsinet.export.agreement import Agreement
 from parsinet.export.exported import Exported, size_of
 from parsinet.export.program_file import same_bits
 from parsinet.structure import save
@@ -26,7 +25,7 @@ def safetensors(model: nn.Module, folder: str | os.PathLike[str]) -> Exported:
     with files.whole_folder(folder) as unfinished:
         save(model, unfinished)
         check_tensors(unfinished, model)
-    return Exported(folder, size_of(folder), Agreement(0.0, 0.0, ()))
+    return Exported(folder, size_of(folder), None)
 
 
 def check_tensors(folder: Path, model: nn.Module) -> None:
