@@ -1,6 +1,6 @@
 """How long a forward pass takes, dense and lean, in eager torch, torch.compile and ONNX Runtime.
 
-    python benchmarks/export/latency.py [--threads 1 2] [--only lenet] [--repeats 100]
+    python benchmarks/export/latency.py [--threads 1 2] [--only lenet] [--repeats 100] [--no-compile] [--out FILE]
 
 Lean networks keep 40 % of the units of every group that can lose any, a multiple of 4, the first ones: time does not depend on which, nor
 on the weights, so nothing is trained. All six forms of a network at one batch size take turns in one process, so ratios are of one run;
@@ -39,31 +39,34 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--only", default="", help="networks whose name contains this; nothing is written then")
     parser.add_argument("--repeats", type=int, default=100)
+    parser.add_argument("--no-compile", action="store_true", help="without torch.compile, which takes minutes")
+    parser.add_argument("--out", type=Path, default=RESULT)
     parser.add_argument("--part", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.part:
-        print(json.dumps(measured(options.part, options.threads[0], options.repeats)))
+        print(json.dumps(measured(options.part, options.threads[0], options.repeats, not options.no_compile)))
         return
     result: dict[str, Any] = {
-        "command": f"python benchmarks/export/latency.py --threads {' '.join(map(str, options.threads))} --repeats {options.repeats}",
+        "command": " ".join(["python benchmarks/export/latency.py", *sys.argv[1:]]),
         "machine": {"processor": processor(), "cores": os.cpu_count()},
         "versions": {package: metadata.version(package) for package in ("torch", "onnx", "onnxruntime")},
-        "torch.compile": compiler() or "skipped: no C++ compiler was found",
+        "torch.compile": "skipped: --no-compile" if options.no_compile else compiler() or "skipped: no C++ compiler was found",
         "lean": f"{KEPT:.0%} of the units, multiples of {ROUND}",
         "cases": [],
     }
     for threads in options.threads:
         for name in NETWORKS:
             if options.only in name:
-                result["cases"] += part(name, threads, options.repeats)
+                result["cases"] += part(name, threads, options.repeats, not options.no_compile)
                 print(json.dumps(result["cases"][-len(BATCHES) :], indent=1), flush=True)
                 if not options.only:
-                    RESULT.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+                    options.out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def part(name: str, threads: int, repeats: int) -> list[dict[str, Any]]:
+def part(name: str, threads: int, repeats: int, compiled: bool) -> list[dict[str, Any]]:
     """One network in a process of its own, whose libraries start with that many threads."""
     command = [sys.executable, __file__, "--part", name, "--threads", str(threads), "--repeats", str(repeats)]
+    command += [] if compiled else ["--no-compile"]
     done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": str(threads)}, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{name}, {threads} threads: {done.stderr}")
@@ -71,7 +74,7 @@ def part(name: str, threads: int, repeats: int) -> list[dict[str, Any]]:
     return cases
 
 
-def measured(name: str, threads: int, repeats: int) -> list[dict[str, Any]]:
+def measured(name: str, threads: int, repeats: int, compiled: bool) -> list[dict[str, Any]]:
     """All forms of one network, in turns, at each batch size."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
@@ -80,7 +83,7 @@ def measured(name: str, threads: int, repeats: int) -> list[dict[str, Any]]:
     shrunk(models["lean"], x)
     size = {"parameters": [pn.measure.parameters(model) for model in models.values()]}
     size["macs"] = [pn.measure.macs(model, x) for model in models.values()]
-    forms = {f"{size} {form}": network for size, model in models.items() for form, network in forms_of(model, x).items()}
+    forms = {f"{size} {form}": network for size, model in models.items() for form, network in forms_of(model, x, compiled).items()}
     return [{"network": name, "threads": threads, **size, **timed(forms, x[:batch], repeats)} for batch in BATCHES]
 
 
@@ -107,9 +110,9 @@ def shrunk(model: nn.Module, x: Tensor) -> nn.Module:
     return model
 
 
-def forms_of(model: nn.Module, x: Tensor) -> dict[str, nn.Module]:
+def forms_of(model: nn.Module, x: Tensor, compiled: bool) -> dict[str, nn.Module]:
     forms = {"eager": model}
-    if compiler():
+    if compiled and compiler():
         forms["compile"] = torch.compile(model, dynamic=False)
     return {**forms, "onnxruntime": pn.export.OnnxNetwork(to_onnx(capture(*settled(model, x))))}
 

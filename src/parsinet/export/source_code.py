@@ -17,7 +17,6 @@ from parsinet.errors import ExportError
 
 RESERVED = {"self", "torch", "aten", "operator", "device", "nn", "Tensor"}
 """What the written module calls by these names; a node of such a name gets an underscore."""
-MUTATIONS = ("buffers_to_mutate", "parameters_to_mutate", "user_inputs_to_mutate")
 
 
 @dataclass(frozen=True)
@@ -33,12 +32,9 @@ def written(program: torch.export.ExportedProgram, aliases: Mapping[str, str]) -
     """The graph as Python. aliases: entries of the state that are stored under another name, tied to it.
 
     Intermediate results are deleted after their last use. Devices are that of the first argument.
-    Raises ExportError for operators that plain torch does not have, nested inputs, and networks that write into their own state.
+    Raises ExportError for operators that plain torch does not have, and graphs within the graph.
     """
     signature = program.graph_signature
-    for kind in MUTATIONS:
-        if changed := getattr(signature, kind, None):
-            raise ExportError(f"The network writes into {', '.join(map(str, changed.values()))} when it computes; a bundle cannot do that.")
     lifted = {**signature.inputs_to_parameters, **signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants}
     held = {name: aliases.get(target, target) for name, target in lifted.items()}
     arguments = tuple(_identifier(str(name)) for name in signature.user_inputs)
