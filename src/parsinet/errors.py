@@ -36,6 +36,10 @@ class StorageError(ParsinetError, RuntimeError):
     """A file or folder cannot be written or read: full disk, no permission, already taken."""
 
 
+class ExportError(ParsinetError, RuntimeError):
+    """A network cannot be written in another form, or what was written does not compute the same."""
+
+
 class MissingExtraError(ParsinetError, RuntimeError):
     """An optional dependency is needed; the message names the install command."""
 

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,6 +54,37 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, content: str) -> None:
     """Write UTF-8 text atomically; see `write_bytes`."""
     write_bytes(path, content.encode())
+
+
+def check_free(path: Path) -> None:
+    """Refuse a path that is taken, by anything but an empty folder. Raises StorageError."""
+    with storage_errors(path):
+        if path.is_symlink() or path.is_file() or (path.is_dir() and any(path.iterdir())):
+            raise StorageError(f"{path} exists already. Delete it, or choose another place.")
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, which takes the name `path` when the block ends; after an error it is gone, with the parents made for it.
+
+    Raises StorageError if `path` is taken, or cannot be written.
+    """
+    check_free(path)
+    missing = [parent for parent in path.absolute().parents if not parent.exists()]
+    unfinished = beside(path)
+    try:
+        with storage_errors(path):
+            unfinished.mkdir(parents=True)
+        yield unfinished
+        with storage_errors(path):
+            os.replace(unfinished, path)
+            flush_folder(path.absolute().parent)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            for parent in missing:
+                parent.rmdir()
+        raise
 
 
 def beside(path: Path) -> Path:

@@ -71,6 +71,19 @@ REPORT_EPILOG = """
 
     parsinet report runs/dense runs/gates --out runs/comparison
 """
+EXPORT_EPILOG = """
+**Examples**
+
+    parsinet export runs/first --to onnx
+
+    parsinet export runs/first --to bundle --license apache-2.0 --out lenet-on-digits
+
+    parsinet export runs/sparse --to csr --batch 64
+
+    parsinet export lean --to torch-export --model lenet-5-caffe --input-shape 1,28,28 --out lean.pt2
+
+What is written is first compared with the network, on test examples of the run; if it computes something else, nothing is written.
+"""
 DEMO_EPILOG = """
 **Example**
 
@@ -195,6 +208,27 @@ def report(runs: options.Runs, out: options.Plots = None, debug: options.Debug =
     console = Console()
     plots = report_runs(runs, out, console)
     console.print(f"Plots and summary: {plots}", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command(epilog=EXPORT_EPILOG)
+@guarded
+def export(
+    run: options.ExportRun,
+    to: options.Target,
+    out: options.ExportOut = None,
+    batch: options.CallBatch = None,
+    license: options.License = None,
+    random_inputs: options.RandomInputs = False,
+    model: options.SavedModel = None,
+    input_shape: options.InputShape = None,
+    classes: options.SavedClasses = None,
+    settings: options.SavedSettings = None,
+    debug: options.Debug = False,
+) -> None:
+    """Write the network of a run for inference elsewhere: ONNX, .pt2, safetensors, CSR layers, or a bundle with a model card."""
+    from parsinet.cli import commands
+
+    commands.export(run, to, out, {"batch": batch, "license": license}, random_inputs, model, input_shape, classes, settings or [])
 
 
 @app.command(epilog=DEMO_EPILOG)

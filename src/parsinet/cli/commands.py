@@ -1,4 +1,4 @@
-"""What `train` and `inspect` do, once their options are read."""
+"""What `train`, `inspect` and `export` do, once their options are read."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,8 +11,10 @@ from rich.table import Table
 from parsinet import training
 from parsinet.distributed import joined
 from parsinet.errors import UsageError
-from parsinet.files import write_bytes
+from parsinet.export import Exportable, of_folder, of_run, targets
+from parsinet.files import check_free, write_bytes
 from parsinet.training import Recipe, UnitRow
+from parsinet.training.folder import RunFolder
 
 
 def train(
@@ -89,6 +91,43 @@ def _whole_numbers(text: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise UsageError(f"--seeds needs whole numbers with commas between, such as 0,1,2, got {text!r}.") from None
+
+
+def export(
+    run: Path,
+    to: str,
+    out: Path | None,
+    options: Mapping[str, Any],
+    random_inputs: bool,
+    model: str | None,
+    input_shape: str | None,
+    classes: int | None,
+    settings: Sequence[str],
+) -> None:
+    """Write the network of a run, or of a saved folder, in another form, and say how it agrees with the network."""
+    given = {key: value for key, value in options.items() if value is not None}
+    targets.check(to, given)
+    place = RunFolder(run).exports / targets.TARGETS[to].place if out is None else out
+    check_free(place)
+    print(targets.write(_exportable(run, random_inputs, model, input_shape, classes, settings), to, place, **given))
+
+
+def _exportable(
+    run: Path, random_inputs: bool, model: str | None, input_shape: str | None, classes: int | None, settings: Sequence[str]
+) -> Exportable:
+    if model is None and input_shape is None and classes is None and not settings:
+        return of_run(run, random_inputs=random_inputs)
+    if model is None or input_shape is None:
+        raise UsageError("--model and --input-shape go together: they say what built the network in a folder without recipe.")
+    if RunFolder(run).recipe.is_file():
+        raise UsageError(f"{run} holds a run, whose recipe names the model; leave out --model, --input-shape, --classes and --set.")
+    if random_inputs:
+        raise UsageError("--random-inputs has no effect here: a folder without recipe is always compared on random numbers.")
+    values = training.with_settings({"model": {"name": model}}, settings)
+    part = training.recipe_from(values).model
+    if values != {"model": values["model"]}:
+        raise UsageError("--set: only options of the model, such as model.widths=[300,100], have an effect on a saved folder.")
+    return of_folder(run, part.name, _shape(input_shape), 10 if classes is None else classes, part.options)
 
 
 def _shape(text: str) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ MODELS = (
     "wrn-18",
     "wrn-22",
 )
+EXPORTS = ("onnx", "torch-export", "safetensors", "csr", "bundle")
 OPTIMIZERS = ("sgd", "adam", "adamw", "lpsgd")
 
 

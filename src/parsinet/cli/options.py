@@ -121,3 +121,29 @@ StudyName = Annotated[
 Reference = Annotated[
     Path | None, typer.Option(metavar="RUN", help="A finished run, dense perhaps, to show beside the trials.", show_default=False)
 ]
+ExportRun = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run, or one that parsinet.save has written.")]
+Target = Annotated[
+    str,
+    typer.Option(
+        "--to",
+        metavar="FORM",
+        help=f"{', '.join(names.EXPORTS)}.",
+        autocompletion=lambda incomplete: names.beginning(names.EXPORTS, incomplete),
+        show_default=False,
+    ),
+]
+ExportOut = Annotated[
+    Path | None, typer.Option("--out", metavar="PATH", help="File or folder, new. [default: RUN/export/…]", show_default=False)
+]
+CallBatch = Annotated[
+    int | None, typer.Option("--batch", min=1, help="Examples per call csr is measured with. [default: 1]", show_default=False)
+]
+License = Annotated[str | None, typer.Option(metavar="ID", help="Licence in the card of a bundle. [default: other]", show_default=False)]
+RandomInputs = Annotated[bool, typer.Option("--random-inputs", help="Compare on random numbers instead of the run's test examples.")]
+SavedModel = Annotated[
+    str | None, typer.Option("--model", metavar="NAME", help="What built the network, for a folder without recipe.", show_default=False)
+]
+SavedClasses = Annotated[int | None, typer.Option("--classes", min=1, help="Its classes. [default: 10]", show_default=False)]
+SavedSettings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="model.KEY=VALUE", help="An option of its factory. Repeatable.", show_default=False)
+]

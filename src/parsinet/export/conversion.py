@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from parsinet.errors import UsageError
-from parsinet.export.csr import DTYPES, CSRLinear
+from parsinet.export.csr_layer import DTYPES, CSRLinear
 from parsinet.measure import ExampleInputs, Latency, compare_latency
 from parsinet.measure.examples import arguments, call, evaluating, tensors
 

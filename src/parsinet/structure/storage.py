@@ -41,21 +41,36 @@ def load(folder: str | Path, factory: Factory) -> nn.Module:
 
     Raises StorageError for missing, truncated or altered files, StructureError if the factory builds another network.
     """
-    folder = Path(folder)
-    content = _read_record(folder / STRUCTURE)
-    weights = _read_weights(folder / WEIGHTS, _entry(content, "weights"))
-    model = factory()
-    if not isinstance(model, nn.Module):
-        raise StructureError(f"The factory must return an nn.Module, got {type(model).__name__}.")
-    replay(model, StructureRecord.from_json(content))
-    for alias, name in _entry(content, "shared").items():
-        if not isinstance(name, str) or name not in weights:
-            raise StorageError(f"{folder / STRUCTURE} is damaged: it ties {alias} to {name!r}, which is not stored.")
-        weights[alias] = weights[name]
+    record, weights = read(folder)
+    model = rebuilt(record, factory)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise StructureError(f"The weights in {folder} do not fit the network the factory builds. {error}") from error
+    return model
+
+
+def read(folder: str | Path) -> tuple[StructureRecord, dict[str, Tensor]]:
+    """What a saved network's folder holds: its record and every entry of its state, tied ones under each of their names.
+
+    Raises StorageError for missing, truncated or altered files, StructureError for a damaged record.
+    """
+    folder = Path(folder)
+    content = _read_record(folder / STRUCTURE)
+    weights = _read_weights(folder / WEIGHTS, _entry(content, "weights"))
+    for alias, name in _entry(content, "shared").items():
+        if not isinstance(name, str) or name not in weights:
+            raise StorageError(f"{folder / STRUCTURE} is damaged: it ties {alias} to {name!r}, which is not stored.")
+        weights[alias] = weights[name]
+    return StructureRecord.from_json(content), weights
+
+
+def rebuilt(record: StructureRecord, factory: Factory) -> nn.Module:
+    """What `factory` builds, with the shapes of the record. Raises StructureError if it is another network."""
+    model = factory()
+    if not isinstance(model, nn.Module):
+        raise StructureError(f"The factory must return an nn.Module, got {type(model).__name__}.")
+    replay(model, record)
     return model
 
 

@@ -135,16 +135,9 @@ def _clear(folder: Path, keep: int) -> None:
 
 
 def _write_folder(target: Path, contents: dict[str, bytes]) -> None:
-    unfinished = files.beside(target)
-    unfinished.mkdir()
-    try:
+    with files.whole_folder(target) as unfinished:
         for name, content in contents.items():
             files.write_bytes(unfinished / name, content)
-        os.replace(unfinished, target)
-        files.flush_folder(target.parent)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
 
 
 def _read(path: Path) -> State:

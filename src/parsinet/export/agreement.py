@@ -1,0 +1,86 @@
+"""Whether a network in another form computes the same: outputs beside each other, on batches of several sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from parsinet.errors import ExportError
+from parsinet.measure import ExampleInputs, batch_size, resize_batch
+from parsinet.measure.examples import arguments, evaluating, tensors
+
+ALLOWED = {torch.float32: 1e-5, torch.float64: 1e-10}
+"""Of the output's scale: what another order of additions may change, and a little more."""
+SIZES = (1, 3)
+"""Batches that are compared beside the one of all examples."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The largest difference of any output, as a share of the largest output; what was allowed; the sizes of the batches compared."""
+
+    difference: float
+    allowed: float
+    batches: tuple[int, ...]
+
+    def __str__(self) -> str:
+        sizes = ", ".join(map(str, self.batches))
+        told = f"differ by {self.difference:.1e} of their scale at most (allowed {self.allowed:g})" if self.difference else "are equal"
+        return f"outputs on batches of {sizes} {told}"
+
+
+def compare(name: str, model: nn.Module, other: Callable[..., Any], example_inputs: ExampleInputs) -> Agreement:
+    """max |y − z| / max |y| over the outputs y of the model and z of its other form, on the first 1, the first 3 and all examples.
+
+    The scale max |y| is that of all examples, taken for each tensor of the output. Raises ExportError in the name of the other form: if it
+    does not run, gives other shapes, numbers that are not finite, or differs by more than 1e-5 (1e-10 in float64).
+    """
+    largest = batch_size(example_inputs)
+    sizes = (largest, *(size for size in SIZES if size != largest))
+    scales: list[float] = []
+    worst, allowed = 0.0, 0.0
+    for size in sizes:
+        ours, theirs = _outputs(name, model, other, resize_batch(example_inputs, size))
+        scales = scales or [float(y.abs().max()) if y.numel() else 0.0 for y in ours]
+        allowed = allowed or max(_allowed(y) for y in ours)
+        worst = max([worst, *(_difference(name, y, z, scale) for y, z, scale in zip(ours, theirs, scales, strict=True))])
+    if worst > allowed:
+        raise ExportError(
+            f"{name} does not compute the same: its outputs differ by {worst:.1e} of their scale, {allowed:g} are allowed. "
+            "Nothing was written."
+        )
+    return Agreement(worst, allowed, tuple(sorted(sizes)))
+
+
+def _outputs(name: str, model: nn.Module, other: Callable[..., Any], inputs: ExampleInputs) -> tuple[list[Tensor], list[Tensor]]:
+    args, kwargs = arguments(inputs)
+    with evaluating(model), torch.no_grad():
+        ours = tensors((model(*args, **kwargs),))
+        try:
+            theirs = tensors((other(*args, **kwargs),))
+        except Exception as error:
+            raise ExportError(f"{name} does not run on a batch of {batch_size(inputs)}: {type(error).__name__}: {error}") from error
+    if not ours:
+        raise ExportError("The network returns no tensor; there is nothing to compare.")
+    if [y.shape for y in ours] != [z.shape for z in theirs]:
+        raise ExportError(f"{name} gives outputs of shapes {[list(z.shape) for z in theirs]}, not {[list(y.shape) for y in ours]}.")
+    return ours, theirs
+
+
+def _allowed(y: Tensor) -> float:
+    if y.is_floating_point() and y.dtype not in ALLOWED:
+        raise ExportError(f"The network computes in {str(y.dtype).removeprefix('torch.')}; export it as float32: model.float().")
+    return ALLOWED.get(y.dtype, min(ALLOWED.values()))
+
+
+def _difference(name: str, y: Tensor, z: Tensor, scale: float) -> float:
+    if not y.numel():
+        return 0.0
+    gap = float((y.double() - z.double()).abs().max())
+    if not gap < float("inf"):
+        raise ExportError(f"The outputs of the network or of {name} are not finite; they cannot be compared.")
+    return gap / scale if scale else gap

@@ -1,0 +1,346 @@
+"""Every form computes what the network computes, any batch size; what does not is refused and leaves nothing behind."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import parsinet as pn
+from export.lean_networks import FURTHER, NETWORKS, Lean
+from parsinet.errors import ExportError, MissingExtraError, StorageError, UsageError
+from parsinet.export import bundle_folder, onnx_file, program_file
+from parsinet.export.agreement import compare
+from parsinet.export.capturing import capture, settled
+from parsinet.measure import Latency
+
+QUICK = ("mlp", "char-gpt")
+ALL = {**NETWORKS, **FURTHER}
+
+
+def rows(quick: tuple[str, ...]) -> pytest.MarkDecorator:
+    values = [pytest.param(case, id=name, marks=() if name in quick else pytest.mark.slow) for name, case in ALL.items()]
+    return pytest.mark.parametrize("case", values)
+
+
+def clock(ratio: float) -> Callable[..., dict[str, Latency]]:
+    """A timer that finds CSR `ratio` times as fast."""
+    return lambda models, inputs: {"dense": Latency(1, 1e-3, 1e-3, 1), "csr": Latency(1, 1e-3 / ratio, 1e-3 / ratio, 1)}
+
+
+def outputs_agree(model: nn.Module, other: Callable[..., Any], case: Lean, tolerance: float = 1e-5) -> None:
+    """Beside `compare`, and without it: on batches that the export did not look at."""
+    for batch in (1, 2, 5):
+        x = case.inputs(batch)
+        with torch.no_grad():
+            y, z = model(x), other(x)
+        z = z[0] if isinstance(z, tuple) else z
+        assert y.shape == z.shape
+        assert float((y - z).abs().max()) <= tolerance * float(y.abs().max())
+
+
+@rows(("mlp",))
+def test_onnx(case: Lean, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model = case.model()
+    left = pn.export.onnx(model, case.inputs(), tmp_path / "deep" / "lean.onnx")
+    outputs_agree(model, pn.export.OnnxNetwork(left.path.read_bytes()), case)
+    assert left.agreement is not None
+    assert left.agreement.batches == (1, 3, 9)
+    assert {batch: list(times) for batch, times in left.latency.items()} == {1: ["torch", "ONNX Runtime"], 64: ["torch", "ONNX Runtime"]}
+    graph = onnx.load(str(left.path)).graph
+    assert [value.type.tensor_type.shape.dim[0].dim_param for value in (*graph.input, *graph.output)] == ["batch", "batch"]
+
+
+@rows(QUICK)
+def test_torch_export(case: Lean, tmp_path: Path) -> None:
+    model = case.model()
+    left = pn.export.torch_export(model, case.inputs(), tmp_path / "lean.pt2")
+    with open(left.path, "rb") as file:
+        outputs_agree(model, torch.export.load(file).module(), case)
+
+
+@rows(QUICK)
+def test_bundle(case: Lean, tmp_path: Path) -> None:
+    model = case.model()
+    left = pn.export.bundle(model, case.inputs(), tmp_path / "lean")
+    network = bundle_folder.runpy.run_path(str(left.path / "model.py"))["load"]()
+    outputs_agree(model, network, case)
+    again = pn.load(left.path, case.factory).eval()
+    outputs_agree(model, again, case, 0.0)
+    assert {name for name, _ in network.named_parameters()} == {name for name, _ in model.named_parameters()}
+
+
+@rows(tuple(ALL))
+def test_safetensors(case: Lean, tmp_path: Path) -> None:
+    if case in FURTHER.values():
+        pytest.skip("the same layers as others")
+    model = case.model()
+    left = pn.export.safetensors(model, tmp_path / "lean")
+    outputs_agree(model, pn.load(left.path, case.factory).eval(), case, 0.0)
+    assert "bit by bit" in str(left)
+
+
+@pytest.mark.parametrize("name", ["mlp", "char-gpt", "tiny-vit"])
+def test_csr(name: str, tmp_path: Path) -> None:
+    case = NETWORKS[name]
+    model = case.model()
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            module.weight.data.mul_(torch.rand(module.weight.shape, generator=torch.Generator().manual_seed(2)) > 0.8)
+    left = pn.export.csr(model, case.inputs(), tmp_path / "won", timer=clock(2.0))
+    again = pn.export.load_csr(left.path, case.factory)
+    assert any(isinstance(module, pn.export.CSRLinear) for module in again.modules())
+    outputs_agree(model, again, case)
+    assert "1000.0   500.0  CSR" in str(left)
+    lost = pn.export.csr(model, case.inputs(), tmp_path / "lost", timer=clock(1.0), batch=4)
+    outputs_agree(model, pn.export.load_csr(lost.path, case.factory), case, 0.0)
+    assert "No layer is faster as CSR with batch 4; the folder holds the dense network." in str(lost)
+
+
+# What must be caught
+
+
+def flipped(content: bytes, tensor: Tensor) -> bytes:
+    """The bytes with one bit of a tensor's first entry turned: the sign."""
+    wanted = tensor.detach().contiguous().numpy().tobytes()
+    place = content.index(wanted) + 3
+    return content[:place] + bytes([content[place] ^ 0x80]) + content[place + 1 :]
+
+
+def with_a_flipped_weight(content: bytes) -> bytes:
+    """An ONNX file with the sign of one weight turned: the largest entry of the first matrix."""
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load_model_from_string(content)
+    place = next(number for number, tensor in enumerate(model.graph.initializer) if len(tensor.dims) == 2)
+    values = onnx.numpy_helper.to_array(model.graph.initializer[place]).copy()
+    values.flat[abs(values).argmax()] *= -1
+    model.graph.initializer[place].CopyFrom(onnx.numpy_helper.from_array(values, model.graph.initializer[place].name))
+    return bytes(model.SerializeToString())
+
+
+def still() -> tuple[nn.Module, Tensor]:
+    return NETWORKS["mlp"].model(), NETWORKS["mlp"].inputs()
+
+
+def test_a_flipped_weight_in_an_onnx_file_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model, x = still()
+    honest = onnx_file.to_onnx
+    monkeypatch.setattr(onnx_file, "to_onnx", lambda program: with_a_flipped_weight(honest(program)))
+    with pytest.raises(ExportError, match=r"The ONNX file does not compute the same: its outputs differ by .* Nothing was written"):
+        pn.export.onnx(model, x, tmp_path / "new" / "lean.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_flipped_bit_in_a_pt2_file_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = still()
+    honest = program_file.to_program
+    for tensor in (model.fc1.weight, model.bn1.running_mean):
+        with monkeypatch.context() as patch:
+            patch.setattr(program_file, "to_program", lambda program, tensor=tensor: flipped(honest(program), tensor))
+            with pytest.raises(ExportError, match=r"cannot be loaded back|its tensor 'fc1.weight' differs|running_mean' differs"):
+                pn.export.torch_export(model, x, tmp_path / "lean.pt2")
+    with pytest.raises(ExportError, match="cannot be loaded back"):
+        program_file.check_program(b"PK no program", model, x)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("target", ["safetensors", "csr"])
+def test_a_flipped_weight_in_a_folder_is_caught(target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = still()
+
+    def faulty(network: nn.Module, folder: Path) -> None:
+        network = pn.export.conversion.copy.deepcopy(network)
+        network.fc1.bias.data[0] *= -1
+        pn.save(network, folder)
+
+    for module in (pn.export.tensors_folder, pn.export.csr_folder):
+        monkeypatch.setattr(module, "save", faulty)
+    export = {"safetensors": lambda out: pn.export.safetensors(model, out), "csr": lambda out: pn.export.csr(model, x, out)}[target]
+    with pytest.raises(ExportError, match=r"not hold the same network: its tensor 'fc1.bias' differs"):
+        export(tmp_path / "new" / "lean")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_wrong_line_or_a_replaced_weight_in_a_bundle_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = still()
+    left = pn.export.bundle(model, x, tmp_path / "lean")
+    weights = left.path / "model.safetensors"
+    weights.write_bytes(flipped(weights.read_bytes(), model.fc1.bias))
+    with pytest.raises(ValueError, match=r"model.safetensors is damaged or was replaced"):
+        bundle_folder.runpy.run_path(str(left.path / "model.py"))["load"]()
+    monkeypatch.setattr(bundle_folder, "TEMPLATE", bundle_folder.TEMPLATE.replace("{lines}", "x = 1.001 * x\n        {lines}"))
+    with pytest.raises(ExportError, match="The bundle does not compute the same"):
+        pn.export.bundle(model, x, tmp_path / "other")
+    assert [path.name for path in tmp_path.iterdir()] == ["lean"]
+
+
+def test_compare_objects() -> None:
+    model, x = still()
+    assert compare("It", model, model, x).difference == 0.0
+    for other, words in (
+        (lambda y: model(y)[:, :2], r"It gives outputs of shapes \[\[9, 2\]\], not \[\[9, 5\]\]"),
+        (lambda y: model(y) + 1e-3 * (len(y) == 1), "It does not compute the same"),
+        (lambda y: model(y) * float("nan"), "of It are not finite"),
+        (lambda y: y["x"], "It does not run on a batch of 9: "),
+    ):
+        with pytest.raises(ExportError, match=words):
+            compare("It", model, other, x)
+    with pytest.raises(ExportError, match=r"computes in bfloat16; export it as float32: model.float\(\)"):
+        compare("It", model.bfloat16(), model, x.bfloat16())
+
+
+# What is refused
+
+
+class Fixed(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(2, -1) if len(x) == 2 else x
+
+
+class Deciding(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum() > 0 else -x
+
+
+class Airy(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.special.airy_ai(x)
+
+
+class Two(nn.Module):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y
+
+
+X = torch.linspace(-1, 1, 12).reshape(4, 3)
+
+
+@pytest.mark.parametrize(
+    ("export", "model", "inputs", "kind", "words"),
+    [
+        ("torch_export", Fixed(), X, ExportError, "torch.export cannot capture Fixed for any batch size"),
+        ("torch_export", Deciding(), X, ExportError, "cannot capture Deciding.*data-dependent"),
+        ("bundle", Two(), (X, X), UsageError, "networks of one input tensor, got 2"),
+        ("bundle", nn.Linear(4, 3), X, UsageError, r"export: the model cannot run on the example inputs \(float32 \[4, 3\]\)"),
+        ("bundle", nn.Linear(3, 3).half(), X.half(), ExportError, "computes in float16"),
+    ],
+)
+def test_refused(export: str, model: nn.Module, inputs: Any, kind: type[Exception], words: str, tmp_path: Path) -> None:
+    with pytest.raises(kind, match=words) as caught:
+        getattr(pn.export, export)(model, inputs, tmp_path / "new" / "lean")
+    assert len(str(caught.value)) < 400
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_what_onnx_cannot_take_says_why(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    with pytest.raises(ExportError, match=r"ONNX cannot take this network: .*special_airy_ai"):
+        pn.export.onnx(Airy(), X, tmp_path / "lean.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_several_inputs_and_outputs_go_into_a_pt2(tmp_path: Path) -> None:
+    class Both(nn.Module):
+        def forward(self, x: Tensor, *, weight: Tensor) -> dict[str, Tensor]:
+            return {"sum": x + weight, "product": x * weight}
+
+    left = pn.export.torch_export(Both(), {"x": X, "weight": X}, tmp_path / "both.pt2")
+    assert left.agreement is not None
+    assert left.agreement.difference == 0.0
+
+
+def test_constants_and_odd_names_go_into_a_bundle(tmp_path: Path) -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("shift", torch.arange(3.0), persistent=False)
+            self.operator = nn.Linear(3, 3)
+
+        def forward(self, torch_: Tensor) -> tuple[Tensor, Tensor]:
+            parts = (self.operator(torch_) + torch.tensor([1.0, float("-inf"), 2.0]).clamp(min=-5)).split(1, dim=-1)
+            return parts[0] + self.shift, torch.zeros(torch_.shape[0], device=torch_.device)
+
+    model = Odd()
+    left = pn.export.bundle(model, X, tmp_path / "odd")
+    assert (left.path / "constants.safetensors").exists()
+    network = bundle_folder.runpy.run_path(str(left.path / "model.py"))["load"]()
+    assert all(torch.equal(y, z) for y, z in zip(model(X), network(X), strict=True))
+    assert "operator" in dict(network.named_children())
+
+
+@pytest.mark.parametrize("missing", ["onnx", "onnxscript", "onnxruntime"])
+def test_a_missing_extra_is_named(missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    for other in {"onnx", "onnxscript", "onnxruntime"} - {missing}:
+        pytest.importorskip(other)
+    with pytest.raises(MissingExtraError, match=r"pip install 'parsinet\[onnx\]'"):
+        pn.export.onnx(*still(), tmp_path / "lean.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("export", ["onnx", "torch_export", "bundle", "csr"])
+def test_what_is_there_stays(export: str, tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").write_text("mine")
+    for place in (tmp_path / "taken", tmp_path / "taken" / "file"):
+        with pytest.raises(StorageError, match=r"exists already. Delete it, or choose another place"):
+            getattr(pn.export, export)(*still(), place)
+    with pytest.raises(StorageError, match="exists already"):
+        pn.export.safetensors(still()[0], tmp_path / "taken")
+    assert (tmp_path / "taken" / "file").read_text() == "mine"
+
+
+def test_files_hold_neither_data_nor_folders_of_this_machine(tmp_path: Path) -> None:
+    model, x = nn.Sequential(Airy(), nn.Linear(3, 2)), X * 1.2345
+    content = program_file.to_program(capture(*settled(model, x)))
+    for secret in (str(Path(__file__).parent), Path(__file__).name, str(Path(torch.__file__).parent)):
+        assert secret.encode() not in content
+    assert x[:1].numpy().tobytes() not in content
+    buffer = io.BytesIO()
+    torch.export.save(torch.export.export(model, (x,), strict=False), buffer)
+    assert Path(__file__).name.encode() in buffer.getvalue(), "the check would not see it"
+
+
+def test_exporting_leaves_the_model_as_found(tmp_path: Path) -> None:
+    case = NETWORKS["lstm"]
+    model = case.model().train()
+    before, generator = {name: tensor.clone() for name, tensor in model.state_dict().items()}, torch.get_rng_state()
+    pn.export.bundle(model, case.inputs(), tmp_path / "lean")
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert torch.equal(generator, torch.get_rng_state())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mlp", "lstm", "char-gpt"])
+def test_a_bundle_runs_without_parsinet(name: str, tmp_path: Path) -> None:
+    """In a process where parsinet cannot be imported and warnings are errors, the card's own example."""
+    case = NETWORKS[name]
+    left = pn.export.bundle(case.model(), case.inputs(), tmp_path / "lean")
+    code = f"import sys; sys.modules['parsinet'] = None\n{example(left.path)}"
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, cwd=left.path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
+    assert done.stdout.startswith("[2, ")
+
+
+def example(folder: Path) -> str:
+    """The code in the card."""
+    _, code = (folder / "README.md").read_text(encoding="utf-8").split("```python\n")
+    return code.partition("```")[0]
