@@ -1,9 +1,10 @@
-"""Tables, plots and a summary from run records alone: nothing is trained and torch is not imported."""
+"""Tables, plots, a summary and a page from run records alone: nothing is trained and torch is not imported."""
 
-from parsinet.report.assemble import report
+from parsinet.report.assemble import PAGE, report, write_page
 from parsinet.report.inputs import input_picture
 from parsinet.report.network import picture
 from parsinet.report.reading import read
 from parsinet.report.records import Run
+from parsinet.report.watch import follow, serve
 
-__all__ = ["Run", "input_picture", "picture", "read", "report"]
+__all__ = ["PAGE", "Run", "follow", "input_picture", "picture", "read", "report", "serve", "write_page"]

@@ -23,8 +23,9 @@ def page(runs: Sequence[Run], *, live: bool = False) -> str:
     Nothing in it is fetched: style, script and numbers are inline, and its content security policy allows no other.
     """
     rows = table.rows(runs)
-    sections = joined(run_section(row, place, len(rows) > 1) for place, row in enumerate(rows))
+    articles = joined(run_section(row, place, len(rows) > 1) for place, row in enumerate(rows))
     title = f"{runs[0].name} – parsinet" if len(runs) == 1 else f"{len(runs)} runs – parsinet"
+    sections = joined([*([tag("div", data_draw="curves"), tag("div", data_draw="choice")] if len(rows) > 1 else []), articles])
     return _filled(title, head(rows), notes(rows), sections, embedded({**payload(runs), "live": live}), live)
 
 
@@ -44,7 +45,9 @@ def waiting(folder: Path, reason: str) -> str:
 def _filled(title: str, summary: Markup, remarks: Markup, runs: Markup, data: Markup, live: bool) -> str:
     script = _script()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    allowed = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
+    allowed = (
+        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
+    )
     policy = f"{allowed}; connect-src 'self'" if live else allowed
     parts = {"title": joined([title]), "policy": policy, "style": _asset("page.css"), "summary": summary, "notes": remarks}
     return Template(_asset("page.html")).substitute(**parts, runs=runs, data=data, script=script)

@@ -31,7 +31,7 @@ def before_after(row: Row) -> list[Line]:
         _part("Parameters", before.parameters, after.parameters),
         *_nonzeros(before, after),
         _part("MACs per example", before.macs, after.macs),
-        Line("Bytes", *(NONE if size.bytes is None else numbers.stored(size.bytes) for size in (before, after)), _share(before, after)),
+        Line("Bytes", _bytes(before), _bytes(after), _share(before, after)),
         *(_latency(timing) for timing in (run.end.latency if run.end else ())),
         Line("Training time", NONE, NONE if run.seconds is None else numbers.duration(run.seconds)),
     ]
@@ -68,6 +68,10 @@ def _error(run: Run) -> Line:
 
 def _part(title: str, before: int, after: int) -> Line:
     return Line(title, numbers.count(before), numbers.count(after), numbers.share(after / max(before, 1)))
+
+
+def _bytes(size: Size) -> str:
+    return NONE if size.bytes is None else numbers.stored(size.bytes)
 
 
 def _share(before: Size, after: Size) -> str:

@@ -17,7 +17,8 @@ def head(rows: Sequence[Row]) -> Markup:
     names = rows[0].run.name if len(rows) == 1 else f"{len(rows)} runs"
     first = _tiles(rows[0]) if len(rows) == 1 else _comparison(rows)
     facts = _facts(rows[0].run) if len(rows) == 1 else joined([])
-    return joined([tag("p", names, class_="eyebrow"), tag("h1", headline(rows)), facts, first])
+    sentence, below = headline(rows)
+    return joined([tag("p", names, class_="eyebrow"), tag("h1", sentence), *_lead(below), facts, first])
 
 
 def notes(rows: Sequence[Row]) -> Markup:
@@ -29,12 +30,22 @@ def notes(rows: Sequence[Row]) -> Markup:
 def run_section(row: Row, place: int, several: bool) -> Markup:
     """Everything about a single run: its numbers before and after, its drawings, its settings."""
     run = row.run
-    title = joined([tag("h2", run.name), tag("p", one(row), class_="lead"), _facts(run)]) if several else joined([])
+    title = joined([tag("h2", run.name), *_lead(" ".join(one(row))), _facts(run)]) if several else joined([])
     table = tag("section", tag("h3", "Before and after"), _before_after(row), class_="card")
     drawing = tag("section", tag("h3", "The network"), tag("div", data_draw="network"), class_="card")
-    others = tag("div", data_draw="views")
+    curves = joined([] if several else [tag("div", data_draw="curves")])
     top = tag("div", table, drawing, class_="pair")
-    return tag("article", title, top, others, _settings(run), class_="run", data_run=str(place), aria_label=f"Run {run.name}")
+    return tag(
+        "article",
+        title,
+        top,
+        curves,
+        tag("div", data_draw="views"),
+        _settings(run),
+        class_="run",
+        data_run=str(place),
+        aria_label=f"Run {run.name}",
+    )
 
 
 def _tiles(row: Row) -> Markup:
@@ -52,7 +63,7 @@ def _facts(run: Run) -> Markup:
 
 def _before_after(row: Row) -> Markup:
     after = "After" if row.run.end is not None else "Now"
-    titles = tag("tr", *(tag("th", word, scope="col") for word in ("Quantity", "Before", after, "Left, or faster")))
+    titles = tag("tr", *(tag("th", word, scope="col") for word in ("Quantity", "Before", after, "Left, or speed")))
     lines = [
         tag("tr", tag("th", line.title, scope="row"), *(tag("td", cell) for cell in (line.before, line.after, line.change)))
         for line in before_after(row)
@@ -73,6 +84,11 @@ def _comparison(rows: Sequence[Row]) -> Markup:
         lines.append(tag("tr", name, tag("td", row.run.method, class_="word"), *cells))
     table = tag("table", tag("caption", "All runs side by side"), tag("thead", titles), tag("tbody", *lines), class_="comparison")
     return tag("div", table, class_="scroll", tabindex="0", role="region", aria_label="Comparison of the runs")
+
+
+def _lead(words: str) -> Iterator[Markup]:
+    if words.strip():
+        yield tag("p", words, class_="lead")
 
 
 def _below(words: str) -> Iterator[Markup]:

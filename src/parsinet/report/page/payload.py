@@ -27,7 +27,8 @@ def _run(run: Run, look: tuple[str, Any], runs: int) -> dict[str, Any]:
         "method": run.method,
         "status": run.status,
         "colour": COLOURS.index(look[0]) if look[0] in COLOURS else None,
-        "dash": DASHES.index(look[1]),
+        "dash": _dash(look),
+        "shape": list(run.input_shape),
         "start": _size(run.start),
         "size": _size(run.size),
         "seconds": run.seconds,
@@ -39,6 +40,11 @@ def _run(run: Run, look: tuple[str, Any], runs: int) -> dict[str, Any]:
         "views": views.views(run, max(views.BINS * 12, CELLS // runs)),
         "inputs": _inputs(run),
     }
+
+
+def _dash(look: tuple[str, Any]) -> int:
+    """A neighbour in colour differs in its dashes too."""
+    return ((COLOURS.index(look[0]) if look[0] in COLOURS else 0) + DASHES.index(look[1])) % len(DASHES)
 
 
 def _size(size: Size) -> dict[str, int | None]:

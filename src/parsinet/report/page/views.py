@@ -16,7 +16,10 @@ DISTRIBUTIONS = {
 }
 EIGENVALUES = ("Eigenvalue score of every unit", "What the eigenvalues of the layers say of each unit; units with the lowest leave.")
 LEVELS = {
-    "hoyer": ("Hoyer sparsity", "0 for weights that are all of one size, 1 for a single one that is not zero; mean over the units of a weight."),
+    "hoyer": (
+        "Hoyer sparsity",
+        "0 for weights that are all of one size, 1 for a single one that is not zero; mean over the units of a weight.",
+    ),
     "p": ("Exponent p of the spheres", "Weights lie on the unit sphere of this p; the nearer to 1, the sparser they become."),
     "density": ("Density", "Share of the entries of a weight that are not masked."),
 }

@@ -7,35 +7,32 @@ from parsinet.report.records import Run
 from parsinet.report.table import Row
 
 
-def headline(rows: Sequence[Row]) -> str:
-    """The sentence at the top of the page."""
+def headline(rows: Sequence[Row]) -> tuple[str, str]:
+    """The sentence at the top of the page, and what stands below it."""
     return one(rows[0]) if len(rows) == 1 else several(rows)
 
 
-def one(row: Row) -> str:
-    """A single run: what became of its network, at which error; of an unfinished one how far it came."""
+def one(row: Row) -> tuple[str, str]:
+    """A single run: what became of its network, at which error, and how fast it is; of an unfinished one how far it came."""
     run = row.run
-    if run.status != "finished":
-        return f"{_standing(run)} {_so_far(run)}"
-    return f"{_outcome(row)}{_speed(row)}"
+    return (_outcome(run), _speed(run)) if run.end is not None else (_standing(run), _so_far(run))
 
 
-def several(rows: Sequence[Row]) -> str:
+def several(rows: Sequence[Row]) -> tuple[str, str]:
     """How many runs, the lowest test error and the fewest parameters among those that are finished."""
     data = sorted({row.run.dataset for row in rows})
     begin = f"{len(rows)} runs on {data[0]}." if len(data) == 1 else f"{len(rows)} runs on {len(data)} data sets."
     judged = [(row.run.end.test_error, row) for row in rows if row.run.end is not None and row.run.end.test_error is not None]
     if not judged:
-        return f"{begin} None has a test error yet."
+        return begin, "None has a test error yet."
     error, best = min(judged, key=lambda pair: pair[0])
     small_error, small = min(judged, key=lambda pair: pair[1].run.size.parameters)
     lowest = f"Lowest test error: {numbers.error(error)}, {best.run.name} ({numbers.count(best.run.size.parameters)} parameters)."
     fewest = f"Fewest parameters: {numbers.count(small.run.size.parameters)}, {small.run.name} (test error {numbers.error(small_error)})."
-    return f"{begin} {lowest}" if best is small else f"{begin} {lowest} {fewest}"
+    return begin, lowest if best is small else f"{lowest} {fewest}"
 
 
-def _outcome(row: Row) -> str:
-    run = row.run
+def _outcome(run: Run) -> str:
     assert run.end is not None
     before, after = run.end.before, run.end.after
     what = f"{run.model} on {run.dataset}"
@@ -50,15 +47,15 @@ def _outcome(row: Row) -> str:
     return f"{run.method} took {what} {went} and {macs} of the MACs{error}."
 
 
-def _speed(row: Row) -> str:
+def _speed(run: Run) -> str:
     """The largest batch, where the result is measurably faster than the start."""
-    timed = [] if row.run.end is None else [timing for timing in row.run.end.latency if timing.after > 0]
+    timed = [] if run.end is None else [timing for timing in run.end.latency if timing.after > 0]
     if not timed:
         return ""
     last = max(timed, key=lambda timing: timing.batch)
     factor = last.before / last.after
     examples = "one example" if last.batch == 1 else f"{last.batch:,} examples"
-    return f" A forward pass of {examples} is {numbers.times(factor)} as fast as before." if factor >= 1.05 else ""
+    return f"A forward pass of {examples} is {numbers.times(factor)} as fast as before training." if factor >= 1.05 else ""
 
 
 def _standing(run: Run) -> str:
@@ -76,7 +73,9 @@ def _standing(run: Run) -> str:
 def _so_far(run: Run) -> str:
     size, start = run.size, run.start
     if not run.epochs:
-        return f"{run.model} on {run.dataset} starts with {numbers.count(start.parameters)} parameters and {numbers.count(start.macs)} MACs."
+        return (
+            f"{run.model} on {run.dataset} starts with {numbers.count(start.parameters)} parameters and {numbers.count(start.macs)} MACs."
+        )
     last = run.epochs[-1]
     known = (("validation", last.validation_error), ("training", last.train_error))
     errors = [f", with a {kind} error of {numbers.error(value)}" for kind, value in known if value is not None]

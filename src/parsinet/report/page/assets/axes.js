@@ -34,13 +34,12 @@ function scale(low, high, from, to, logarithmic = false) {
 /** Whole epochs get whole ticks. */
 const wholeTicks = (high, wanted) => ticks(0, high, Math.min(wanted, Math.max(1, Math.floor(high))));
 
-/** Limits of a value axis over all values: from zero, or a little beyond the smallest on a logarithmic one. */
+/** Limits of a value axis over all values: from zero; a logarithmic one begins below the smallest and spans a factor of four at least. */
 function limits(values, logarithmic) {
   const high = Math.max(...values, 0);
   const above = values.filter((value) => value > 0);
   if (logarithmic && above.length) {
-    const low = Math.min(...above) / 1.25;
-    return [low, Math.max(high * 1.15, low * 4)];
+    return [Math.min(Math.min(...above) / 1.25, high / 4), high * 1.15];
   }
   return [0, high * 1.06 || 1];
 }

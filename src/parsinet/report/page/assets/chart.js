@@ -46,8 +46,8 @@ function drawn(spec, lines, drawing) {
   const few = width < 420;
   const across = spec.clock === "epoch" ? wholeTicks(end, few ? 4 : 7) : ticks(0, end, few ? 4 : 6);
   page.append(...grid(spec, box, x, y, across, up));
-  if (spec.mark) page.append(...marked(spec.mark, x, box));
   for (const line of lines) page.append(svg("path", { d: path(line, x, y), ...stroke(line) }));
+  if (spec.mark) page.append(...marked(spec.mark, x, box));
   for (const line of lines) if (line.y.length === 1 && line.y[0] !== null) page.append(svg("circle", { cx: x(line.x[0]), cy: y(line.y[0]), r: 3.5, style: `fill:${line.colour}` }));
   for (const point of spec.points) page.append(svg("path", { d: diamond(x(point.x), y(point.y)), class: "point", style: `fill:${point.colour}` }));
   listen(spec, lines, drawing, page, { x, y, box, width });
@@ -72,7 +72,7 @@ function grid(spec, box, x, y, across, up) {
 
 function marked(mark, x, box) {
   const right = x(mark.x) > (box.left + box.right) / 2;
-  const words = svg("text", { class: "tick", x: x(mark.x) + (right ? -6 : 6), y: box.top + 9, "text-anchor": right ? "end" : "start" }, mark.words);
+  const words = svg("text", { class: "tick halo", x: x(mark.x) + (right ? -6 : 6), y: box.top + 9, "text-anchor": right ? "end" : "start" }, mark.words);
   return [svg("line", { class: "mark", x1: x(mark.x), x2: x(mark.x), y1: box.top, y2: box.bottom }), words];
 }
 

@@ -1,18 +1,18 @@
 /* How a value per unit is distributed: one picture per group, epochs to the right, the value upwards, the darker the more units. */
 
-const FEW = 12;
+const few = () => (innerWidth < 600 ? 4 : 12);
 
 function distribution(view) {
   const host = el("section", { class: "card" }, el("h3", {}, view.title), el("p", { class: "soft" }, view.words));
   const most = Math.max(1, ...view.groups.flatMap((group) => group.counts.flatMap((counts) => counts ?? [])));
   const cells = view.groups.map((group) => distributionCell(view, group, most));
-  const grid = el("div", { class: "cells" }, ...cells.slice(0, FEW));
+  const grid = el("div", { class: "cells" }, ...cells.slice(0, few()));
   host.append(scaleOfUnits(most, view.groups.some((group) => group.counts.includes(null))), grid);
   host.redraw = () => [...grid.children].forEach((cell) => cell.redraw());
-  if (cells.length > FEW) {
+  if (cells.length > few()) {
     const more = el("button", { type: "button" }, `Show all ${cells.length} groups`);
     more.addEventListener("click", () => {
-      grid.append(...cells.slice(FEW));
+      grid.append(...cells.slice(grid.children.length));
       more.remove();
       host.redraw();
     });
@@ -24,12 +24,12 @@ function distribution(view) {
 function scaleOfUnits(most, gaps) {
   const strip = el("i", { class: "strip", "aria-hidden": "true" });
   return el("div", { class: "legend" }, el("span", {}, "1 unit"), strip, el("span", {}, `${fixed(most, 0)} units (logarithmic)`),
-    gaps ? el("span", {}, el("i", { class: "key none" }), "no value told") : null);
+    gaps ? el("span", {}, el("i", { class: "key none" }), "no value recorded") : null);
 }
 
 function distributionCell(view, group, most) {
   const { place, units, mean } = group.latest;
-  const words = `${fixed(units, 0)} units last told of${mean === null ? "" : `, mean ${level(mean)}`}`;
+  const words = `${fixed(units, 0)} units when last recorded${mean === null ? "" : `, mean ${level(mean)}`}`;
   const canvas = el("canvas", { role: "img", "aria-label": `${group.name}: ${words}` });
   const foot = el("div", { class: "foot" }, el("span", {}, `epoch ${fixed(view.epochs[0], 0)}`), el("span", {}, `epoch ${fixed(view.epochs[view.epochs.length - 1], 0)}`));
   const side = el("div", { class: "scale", "aria-hidden": "true" }, el("span", {}, String(+view.high.toPrecision(3))), el("span", {}, String(+view.low.toPrecision(3))));
@@ -70,7 +70,7 @@ function tellCell(event, canvas, view, group) {
   const place = Math.min(group.counts.length - 1, Math.max(0, Math.floor(((event.clientX - frame.left) / frame.width) * group.counts.length)));
   const counts = group.counts[place];
   const title = `${group.name}, epoch ${fixed(view.epochs[place], 0)}`;
-  if (counts === null) return tip.show(event.clientX, event.clientY, title, [[null, "no value told", ""]]);
+  if (counts === null) return tip.show(event.clientX, event.clientY, title, [[null, "no value recorded", ""]]);
   const bin = Math.min(counts.length - 1, Math.max(0, Math.floor((1 - (event.clientY - frame.top) / frame.height) * counts.length)));
   const edge = (at) => level(view.low + ((view.high - view.low) * at) / counts.length);
   tip.show(event.clientX, event.clientY, title, [[colourOf("--c0"), `${edge(bin)} to ${edge(bin + 1)}`, `${fixed(counts[bin], 0)} units`]]);

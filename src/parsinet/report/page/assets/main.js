@@ -4,7 +4,7 @@ const numbersIn = (page) => JSON.parse(page.getElementById("data").textContent);
 let data = numbersIn(document);
 let drawings = [];
 
-const placeOf = (name) => document.querySelector(`body > main > [data-draw="${name}"]`);
+const fill = (name, section) => document.querySelector(`[data-draw="${name}"]`)?.replaceChildren(...(section ? [section] : []));
 const redrawAll = () => drawings.forEach((drawing) => drawing.redraw());
 
 /** Make all drawings anew; `focus` finds the button that was pressed, so that the keyboard stays where it was. */
@@ -15,8 +15,8 @@ function drawAll(focus) {
   drawings = [];
   view.run = Math.min(view.run, Math.max(0, runs.length - 1));
   const section = runs.length ? curvesSection(runs, drawAll) : null;
-  placeOf("curves").replaceChildren(...(section ? [section] : []));
-  placeOf("choice").replaceChildren(...(runs.length > 1 ? [runChoice(runs)] : []));
+  fill("curves", section);
+  fill("choice", runs.length > 1 ? runChoice(runs) : null);
   document.querySelectorAll("[data-run]").forEach((article, place) => {
     article.hidden = runs.length > 1 && place !== view.run;
     const [drawn, told] = [article.querySelector('[data-draw="network"]'), article.querySelector('[data-draw="views"]')];

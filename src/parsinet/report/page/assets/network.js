@@ -24,7 +24,8 @@ function networkDrawing(run, place) {
   };
   slider.addEventListener("input", show);
   playing(play, slider, last, show);
-  const host = el("div", { class: "network" }, last > 0 ? el("div", { class: "slider" }, play, slider) : null, told, picture, networkLegend(groups));
+  const shape = run.shape.length ? el("p", { class: "soft input" }, `input ${run.shape.map((side) => fixed(side, 0)).join(" × ")} ↓`) : null;
+  const host = el("div", { class: "network" }, last > 0 ? el("div", { class: "slider" }, play, slider) : null, told, shape, picture, networkLegend(groups));
   host.redraw = show;
   return host;
 }

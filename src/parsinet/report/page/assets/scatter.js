@@ -61,6 +61,6 @@ function labelled(shown, cost, form, x, y, box) {
     const show = (event) => tip.show(event.clientX, event.clientY, run.name, [[lookOf(run), "test error", errorRate(run.test_error)], [null, "", form(cost(run))]]);
     dot.addEventListener("pointermove", show);
     dot.addEventListener("pointerleave", () => tip.hide());
-    return spot ? [dot, svg("text", { class: "name", x: right ? px + 10 : px - 10, y: (spot[1] + spot[3]) / 2 + 4, "text-anchor": right ? "start" : "end" }, words)] : [dot];
+    return spot ? [dot, svg("text", { class: "name halo", x: right ? px + 10 : px - 10, y: (spot[1] + spot[3]) / 2 + 4, "text-anchor": right ? "start" : "end" }, words)] : [dot];
   });
 }
