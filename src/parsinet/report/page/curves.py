@@ -35,8 +35,9 @@ def curves(run: Run, most: int) -> dict[str, Any]:
 
 
 def sizes(run: Run, most: int) -> dict[str, list[float]]:
-    """Parameters and MACs from the start on, changing at every removal, over both clocks."""
-    steps: list[tuple[int, Size]] = [(removal.step, removal.size) for removal in run.removals]
+    """Parameters and MACs from the start to the end of the last epoch, changing at every removal, over both clocks."""
+    last = run.epochs[-1].step if run.epochs else 0
+    steps: list[tuple[int, Size]] = [(removal.step, removal.size) for removal in run.removals if removal.step <= last]
     steps += [(epoch.step, epoch.size) for epoch in run.epochs]
     points = [(0, run.start), *sorted(steps, key=lambda point: point[0])]
     shown = [points[place] for place in thinned(len(points), most)]

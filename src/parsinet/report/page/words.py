@@ -19,17 +19,18 @@ def one(row: Row) -> tuple[str, str]:
 
 
 def several(rows: Sequence[Row]) -> tuple[str, str]:
-    """How many runs, the lowest test error and the fewest parameters among those that are finished."""
+    """How many runs, which has the lowest test error, and which the fewest parameters, among those that have a test error."""
     data = sorted({row.run.dataset for row in rows})
-    begin = f"{len(rows)} runs on {data[0]}." if len(data) == 1 else f"{len(rows)} runs on {len(data)} data sets."
+    begin = f"{len(rows)} runs on {data[0]}" if len(data) == 1 else f"{len(rows)} runs on {len(data)} data sets"
     judged = [(row.run.end.test_error, row) for row in rows if row.run.end is not None and row.run.end.test_error is not None]
     if not judged:
-        return begin, "None has a test error yet."
+        return f"{begin}.", "None has a test error yet."
     error, best = min(judged, key=lambda pair: pair[0])
     small_error, small = min(judged, key=lambda pair: pair[1].run.size.parameters)
-    lowest = f"Lowest test error: {numbers.error(error)}, {best.run.name} ({numbers.count(best.run.size.parameters)} parameters)."
-    fewest = f"Fewest parameters: {numbers.count(small.run.size.parameters)}, {small.run.name} (test error {numbers.error(small_error)})."
-    return begin, lowest if best is small else f"{lowest} {fewest}"
+    sizes = [numbers.count(row.run.size.parameters) for row in (best, small)]
+    lowest = f"{begin}: {best.run.name} has the lowest test error, {numbers.error(error)}, with {sizes[0]} parameters."
+    fewest = f"{small.run.name} has the fewest parameters, {sizes[1]}, with a test error of {numbers.error(small_error)}."
+    return lowest, "It has the fewest parameters too." if best is small else fewest
 
 
 def _outcome(run: Run) -> str:

@@ -92,7 +92,7 @@ def _groups(run: Run, groups: dict[str, int], most: int, *, blocks: bool) -> Ren
         units = _units(run.epochs, name, size) if run.end is None else run.end.widths.get(name, _units(run.epochs, name, size))
         whole, there = (max(1, round(BAR * part / max(widest, 1))) for part in (size, units))
         bar = Text.assemble((full * min(there, whole), "cyan"), (empty * (whole - there), "dim"))
-        grid.add_row(name, bar, f"{units:,} of {size:,}")
+        grid.add_row(Text(name), bar, f"{units:,} of {size:,}")
     return grid if len(groups) <= most else Group(grid, Text(f"… and {len(groups) - most:,} more groups", style="dim"))
 
 

@@ -25,7 +25,7 @@ function networkDrawing(run, place) {
   slider.addEventListener("input", show);
   playing(play, slider, last, show);
   const shape = run.shape.length ? el("p", { class: "soft input" }, `input ${run.shape.map((side) => fixed(side, 0)).join(" × ")} ↓`) : null;
-  const host = el("div", { class: "network" }, last > 0 ? el("div", { class: "slider" }, play, slider) : null, told, shape, picture, networkLegend(groups));
+  const host = el("div", { class: "network" }, last > 0 ? el("div", { class: "slider" }, play, slider) : null, told, shape, picture, networkLegend(groups), reasons(groups));
   host.redraw = show;
   return host;
 }
@@ -110,5 +110,11 @@ const barsWords = (groups, moment) =>
 function networkLegend(groups) {
   const fixedOnes = groups.some((group) => group.fixed !== null);
   return el("div", { class: "legend" }, el("span", {}, el("i", { class: "key now" }), "units there"), el("span", {}, el("i", { class: "key ghost" }), "before training"),
-    fixedOnes ? el("span", {}, el("i", { class: "key fixed" }), "cannot leave (why: on the bar)") : null);
+    fixedOnes ? el("span", {}, el("i", { class: "key fixed" }), "cannot leave") : null);
+}
+
+/** Why some groups stay, for those who cannot point at a bar. */
+function reasons(groups) {
+  const stay = groups.filter((group) => group.fixed !== null);
+  return stay.length ? el("details", {}, el("summary", {}, "Why groups cannot leave"), el("ul", {}, ...stay.map((group) => el("li", {}, `${group.name}: ${group.fixed}`)))) : null;
 }

@@ -14,15 +14,16 @@ function line(run, key, name, colour, more = {}) {
 function stairs(run, key, name, colour, part, more = {}) {
   const divide = (values) => values.map((value) => (part ? value / Math.max(run.start[key], 1) : value));
   const at = { x: run.curves[view.clock], y: divide(run.curves[key]) };
-  return { name, colour, dash: 0, x: run.sizes[view.clock], y: divide(run.sizes[key]), at: at.x.length ? at : { x: [0], y: [divide([run.start[key]])[0]] }, stairs: true, ...more };
+  return { name, colour, dash: 0, x: run.sizes[view.clock], y: divide(run.sizes[key]), at, stairs: true, ...more };
 }
 
 const base = () => ({ clock: view.clock, xTitle: clockTitle(), points: [], mark: null, logarithmic: false });
 
 function chartsOfOne(run) {
+  if (!run.curves.epochs) return [];
   const mark = run.settled ? { x: run.settled[view.clock], words: "structure fixed" } : null;
   const ends = run.curves[view.clock];
-  const test = run.test_error === null || !ends.length ? [] : [{ name: "test, of the result", colour: "var(--c1)", x: ends[ends.length - 1], y: run.test_error }];
+  const test = run.test_error === null ? [] : [{ name: "test, of the result", colour: "var(--c1)", x: ends[ends.length - 1], y: run.test_error }];
   return [
     { ...base(), title: "Error", form: errorRate, tick: shortShare, logarithmic: view.logarithmic, mark, points: test,
       lines: [line(run, "validation_error", "validation", "var(--c0)"), line(run, "train_error", "training", "var(--soft)", { faint: true, dash: 1 })] },
