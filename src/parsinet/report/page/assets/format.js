@@ -2,11 +2,11 @@
 
 const NONE = "–";
 
-/** Fixed digits, thousands separated; exact halves go to the even digit, as in Python. */
+/** Fixed digits, thousands separated. Halves that are exact in binary go to the even digit, as in Python. */
 function fixed(value, digits) {
   const scaled = Math.abs(value) * 10 ** digits;
   let text = Math.abs(value).toFixed(digits);
-  if (scaled % 1 === 0.5) text = ((2 * Math.round(scaled / 2)) / 10 ** digits).toFixed(digits);
+  if (scaled % 1 === 0.5 && (Math.abs(value) * 2 ** (digits + 1)) % 1 === 0) text = ((2 * Math.round(scaled / 2)) / 10 ** digits).toFixed(digits);
   const [whole, part] = text.split(".");
   const grouped = whole.replace(/\B(?=(\d{3})+$)/g, ",");
   return (value < 0 ? "-" : "") + grouped + (part ? "." + part : "");

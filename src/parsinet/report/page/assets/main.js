@@ -7,10 +7,9 @@ let drawings = [];
 const fill = (name, section) => document.querySelector(`[data-draw="${name}"]`)?.replaceChildren(...(section ? [section] : []));
 const redrawAll = () => drawings.forEach((drawing) => drawing.redraw());
 
-/** Make all drawings anew; `focus` finds the button that was pressed, so that the keyboard stays where it was. */
+/** Make all drawings anew; `focus` finds the control that was used, so that the keyboard stays where it was. */
 function drawAll(focus) {
   tip.hide();
-  const held = document.activeElement?.id;
   const { runs } = data;
   drawings = [];
   view.run = Math.min(view.run, Math.max(0, runs.length - 1));
@@ -29,7 +28,6 @@ function drawAll(focus) {
   drawings = drawings.filter((drawing) => drawing.redraw);
   redrawAll();
   if (focus) document.querySelector(`main ${focus}`)?.focus();
-  else if (held) document.getElementById(held)?.focus();
 }
 
 function runChoice(runs) {
@@ -83,8 +81,9 @@ addEventListener("resize", () => {
 addEventListener("scroll", () => tip.hide(), { passive: true });
 if (data.live) {
   follow((newer) => {
+    const held = document.activeElement?.closest("main [id]")?.id;
     replaceParts(newer);
     data = numbersIn(newer);
-    drawAll();
+    drawAll(held && `#${held}`);
   });
 }
