@@ -162,7 +162,7 @@ def test_axes_and_runs_can_be_chosen(browser: Chromium, tmp_path: Path, gates: P
     browser.evaluate("document.querySelector('.controls [data-value=seconds]').click()")
     assert "seconds of training" in words(browser, ".charts")
     browser.evaluate("document.querySelector('[data-value=macs]').click()")
-    assert "Test error against macs per example" in words(browser, ".wide")
+    assert "Test error against MACs per example" in words(browser, ".wide")
     browser.evaluate("document.querySelectorAll('.numbers')[0].open = true")
     browser.until("document.querySelectorAll('.numbers tbody tr').length >= 20")
     assert browser.errors == []

@@ -31,6 +31,9 @@ function scale(low, high, from, to, logarithmic = false) {
   return (value) => from + ((shape(value) - a) / span) * (to - from);
 }
 
+/** In which of so many equal parts of a whole a point lies; 0 ≤ part ≤ 1. */
+const within = (part, many) => Math.min(many - 1, Math.max(0, Math.floor(part * many)));
+
 /** Whole epochs get whole ticks. */
 const wholeTicks = (high, wanted) => ticks(0, high, Math.min(wanted, Math.max(1, Math.floor(high))));
 

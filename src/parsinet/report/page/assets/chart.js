@@ -1,7 +1,8 @@
 /* A chart of lines with a cross-hair that pointer and arrow keys move, and its numbers as a table below.
 
-spec: title, clock ("epoch" or "seconds"), xTitle, lines (name, colour, dash, x, y, stairs, faint, and at: {x, y}, the values the cross-hair
-tells), points (name, colour, x, y), mark ({x, words} or null), logarithmic, form (value → words), tick (value → words), reach (least upper limit). */
+spec: title, clock ("epoch" or "seconds"), xTitle, lines (name, colour, dash, x, y, stairs, faint, and at: {x, y}, the values the
+cross-hair tells), points (name, colour, x, y), mark ({x, words} or null), logarithmic, form (value → words), tick (value → words),
+reach (least upper limit). */
 
 const DASHES = ["", "7 4", "2 3", "9 4 2 4"];
 
@@ -25,12 +26,16 @@ function spoken(spec, lines) {
   return `${spec.title} over ${spec.xTitle}: ${told.join("; ")}. Arrow keys read single values.`;
 }
 
-const sample = (line) => svg("svg", { width: 22, height: 10, "aria-hidden": "true" }, svg("line", { x1: 0, x2: 22, y1: 5, y2: 5, ...stroke(line) }));
-const keys = (lines) => lines.map((line) => el("span", {}, sample(line), line.name));
-const pointKeys = (points) => points.map((point) =>
-  el("span", {}, svg("svg", { width: 12, height: 12, "aria-hidden": "true" }, svg("path", { d: diamond(6, 6), style: `fill:${point.colour}` })), point.name));
+const fill = (one) => ({ style: `fill:${one.colour}` });
+const stroke = (line) => ({
+  class: line.faint ? "line faint" : "line",
+  style: `stroke:${line.colour}`,
+  "stroke-dasharray": DASHES[line.dash] || null,
+});
 const diamond = (x, y) => `M${x} ${y - 5.5}l5.5 5.5l-5.5 5.5l-5.5 -5.5z`;
-const stroke = (line) => ({ class: line.faint ? "line faint" : "line", style: `stroke:${line.colour}`, "stroke-dasharray": DASHES[line.dash] || null });
+const sign = (width, drawing, name) => el("span", {}, svg("svg", { width, height: 12, "aria-hidden": "true" }, drawing), name);
+const keys = (lines) => lines.map((line) => sign(22, svg("line", { x1: 0, x2: 22, y1: 6, y2: 6, ...stroke(line) }), line.name));
+const pointKeys = (points) => points.map((point) => sign(12, svg("path", { d: diamond(6, 6), ...fill(point) }), point.name));
 
 function drawn(spec, lines, drawing) {
   const width = Math.max(260, drawing.clientWidth);
@@ -48,8 +53,9 @@ function drawn(spec, lines, drawing) {
   page.append(...grid(spec, box, x, y, across, up));
   for (const line of lines) page.append(svg("path", { d: path(line, x, y), ...stroke(line) }));
   if (spec.mark) page.append(...marked(spec.mark, x, box));
-  for (const line of lines) if (line.y.length === 1 && line.y[0] !== null) page.append(svg("circle", { cx: x(line.x[0]), cy: y(line.y[0]), r: 3.5, style: `fill:${line.colour}` }));
-  for (const point of spec.points) page.append(svg("path", { d: diamond(x(point.x), y(point.y)), class: "point", style: `fill:${point.colour}` }));
+  const single = lines.filter((line) => line.y.length === 1 && line.y[0] !== null);
+  for (const line of single) page.append(svg("circle", { cx: x(line.x[0]), cy: y(line.y[0]), r: 3.5, ...fill(line) }));
+  for (const point of spec.points) page.append(svg("path", { d: diamond(x(point.x), y(point.y)), class: "point", ...fill(point) }));
   listen(spec, lines, drawing, page, { x, y, box, width });
   return page;
 }
@@ -72,7 +78,8 @@ function grid(spec, box, x, y, across, up) {
 
 function marked(mark, x, box) {
   const right = x(mark.x) > (box.left + box.right) / 2;
-  const words = svg("text", { class: "tick halo", x: x(mark.x) + (right ? -6 : 6), y: box.top + 9, "text-anchor": right ? "end" : "start" }, mark.words);
+  const beside = { x: x(mark.x) + (right ? -6 : 6), y: box.top + 9, "text-anchor": right ? "end" : "start" };
+  const words = svg("text", { class: "tick halo", ...beside }, mark.words);
   return [svg("line", { class: "mark", x1: x(mark.x), x2: x(mark.x), y1: box.top, y2: box.bottom }), words];
 }
 
@@ -114,7 +121,7 @@ function listen(spec, lines, drawing, page, { x, y, box, width }) {
     place = spot;
     const time = times[place];
     const rows = lines.map((line) => [line, valueAt(line, time)]).filter(([, value]) => value !== null);
-    const dots = rows.map(([line, value]) => svg("circle", { cx: x(time), cy: y(value), r: 4, style: `fill:${line.colour}` }));
+    const dots = rows.map(([line, value]) => svg("circle", { cx: x(time), cy: y(value), r: 4, ...fill(line) }));
     hair.replaceChildren(svg("line", { x1: x(time), x2: x(time), y1: box.top, y2: box.bottom }), ...dots);
     const frame = page.getBoundingClientRect();
     const told = rows.map(([line, value]) => [line.colour, line.name, spec.form(value)]);

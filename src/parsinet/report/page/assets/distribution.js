@@ -24,16 +24,18 @@ function distribution(view) {
 function scaleOfUnits(most, gaps) {
   const strip = el("i", { class: "strip", "aria-hidden": "true" });
   return el("div", { class: "legend" }, el("span", {}, "1 unit"), strip, el("span", {}, `${fixed(most, 0)} units (logarithmic)`),
-    gaps ? el("span", {}, el("i", { class: "key none" }), "no value recorded") : null);
+    gaps ? key("none", "no value recorded") : null);
 }
 
 function distributionCell(view, group, most) {
   const { place, units, mean } = group.latest;
   const words = `${fixed(units, 0)} units when last recorded${mean === null ? "" : `, mean ${level(mean)}`}`;
   const canvas = el("canvas", { role: "img", "aria-label": `${group.name}: ${words}` });
-  const foot = el("div", { class: "foot" }, el("span", {}, `epoch ${fixed(view.epochs[0], 0)}`), el("span", {}, `epoch ${fixed(view.epochs[view.epochs.length - 1], 0)}`));
-  const side = el("div", { class: "scale", "aria-hidden": "true" }, el("span", {}, String(+view.high.toPrecision(3))), el("span", {}, String(+view.low.toPrecision(3))));
-  const cell = el("figure", { class: "cell" }, el("figcaption", {}, el("b", {}, group.name), el("span", {}, words)), el("div", { class: "plane" }, side, canvas), foot);
+  const ends = [view.epochs[0], view.epochs[view.epochs.length - 1]];
+  const foot = el("div", { class: "foot" }, ...ends.map((epoch) => el("span", {}, `epoch ${fixed(epoch, 0)}`)));
+  const edges = [view.high, view.low].map((value) => el("span", {}, String(+value.toPrecision(3))));
+  const plane = el("div", { class: "plane" }, el("div", { class: "scale", "aria-hidden": "true" }, ...edges), canvas);
+  const cell = el("figure", { class: "cell" }, el("figcaption", {}, el("b", {}, group.name), el("span", {}, words)), plane, foot);
   cell.redraw = () => heat(canvas, group.counts, most);
   canvas.addEventListener("pointermove", (event) => tellCell(event, canvas, view, group));
   canvas.addEventListener("pointerleave", () => tip.hide());
@@ -67,11 +69,11 @@ function heat(canvas, columns, most) {
 
 function tellCell(event, canvas, view, group) {
   const frame = canvas.getBoundingClientRect();
-  const place = Math.min(group.counts.length - 1, Math.max(0, Math.floor(((event.clientX - frame.left) / frame.width) * group.counts.length)));
+  const place = within((event.clientX - frame.left) / frame.width, group.counts.length);
   const counts = group.counts[place];
   const title = `${group.name}, epoch ${fixed(view.epochs[place], 0)}`;
   if (counts === null) return tip.show(event.clientX, event.clientY, title, [[null, "no value recorded", ""]]);
-  const bin = Math.min(counts.length - 1, Math.max(0, Math.floor((1 - (event.clientY - frame.top) / frame.height) * counts.length)));
+  const bin = within(1 - (event.clientY - frame.top) / frame.height, counts.length);
   const edge = (at) => level(view.low + ((view.high - view.low) * at) / counts.length);
   tip.show(event.clientX, event.clientY, title, [[colourOf("--c0"), `${edge(bin)} to ${edge(bin + 1)}`, `${fixed(counts[bin], 0)} units`]]);
 }

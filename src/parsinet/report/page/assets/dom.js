@@ -21,6 +21,9 @@ const colourOf = (name) => getComputedStyle(document.documentElement).getPropert
 /** Text that is cut to fit so many letters. */
 const cut = (text, letters) => (text.length > letters ? text.slice(0, Math.max(1, letters - 1)) + "…" : text);
 
+/** A square in the colour of one of the classes of the style, and what it stands for. */
+const key = (kind, words) => el("span", {}, el("i", { class: `key ${kind}` }), words);
+
 /** A row of buttons of which one is chosen. */
 function choice(label, options, chosen, choose) {
   const buttons = options.map(([value, words]) =>

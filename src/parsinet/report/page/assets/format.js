@@ -5,8 +5,8 @@ const NONE = "–";
 /** Fixed digits, thousands separated. Halves that are exact in binary go to the even digit, as in Python. */
 function fixed(value, digits) {
   const scaled = Math.abs(value) * 10 ** digits;
-  let text = Math.abs(value).toFixed(digits);
-  if (scaled % 1 === 0.5 && (Math.abs(value) * 2 ** (digits + 1)) % 1 === 0) text = ((2 * Math.round(scaled / 2)) / 10 ** digits).toFixed(digits);
+  const half = scaled % 1 === 0.5 && (Math.abs(value) * 2 ** (digits + 1)) % 1 === 0;
+  const text = (half ? (2 * Math.round(scaled / 2)) / 10 ** digits : Math.abs(value)).toFixed(digits);
   const [whole, part] = text.split(".");
   const grouped = whole.replace(/\B(?=(\d{3})+$)/g, ",");
   return (value < 0 ? "-" : "") + grouped + (part ? "." + part : "");

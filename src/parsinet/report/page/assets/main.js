@@ -4,7 +4,7 @@ const numbersIn = (page) => JSON.parse(page.getElementById("data").textContent);
 let data = numbersIn(document);
 let drawings = [];
 
-const fill = (name, section) => document.querySelector(`[data-draw="${name}"]`)?.replaceChildren(...(section ? [section] : []));
+const put = (name, section) => document.querySelector(`[data-draw="${name}"]`)?.replaceChildren(...(section ? [section] : []));
 const redrawAll = () => drawings.forEach((drawing) => drawing.redraw());
 
 /** Make all drawings anew; `focus` finds the control that was used, so that the keyboard stays where it was. */
@@ -14,8 +14,8 @@ function drawAll(focus) {
   drawings = [];
   view.run = Math.min(view.run, Math.max(0, runs.length - 1));
   const section = runs.length ? curvesSection(runs, drawAll) : null;
-  fill("curves", section);
-  fill("choice", runs.length > 1 ? runChoice(runs) : null);
+  put("curves", section);
+  put("choice", runs.length > 1 ? runChoice(runs) : null);
   document.querySelectorAll("[data-run]").forEach((article, place) => {
     article.hidden = runs.length > 1 && place !== view.run;
     const [drawn, told] = [article.querySelector('[data-draw="network"]'), article.querySelector('[data-draw="views"]')];

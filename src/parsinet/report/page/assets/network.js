@@ -10,7 +10,8 @@ function networkDrawing(run, place) {
   const start = Math.min(slid.get(place) ?? last, last);
   const picture = el("div", { class: "drawing" });
   const told = el("output", { class: "told", for: `moment-${place}` });
-  const slider = el("input", { type: "range", id: `moment-${place}`, min: 0, max: last, step: 1, "aria-label": `Moment of training of ${run.name}` });
+  const range = { type: "range", id: `moment-${place}`, min: 0, max: last, step: 1 };
+  const slider = el("input", { ...range, "aria-label": `Moment of training of ${run.name}` });
   slider.value = String(start);
   const play = el("button", { type: "button", class: "play" }, "Play");
   const show = () => {
@@ -24,8 +25,10 @@ function networkDrawing(run, place) {
   };
   slider.addEventListener("input", show);
   playing(play, slider, last, show);
-  const shape = run.shape.length ? el("p", { class: "soft input" }, `input ${run.shape.map((side) => fixed(side, 0)).join(" × ")} ↓`) : null;
-  const host = el("div", { class: "network" }, last > 0 ? el("div", { class: "slider" }, play, slider) : null, told, shape, picture, networkLegend(groups), reasons(groups));
+  const sides = run.shape.map((side) => fixed(side, 0)).join(" × ");
+  const shape = sides ? el("p", { class: "soft input" }, `input ${sides} ↓`) : null;
+  const controls = last > 0 ? el("div", { class: "slider" }, play, slider) : null;
+  const host = el("div", { class: "network" }, controls, told, shape, picture, networkLegend(groups), reasons(groups));
   host.redraw = show;
   return host;
 }
@@ -72,7 +75,8 @@ function bars(groups, moment, picture) {
   const largest = Math.max(...groups.map((group) => group.size), 1);
   const wide = (units) => (units > 0 ? Math.max(2, (units / largest) * room) : 0);
   const top = (place) => place * row + (row - tall) / 2;
-  const page = svg("svg", { viewBox: `0 0 ${width} ${many * row}`, width, height: many * row, role: "img", "aria-label": barsWords(groups, moment) });
+  const sizes = { viewBox: `0 0 ${width} ${many * row}`, width, height: many * row };
+  const page = svg("svg", { ...sizes, role: "img", "aria-label": barsWords(groups, moment) });
   if (many <= 14) {
     for (let place = 0; place + 1 < many; place++) {
       page.append(band("before", middle, wide(groups[place].size), wide(groups[place + 1].size), top(place) + tall, top(place + 1)));
@@ -82,7 +86,8 @@ function bars(groups, moment, picture) {
   groups.forEach((group, place) => {
     const [now, ghost, at] = [wide(moment.widths[place]), wide(group.size), top(place)];
     const kind = group.fixed === null ? "now" : "fixed";
-    const words = group.fixed === null ? `${group.name}: ${fixed(moment.widths[place], 0)} of ${fixed(group.size, 0)} units` : `${group.name} stays: ${group.fixed}`;
+    const counts = `${fixed(moment.widths[place], 0)} of ${fixed(group.size, 0)} units`;
+    const words = group.fixed === null ? `${group.name}: ${counts}` : `${group.name} stays: ${group.fixed}`;
     const line = svg("g", {}, svg("title", {}, words),
       svg("rect", { class: "ghost", x: middle - ghost / 2, y: at, width: ghost, height: tall, rx: 3 }),
       svg("rect", { class: `bar ${kind}`, x: middle - now / 2, y: at, width: now, height: tall, rx: 3 }),
@@ -101,7 +106,8 @@ function counted(units, size, width, y) {
 
 function band(kind, middle, above, below, from, to) {
   const points = [[middle - above / 2, from], [middle + above / 2, from], [middle + below / 2, to], [middle - below / 2, to]];
-  return svg("polygon", { class: `band ${kind}`, points: points.map((point) => point.map((value) => value.toFixed(1)).join(",")).join(" ") });
+  const words = points.map((point) => point.map((value) => value.toFixed(1)).join(","));
+  return svg("polygon", { class: `band ${kind}`, points: words.join(" ") });
 }
 
 const barsWords = (groups, moment) =>
@@ -109,12 +115,13 @@ const barsWords = (groups, moment) =>
 
 function networkLegend(groups) {
   const fixedOnes = groups.some((group) => group.fixed !== null);
-  return el("div", { class: "legend" }, el("span", {}, el("i", { class: "key now" }), "units there"), el("span", {}, el("i", { class: "key ghost" }), "before training"),
-    fixedOnes ? el("span", {}, el("i", { class: "key fixed" }), "cannot leave") : null);
+  const stay = fixedOnes ? key("fixed", "cannot leave") : null;
+  return el("div", { class: "legend" }, key("now", "units there"), key("ghost", "before training"), stay);
 }
 
 /** Why some groups stay, for those who cannot point at a bar. */
 function reasons(groups) {
   const stay = groups.filter((group) => group.fixed !== null);
-  return stay.length ? el("details", {}, el("summary", {}, "Why groups cannot leave"), el("ul", {}, ...stay.map((group) => el("li", {}, `${group.name}: ${group.fixed}`)))) : null;
+  const lines = stay.map((group) => el("li", {}, `${group.name}: ${group.fixed}`));
+  return lines.length ? el("details", {}, el("summary", {}, "Why groups cannot leave"), el("ul", {}, ...lines)) : null;
 }

@@ -1,9 +1,9 @@
 /* What several runs traded: test error against what it costs; a grey line joins those that no other run beats. */
 
 const COSTS = {
-  parameters: ["Parameters", (run) => run.size.parameters, count],
+  parameters: ["parameters", (run) => run.size.parameters, count],
   macs: ["MACs per example", (run) => run.size.macs, count],
-  seconds: ["Training time in seconds", (run) => run.seconds, duration],
+  seconds: ["seconds of training", (run) => run.seconds, duration],
 };
 
 function scatter(runs, by, chooser) {
@@ -11,8 +11,9 @@ function scatter(runs, by, chooser) {
   const shown = runs.filter((run) => run.test_error !== null && cost(run) !== null);
   if (shown.length < 2) return null;
   const words = shown.map((run) => `${run.name}: ${errorRate(run.test_error)} at ${form(cost(run))}`).join("; ");
-  const drawing = el("div", { class: "drawing", role: "img", "aria-label": `Test error against ${title.toLowerCase()}. ${words}.` });
-  const host = el("figure", { class: "card chart wide" }, el("figcaption", {}, `Test error against ${title.toLowerCase()}`), chooser, drawing);
+  const heading = `Test error against ${title}`;
+  const drawing = el("div", { class: "drawing", role: "img", "aria-label": `${heading}. ${words}.` });
+  const host = el("figure", { class: "card chart wide" }, el("figcaption", {}, heading), chooser, drawing);
   host.redraw = () => drawing.replaceChildren(scattered(shown, cost, form, title, drawing));
   return host;
 }
@@ -30,7 +31,7 @@ function scattered(shown, cost, form, title, drawing) {
   const across = wide ? logTicks(low, high) : ticks(0, high, width < 420 ? 4 : 7);
   page.append(...grid({ tick: shortShare, xTitle: title }, box, x, y, across, ticks(0, Math.max(...errors) * 1.15 || 1, 5)));
   page.append(svg("path", { class: "front", d: front(shown, cost, x, y) }));
-  page.append(...labelled(shown, cost, form, x, y, box));
+  page.append(...labelled(shown, [title, cost, form], x, y, box));
   return page;
 }
 
@@ -47,7 +48,7 @@ function front(shown, cost, x, y) {
 }
 
 /** Points with their names beside them; a name that would lie on another moves down, and is left out where there is no room. */
-function labelled(shown, cost, form, x, y, box) {
+function labelled(shown, [title, cost, form], x, y, box) {
   const taken = shown.map((run) => [x(cost(run)) - 6, y(run.test_error) - 6, x(cost(run)) + 6, y(run.test_error) + 6]);
   const free = ([a, b, c, d]) => d < box.bottom && b > box.top - 8 && !taken.some(([e, f, g, h]) => a < g && c > e && b < h && d > f);
   return shown.flatMap((run) => {
@@ -55,12 +56,15 @@ function labelled(shown, cost, form, x, y, box) {
     const words = cut(run.name, 22);
     const long = words.length * 7;
     const right = px + 10 + long < box.right;
-    const spot = [0, 15, -15, 30, -30].map((shift) => [right ? px + 9 : px - 9 - long, py + shift - 8, right ? px + 9 + long : px - 9, py + shift + 7]).find(free);
+    const [from, to] = right ? [px + 9, px + 9 + long] : [px - 9 - long, px - 9];
+    const spot = [0, 15, -15, 30, -30].map((shift) => [from, py + shift - 8, to, py + shift + 7]).find(free);
     if (spot) taken.push(spot);
     const dot = svg("circle", { cx: px, cy: py, r: 5.5, class: "point", style: `fill:${lookOf(run)}` });
-    const show = (event) => tip.show(event.clientX, event.clientY, run.name, [[lookOf(run), "test error", errorRate(run.test_error)], [null, "", form(cost(run))]]);
-    dot.addEventListener("pointermove", show);
+    const rows = [[lookOf(run), "test error", errorRate(run.test_error)], [null, title, form(cost(run))]];
+    dot.addEventListener("pointermove", (event) => tip.show(event.clientX, event.clientY, run.name, rows));
     dot.addEventListener("pointerleave", () => tip.hide());
-    return spot ? [dot, svg("text", { class: "name halo", x: right ? px + 10 : px - 10, y: (spot[1] + spot[3]) / 2 + 4, "text-anchor": right ? "start" : "end" }, words)] : [dot];
+    if (!spot) return [dot];
+    const beside = { x: right ? px + 10 : px - 10, y: (spot[1] + spot[3]) / 2 + 4, "text-anchor": right ? "start" : "end" };
+    return [dot, svg("text", { class: "name halo", ...beside }, words)];
   });
 }
