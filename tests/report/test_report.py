@@ -47,7 +47,7 @@ def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_one_run(gates: Path) -> None:
     out = report([gates], console=quiet())
     assert out == gates / "report"
-    assert set(tree(out)) == {"progress.png", "progress-seconds.png", "widths.png", "gates.png", "summary.md"}
+    assert set(tree(out)) == {"progress.png", "progress-seconds.png", "widths.png", "gates.png", "summary.md", "report.html"}
     for picture in out.glob("*.png"):
         width, height = png_size(picture)
         assert 900 <= width <= 1400
@@ -58,13 +58,13 @@ def test_one_run(gates: Path) -> None:
 
 @pytest.mark.usefixtures("coarse")
 def test_a_dense_run_has_no_widths_and_no_gates(dense: Path) -> None:
-    assert set(tree(report([dense], console=quiet()))) == {"progress.png", "progress-seconds.png", "summary.md"}
+    assert set(tree(report([dense], console=quiet()))) == {"progress.png", "progress-seconds.png", "summary.md", "report.html"}
 
 
 def test_several_runs(dense: Path, gates: Path) -> None:
     out = report([dense, gates], console=quiet())
     assert out == dense.parent / "report"
-    names = {"pareto.png", "progress.png", "progress-seconds.png", "widths-gates.png", "gates-gates.png", "summary.md"}
+    names = {"pareto.png", "progress.png", "progress-seconds.png", "widths-gates.png", "gates-gates.png", "summary.md", "report.html"}
     assert set(tree(out)) == names
     assert png_size(out / "pareto.png")[0] > 1200
 
@@ -100,7 +100,7 @@ def test_a_run_without_epochs(tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "record.jsonl").write_text('{"event":"start","format":1,"parameters":10,"macs":5,"bytes":40}\n')
     console = quiet()
-    assert set(tree(report([tmp_path / "new"], tmp_path / "out", console))) == {"summary.md"}
+    assert set(tree(report([tmp_path / "new"], tmp_path / "out", console))) == {"summary.md", "report.html"}
     assert "in its first epoch" in console.file.getvalue()  # type: ignore[attr-defined]
 
 

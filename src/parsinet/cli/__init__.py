@@ -1,4 +1,4 @@
-"""The command line: `parsinet train | tune | inspect | report | export | demo`; it wires the library and holds no logic of its own."""
+"""The command line: `parsinet train | tune | inspect | report | watch | export | demo`; it wires the library, without logic of its own."""
 
 from parsinet.cli.app import app, main
 

@@ -8,6 +8,7 @@ import typer
 
 from parsinet.cli import options
 from parsinet.cli.guard import guarded
+from parsinet.cli.optional_file import OptionalFile
 
 app = typer.Typer(
     name="parsinet",
@@ -70,6 +71,15 @@ REPORT_EPILOG = """
     parsinet report sweeps/first
 
     parsinet report runs/dense runs/gates --out runs/comparison
+
+    parsinet report runs/dense runs/gates --html comparison.html
+"""
+WATCH_EPILOG = """
+**Examples**
+
+    parsinet watch runs/first
+
+    parsinet watch runs/first --browser
 """
 EXPORT_EPILOG = """
 **Examples**
@@ -197,17 +207,27 @@ def tune(
     )
 
 
-@app.command(epilog=REPORT_EPILOG)
+@app.command(epilog=REPORT_EPILOG, cls=OptionalFile)
 @guarded
-def report(runs: options.Runs, out: options.Plots = None, debug: options.Debug = False) -> None:
-    """Compare runs: a table in the terminal, plots as PNG. Nothing is trained."""
-    from rich.console import Console
+def report(runs: options.Runs, out: options.Plots = None, html: options.Html = None, debug: options.Debug = False) -> None:
+    """Compare runs: a table in the terminal, plots as PNG, all of it on one page. Nothing is trained."""
+    from parsinet.cli import reading
 
-    from parsinet.report import report as report_runs
+    reading.report(runs, out, html)
 
-    console = Console()
-    plots = report_runs(runs, out, console)
-    console.print(f"Plots and summary: {plots}", highlight=False, markup=False, soft_wrap=True)
+
+@app.command(epilog=WATCH_EPILOG)
+@guarded
+def watch(
+    run: options.Watched,
+    browser: options.InBrowser = False,
+    port: options.Port = None,
+    debug: options.Debug = False,
+) -> None:
+    """Look at a run while it trains, in the terminal or in a browser. Ctrl-C ends the looking, not the run."""
+    from parsinet.cli import reading
+
+    reading.watch(run, browser, port)
 
 
 @app.command(epilog=EXPORT_EPILOG)

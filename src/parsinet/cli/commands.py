@@ -10,7 +10,7 @@ from rich.table import Table
 
 from parsinet import training
 from parsinet.distributed import joined
-from parsinet.errors import UsageError
+from parsinet.errors import ParsinetError, UsageError
 from parsinet.export import Exportable, of_folder, of_run, targets
 from parsinet.files import check_free, write_bytes
 from parsinet.training import Recipe, UnitRow
@@ -39,7 +39,18 @@ def train(
                 raise UsageError("--out FOLDER is needed: it holds the recipe, the record, the model and the checkpoints of the run.")
             begun: bool | Literal["auto"] = "auto" if auto else False
             result = training.train(resolved(recipe, options, settings), out, overwrite=overwrite, resume=begun, console=console)
-        console.print(f"Saved in {result.folder}. Plots: parsinet report {result.folder}", highlight=False, markup=False, soft_wrap=True)
+        if ranks.rank == 0:
+            console.print(f"Saved in {result.folder}. {_page(result.folder)}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _page(folder: Path) -> str:
+    """Write the page of a finished run; the run is saved already, so that a page that cannot be written is only said."""
+    from parsinet.report import write_page
+
+    try:
+        return f"Page: {write_page([folder])}. Plots: parsinet report {folder}"
+    except ParsinetError as error:
+        return f"Its page is missing. {error}"
 
 
 def resolved(recipe: Path | None, options: Mapping[str, Any], settings: Sequence[str]) -> Recipe:

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
-from parsinet.report import report
+from parsinet.report import PAGE, report
 from parsinet.training import recipe_from, train
 
 SHARED: dict[str, Any] = {
@@ -32,5 +32,5 @@ def demo(out: Path, *, overwrite: bool = False, console: Console | None = None) 
         console.print(f"[bold]{name}[/bold]: 64-1000-500-10 on digits, {SHARED['epochs']} epochs")
         folders.append(train(recipe_from({**SHARED, **own}), out / name, overwrite=overwrite, console=console).folder)
     plots = report(folders, out / "report", console)
-    console.print(f"Plots and summary: {plots}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"Plots and summary: {plots}. Page: {plots / PAGE}", highlight=False, markup=False, soft_wrap=True)
     return plots

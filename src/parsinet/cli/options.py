@@ -92,6 +92,18 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 Png = Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Draw the groups and their sizes as PNG.", show_default=False)]
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN…", help="Folders of runs.")]
 Plots = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where the plots go. [default: beside the runs]", show_default=False)]
+Html = Annotated[
+    str | None,
+    typer.Option(
+        "--html",
+        metavar="[FILE]",
+        help="Only the page, into FILE, whose name ends in .html. [default: beside the plots]",
+        show_default=False,
+    ),
+]
+Watched = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, which need not be there yet.", show_default=False)]
+InBrowser = Annotated[bool, typer.Option("--browser", help="Serve the page, which renews itself, on this machine; print its address.")]
+Port = Annotated[int | None, typer.Option(min=0, max=65535, help="With --browser. [default: 8765, or a free one]", show_default=False)]
 DemoOut = Annotated[Path, typer.Option(metavar="FOLDER", help="Where the runs and the plots go.")]
 SweepOut = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where everything of the sweep goes.", show_default=False)]
 BaseRecipe = Annotated[

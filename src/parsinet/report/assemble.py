@@ -1,4 +1,4 @@
-"""The report of one run or several: a table in the terminal, plots and a summary in a folder."""
+"""The report of one run or several: a table in the terminal; plots, a summary and a page in a folder."""
 
 import os
 import re
@@ -14,6 +14,7 @@ from parsinet.errors import ArgumentTypeError, UsageError
 from parsinet.report import style, table
 from parsinet.report.inputs import kept_inputs
 from parsinet.report.layers import layers
+from parsinet.report.page import page as html_page
 from parsinet.report.pareto import pareto
 from parsinet.report.progress import progress
 from parsinet.report.reading import read
@@ -24,9 +25,11 @@ from parsinet.report.sweeps import is_sweep
 from parsinet.report.terminal import show
 from parsinet.report.thetas import thetas
 
+PAGE = "report.html"
+
 
 def report(runs: Sequence[Path], out: Path | None = None, console: Console | None = None) -> Path:
-    """Compare runs: print the table, write the plots and `summary.md` into `out`, return that folder.
+    """Compare runs: print the table, write the plots, `summary.md` and `report.html` into `out`, return that folder.
 
     runs: folders written by training; several are compared in the order given. A single folder of a sweep gives the sweep's own table and
     picture, see `sweep_report`. out: `<run>/report` for one run,
@@ -37,7 +40,7 @@ def report(runs: Sequence[Path], out: Path | None = None, console: Console | Non
     folders = _folders(runs)
     if any(is_sweep(folder) for folder in folders):
         return _of_sweep(folders, out, console)
-    read_runs = _renamed([read(folder) for folder in folders])
+    read_runs = _read(folders)
     target = _target(folders) if out is None else Path(out)
     files.make_folder(target)
     rows = table.rows(read_runs)
@@ -48,6 +51,7 @@ def report(runs: Sequence[Path], out: Path | None = None, console: Console | Non
         files.write_bytes(target / name, style.png(page))
         pictures.append((name, title))
     files.write_text(target / "summary.md", summary(rows, pictures))
+    files.write_text(target / PAGE, html_page(read_runs))
     return target
 
 
@@ -56,6 +60,23 @@ def _of_sweep(folders: Sequence[Path], out: Path | None, console: Console | None
         raise UsageError("report: a sweep is reported by itself. Name one sweep, or runs: those of a trial lie in <sweep>/trials.")
     sweep_report(folders[0], console, out)
     return folders[0] if out is None else Path(out)
+
+
+def write_page(runs: Sequence[Path], file: Path | None = None) -> Path:
+    """Write the page of one run or several alone, return its file: `report.html` in the folder that `report` takes if None.
+
+    Raises as `report` does.
+    """
+    folders = _folders(runs)
+    content = html_page(_read(folders))
+    target = _target(folders) / PAGE if file is None else Path(file)
+    files.make_folder(target.parent)
+    files.write_text(target, content)
+    return target
+
+
+def _read(folders: Sequence[Path]) -> list[Run]:
+    return _renamed([read(folder) for folder in folders])
 
 
 def _folders(runs: Sequence[Path]) -> list[Path]:

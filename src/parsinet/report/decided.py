@@ -54,4 +54,4 @@ def _width(run: Run, name: str) -> int:
 
 def _epoch(run: Run, step: int) -> int:
     """1-based: the epoch in which a step lies."""
-    return next((epoch.epoch for epoch in run.epochs if step <= epoch.step), run.epochs[-1].epoch)
+    return next((epoch.epoch for epoch in run.epochs if step <= epoch.step), run.epochs[-1].epoch + 1)

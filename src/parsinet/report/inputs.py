@@ -31,15 +31,23 @@ def input_picture(scores: ArrayLike, shape: Sequence[int], *, title: str, names:
 
 def kept_inputs(run: Run) -> Figure | None:
     """Which pixels the result of a run still reads; None where none could leave, or the inputs are no images read pixel by pixel."""
+    images = kept_pixels(run)
+    if images is None:
+        return None
+    below = f"{np.count_nonzero(images):,} of {images.size:,} inputs are read: 1; the others are not: 0"
+    return draw(images, run.input_shape, title=f"Inputs of {run.name}", below=below)
+
+
+def kept_pixels(run: Run) -> Floats | None:
+    """(channels, height, width): 1 where the result reads a pixel, 0 where it does not; None as `kept_inputs`."""
     if run.end is None or list(run.end.inputs) != [WHOLE] or len(run.input_shape) not in (2, 3):
         return None
-    kept, pixels = run.end.inputs[WHOLE], int(np.prod(run.input_shape))
-    if run.groups.get(WHOLE) != pixels:
+    pixels = int(np.prod(run.input_shape))
+    if run.groups.get(WHOLE) != pixels or not all(0 <= unit < pixels for unit in run.end.inputs[WHOLE]):
         return None
     scores = np.zeros(pixels)
-    scores[list(kept)] = 1
-    below = f"{len(kept):,} of {pixels:,} inputs are read: 1; the others are not: 0"
-    return draw(scores, run.input_shape, title=f"Inputs of {run.name}", below=below)
+    scores[list(run.end.inputs[WHOLE])] = 1
+    return scores.reshape(-1, *run.input_shape[-2:])
 
 
 def draw(scores: ArrayLike, shape: Sequence[int], *, title: str, names: Sequence[str] | None = None, below: str | None = None) -> Figure:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from parsinet.errors import DataError, StorageError
 from parsinet.report.records import End, Epoch, Removal, Run, Size, Status, Timing
+from parsinet.report.told import told
 
 FORMAT = 1
 RECORD = "record.jsonl"
@@ -108,6 +109,7 @@ def _start(folder: Path, event: Event) -> Run:
         reason="",
         notes=(),
         input_shape=tuple(int(side) for side in dataset.get("input_shape") or ()) if isinstance(dataset, Mapping) else (),
+        fixed={group["name"]: str(group.get("reason") or "") for group in event.get("groups") or () if not group.get("removable", True)},
     )
 
 
@@ -141,6 +143,9 @@ def _epoch(event: Event) -> Epoch:
         widths={name: int(units) for name, units in (event.get("widths") or {}).items()},
         theta=_theta(event.get("method")),
         price=_price(event.get("method")),
+        loss=_number(event, "loss"),
+        validation_loss=_number(event, "validation_loss"),
+        told=told(event.get("method")),
     )
 
 
@@ -173,6 +178,7 @@ def _end(event: Event) -> End:
         after=_size(event["after"]),
         latency=tuple(timings),
         inputs={name: tuple(int(unit) for unit in units) for name, units in (event.get("inputs") or {}).items()},
+        widths={name: int(units) for name, units in (event.get("widths") or {}).items()},
     )
 
 

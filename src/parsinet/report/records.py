@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from parsinet.report.told import Told
+
 Status = Literal["finished", "unfinished", "interrupted", "failed"]
 
 
@@ -24,7 +26,7 @@ class Epoch:
     """The state at the end of one epoch. Errors are fractions, seconds are since the start of training.
 
     theta: group name → gate probability of every unit still there; empty where the method has none. price: what a unit pays for its gate,
-    mean over units, nats per example; None where the method has none.
+    mean over units, nats per example; None where the method has none. Losses are nats per target. told: what else the method told.
     """
 
     epoch: int
@@ -36,6 +38,9 @@ class Epoch:
     widths: Mapping[str, int]
     theta: Mapping[str, tuple[float, ...]]
     price: float | None = None
+    loss: float | None = None
+    validation_loss: float | None = None
+    told: Told = field(default_factory=Told)
 
 
 @dataclass(frozen=True)
@@ -69,13 +74,15 @@ class End:
     latency: tuple[Timing, ...]
     inputs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Group → features of the network's inputs that are left, where they could leave."""
+    widths: Mapping[str, int] = field(default_factory=dict)
+    """Group → units in the result."""
 
 
 @dataclass(frozen=True)
 class Run:
     """One run. groups: name → units at the start; reason: why it failed; notes: what a reader of the numbers should know.
 
-    input_shape: of one example; () where not recorded.
+    input_shape: of one example; () where not recorded. fixed: groups whose units cannot leave → why.
     """
 
     folder: Path
@@ -97,6 +104,7 @@ class Run:
     reason: str
     notes: tuple[str, ...]
     input_shape: tuple[int, ...] = ()
+    fixed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def size(self) -> Size:
