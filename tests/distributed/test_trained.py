@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import subprocess
@@ -55,11 +56,11 @@ def test_what_rank_0_finds_in_the_folder_is_refused_on_all(told: dict[str, list[
         assert "2 cannot share it evenly" in rank["batch"][1]
 
 
-def launch(folder: Path, *arguments: str, restarts: int = 0, **environment: str) -> subprocess.Popen[str]:
-    """`parsinet train` in two processes, as torchrun starts them."""
-    elastic = ["--nnodes", "1", "--nproc-per-node", "2", "--max-restarts", str(restarts), "--rdzv-backend", "c10d"]
-    elastic += ["--rdzv-endpoint", "127.0.0.1:0"]
-    command = [sys.executable, "-m", "torch.distributed.run", *elastic, "-m", "parsinet", "train", *arguments]
+def launch(folder: Path, *arguments: str, processes: int = 2, restarts: int = 0, **environment: str) -> subprocess.Popen[str]:
+    """`parsinet train` in two processes, as torchrun starts them; one process needs no torchrun."""
+    elastic = ["-m", "torch.distributed.run", "--nnodes", "1", "--nproc-per-node", str(processes), "--max-restarts", str(restarts)]
+    elastic += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
+    command = [sys.executable, *(elastic if processes > 1 else []), "-m", "parsinet", "train", *arguments]
     own = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS)}
     env = {**os.environ, **own, **environment}
     return subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -113,6 +114,38 @@ def test_a_process_that_is_killed_ends_the_job_and_a_restarted_one_goes_on(tmp_p
     assert straight == 0
     weights = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("run", "straight")]
     assert weights[0] == weights[1]
+
+
+def examples(folder: Path) -> list[set[str]]:
+    """Step by step, the examples that all processes together have had; a batch that was filled up holds none twice."""
+    ranks = [[json.loads(line) for line in path.read_text().splitlines()] for path in sorted(folder.glob("rank-*.jsonl"))]
+    return [set().union(*rows) for rows in zip(*ranks, strict=True)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_a_killed_run_goes_on_with_another_number_of_processes_at_the_right_examples(tmp_path: Path, before: int, after: int) -> None:
+    """Killed in step 12, two steps after its checkpoint: what follows has the examples of steps 11, 12, … of a run of one process."""
+    seen = {name: tmp_path / name for name in ("first", "second", "straight")}
+    for folder in seen.values():
+        folder.mkdir()
+    model = ["--model", "distributed.faults:build", "--set", "checkpoint.every.steps=5"]
+    fault = {"FAULT": "kill", "TORCHELASTIC_RESTART_COUNT": "0", **({"FAULT_RANK": "1"} if before == 2 else {})}
+    code, _, _ = ended(launch(tmp_path, *RECIPE, *model, "--out", "run", processes=before, SEEN=str(seen["first"]), **fault))
+    assert code != 0
+    code, out, said = ended(launch(tmp_path, "--resume", "run", processes=after, SEEN=str(seen["second"])))
+    assert code == 0, said
+    assert f"processes {before} → {after}" in out
+    code, _, _ = ended(launch(tmp_path, *RECIPE, *model, "--out", "straight", processes=1, SEEN=str(seen["straight"])))
+    assert code == 0
+    first, second, straight = (examples(folder) for folder in seen.values())
+    assert first == straight[:12]
+    assert second == straight[10:]
+    assert second != straight[9:-1], "the comparison can fail"
+    events = read_record(tmp_path / "run" / "record.jsonl")
+    assert [event["step"] for event in events if event["event"] == "resumed"] == [10]
+    ends = [read_record(tmp_path / name / "record.jsonl") for name in ("run", "straight")]
+    assert len({(record[-2]["step"], record[-2]["epoch"]) for record in ends}) == 1
 
 
 @pytest.mark.slow

@@ -86,14 +86,16 @@ class Sharded(nn.Module):
                 memo[id(hollow)] = _parameter(full.to("cpu", copy=True), parameter)
         if self.rank > 0:
             return None
-        for hollow, buffer in zip(self._outline.buffers(), self.module.buffers(), strict=True):
-            memo[id(hollow)] = buffer.detach().to("cpu", copy=True)
+        for old, buffer in zip(self._outline.buffers(), self.module.buffers(), strict=True):
+            memo[id(old)] = buffer.detach().to("cpu", copy=True)
         return _in_mode_of(self.module, copy.deepcopy(self._outline, memo))
 
     def reshard(self) -> None:
         """Let go of what a forward pass has left whole; a pass without gradients leaves the outermost part so."""
+        from torch.distributed.fsdp import FSDPModule
+
         for module in self.module.modules():
-            if hasattr(module, "reshard"):
+            if isinstance(module, FSDPModule):
                 module.reshard()
 
     @torch.no_grad()
@@ -139,6 +141,7 @@ class Sharded(nn.Module):
             path, _, last = alias.rpartition(".")
             setattr(module.get_submodule(path), last, module.get_parameter(name))
         before, self.module, self._outline = self.module, module, outline
+        before.zero_grad()  # what is kept of the gradients has been taken
         before.to("meta")
 
     @torch.no_grad()
@@ -158,7 +161,7 @@ def outline(module: nn.Module) -> nn.Module:
 
 def gathered(tensor: Tensor) -> Tensor:
     """A sharded tensor as a whole on every rank, a collective; another one as it is."""
-    return tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined, no-any-return]
+    return tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
 
 
 def scattered(whole: Tensor, like: Tensor) -> Tensor:

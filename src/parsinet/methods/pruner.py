@@ -64,9 +64,9 @@ class Pruner:
     resume it must give the same batches each time). approximate: accept folds that are not exact. Whether folding is possible is
     tried now, on a copy. Methods that silence units before they leave (`Gates`) take no fold: the readers read zero already.
 
-    model: in several processes `parsinet.distributed.Replicas(net)`, or `Sharded(net)` where one device is too small for it; then every rank
-    lets the same units go, and ranks that have come apart are refused (`ReplicaError`). Sharded networks take methods that neither read nor
-    write weights (`Gates`, `Dense`, `RandomUnits`), and no fold; `Pruner.model` is another object after every removal.
+    model: in several processes `parsinet.distributed.Replicas(net)`, or `Sharded(net)` where one device is too small for it; then every
+    rank lets the same units go, and ranks that have come apart are refused (`ReplicaError`). Sharded networks take methods that neither
+    read nor write weights (`Gates`, `Dense`, `RandomUnits`), and no fold; `Pruner.model` is another object after every removal.
 
     Raises UsageError for bad arguments, StructureError if the model cannot be traced or, with fold, cannot be made up for.
     """
