@@ -28,7 +28,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--out", default="lean")
-    parser.add_argument("--checkpoint", type=Path, default=Path("part.pt"), help="written after every epoch, and gone on from if it is there")
+    parser.add_argument(
+        "--checkpoint", type=Path, default=Path("part.pt"), help="written after every epoch, and gone on from if it is there"
+    )
     options = parser.parse_args()
 
     torch.distributed.init_process_group("gloo")

@@ -157,7 +157,7 @@ def twins(names: tuple[str, ...]) -> Callable[[int], Any]:
 
 def whole(run: Run) -> tuple[nn.Module, torch.optim.Optimizer]:
     """A plain network, before anything has left, and its optimizer, on every rank, as the sharded ones are now."""
-    weights, state = get_state_dict(run.net, run.optimizer, options=StateDictOptions(full_state_dict=True))
+    weights, state = copy.deepcopy(get_state_dict(run.net, run.optimizer, options=StateDictOptions(full_state_dict=True)))
     net = letter_network()
     optimizer = torch.optim.Adam(run.pruner.method.param_groups(net), lr=0.01, weight_decay=1e-4)
     set_state_dict(net, optimizer, model_state_dict=weights, optim_state_dict=state)
@@ -178,14 +178,21 @@ def one_process(rank: int) -> Any:
     method_step = run.pruner.method.step
     run.pruner.method.step = lambda: plans.append(method_step()) or plans[0]
     removal = run.pruner.step()
+    wrong, wrong_optimizer = copy.deepcopy((net, optimizer))
     shrink(net, structure.plan(plans[0]), optimizers=[optimizer])
-    kept, ours = dict(net.named_parameters()), dict(run.net.named_parameters())
-    same = {}
-    for name, parameter in kept.items():
+    shrink(wrong, structure.plan({name: mask.flip(0) for name, mask in plans[0].items()}), optimizers=[wrong_optimizer])
+    return [removal.groups, agreeing(run, net, optimizer), agreeing(run, wrong, wrong_optimizer)]
+
+
+def agreeing(run: Run, net: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, bool]:
+    """Per parameter: is it with its gradient and optimizer state what the sharded run holds?"""
+    ours, same = dict(run.net.named_parameters()), {}
+    assert list(ours) == [name for name, _ in net.named_parameters()]
+    for name, parameter in net.named_parameters():
         state, full = optimizer.state[parameter], run.optimizer.state[ours[name]]
         pairs = [(parameter, ours[name]), (parameter.grad, ours[name].grad), *((state[key], full[key]) for key in state)]
         same[name] = all(torch.equal(a.detach(), gathered(b.detach())) for a, b in pairs)
-    return [removal.groups, list(kept) == list(ours), same]
+    return same
 
 
 def alone(rank: int) -> Any:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from distributed.pair import results
+from distributed.pair import TESTS, results
 
 Told = dict[str, list[Any]]
 
@@ -53,10 +56,10 @@ def test_so_they_are_with_other_optimizers_a_transformer_ties_norms_and_blocks(m
 
 def test_a_removal_is_what_one_process_cuts_out_of_the_whole(more: Told) -> None:
     """Weights, gradients and Adam's state, bitwise; ties and a normalised weight among them."""
-    for groups, same_names, same in more["one process"]:
+    for groups, same, other_units in more["one process"]:
         assert groups
-        assert same_names
         assert all(same.values()), same
+        assert not all(other_units.values()), "as many other units are seen not to be these"
 
 
 def test_training_is_that_of_one_process_on_all_rows(more: Told) -> None:
@@ -126,3 +129,17 @@ def test_what_cannot_be_is_refused_on_every_rank(more: Told, case: str, kind: st
     for rank in more["refused"]:
         assert rank[case][0] == kind
         assert words in rank[case][1]
+
+
+def test_the_example_is_saved_and_goes_on_with_one_process(tmp_path: Path) -> None:
+    example = TESTS.parent / "examples" / "sharded.py"
+    env = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    for processes, epochs in ((2, 2), (1, 3)):
+        elastic = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--rdzv-backend", "c10d"]
+        command = [sys.executable, *elastic, "--rdzv-endpoint", "127.0.0.1:0", str(example), "--epochs", str(epochs)]
+        done = subprocess.run(command, cwd=tmp_path, env=env, timeout=300, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert f"{processes} processes" in done.stdout
+    assert "epoch 3" in done.stdout
+    assert "epoch 2" not in done.stdout, "what was saved is gone on from"
+    assert (tmp_path / "lean" / "structure.json").is_file()

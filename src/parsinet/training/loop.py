@@ -64,7 +64,9 @@ def fit(
     UsageError for counts below 1, a sharded network, and a teacher where targets are not classes.
     """
     if isinstance(model, Sharded):
-        raise UsageError("fit: a sharded network is evaluated and saved by all processes together, which this loop does not. Write your own.")
+        raise UsageError(
+            "fit: a sharded network is evaluated and saved by all processes together, which this loop does not. Write your own."
+        )
     for name, count in (("epochs", epochs), ("check_every", check_every), ("accumulate", accumulate)):
         if count < 1:
             raise UsageError(f"fit: {name} must be ≥ 1, got {count}.")
