@@ -79,7 +79,22 @@ def shard_letters(net: Any) -> None:
     fully_shard(net)
 
 
+def wide_network() -> nn.Module:
+    """Moons whose inputs have features that say nothing."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = network()
+        net.fc1 = nn.Linear(5, 12)
+    return net
+
+
+def wide_points(n: int = 64, seed: int = 0) -> tuple[Tensor, Tensor]:
+    x, y = points(n, seed)
+    return torch.cat([x, torch.randn(n, 3, generator=torch.Generator().manual_seed(seed))], 1), y
+
+
 MOONS = (lambda: network(batch_norm=True), points, shard_moons)
+WIDE = (wide_network, wide_points, fully_shard)
 LETTERS = (letter_network, letters, shard_letters)
 
 
@@ -133,6 +148,7 @@ CASES: dict[str, tuple[Any, Any, str]] = {
     "adam": (MOONS, gates, "adam"),
     "amsgrad": (MOONS, lambda: gates(price=None, cost_price=0.5), "adamw, amsgrad"),
     "momentum": (MOONS, gates, "sgd"),
+    "inputs": (WIDE, lambda: gates(inputs=True), "adam"),
     "a transformer, with blocks": (LETTERS, lambda: gates(price=0.3, block_price=0.5, blocks=True, fall_steps=8), "adam"),
 }
 
@@ -179,6 +195,8 @@ def one_process(rank: int) -> Any:
     run.pruner.method.step = lambda: plans.append(method_step()) or plans[0]
     removal = run.pruner.step()
     wrong, wrong_optimizer = copy.deepcopy((net, optimizer))
+    for twin, parameter in zip(wrong.parameters(), net.parameters(), strict=True):
+        twin.grad = None if parameter.grad is None else parameter.grad.clone()
     shrink(net, structure.plan(plans[0]), optimizers=[optimizer])
     shrink(wrong, structure.plan({name: mask.flip(0) for name, mask in plans[0].items()}), optimizers=[wrong_optimizer])
     return [removal.groups, agreeing(run, net, optimizer), agreeing(run, wrong, wrong_optimizer)]

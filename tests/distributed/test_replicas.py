@@ -54,7 +54,7 @@ def test_each_rank_its_own_sample_and_one_mean_expects_what_one_process_expects(
 
 
 def test_drawn_estimates_scatter_around_that_expectation_and_less_than_with_one_draw(told: Told) -> None:
-    """Within 4.5 standard errors; an expectation that is off by half a standard deviation is seen. Two draws scatter less than one that both share."""
+    """Within 4.5 standard errors; one that is off by half a deviation is seen. Two draws scatter less than one that both share."""
     first, second = told["unbiased"]
     assert first["drawn"] == second["drawn"], "the mean is bitwise the same everywhere"
     drawn, expected = first["drawn"], first["curvature"][1]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from distributed.pair import TESTS
+from distributed.pair import TESTS, environment
 from parsinet.training import read_record, train
 
 RECIPE = ["--data", "digits", "--epochs", "3", "--method", "gates", "--set", "method.price=0.01", "--seed", "3"]
@@ -56,14 +55,12 @@ def test_what_rank_0_finds_in_the_folder_is_refused_on_all(told: dict[str, list[
         assert "2 cannot share it evenly" in rank["batch"][1]
 
 
-def launch(folder: Path, *arguments: str, processes: int = 2, restarts: int = 0, **environment: str) -> subprocess.Popen[str]:
+def launch(folder: Path, *arguments: str, processes: int = 2, restarts: int = 0, **own: str) -> subprocess.Popen[str]:
     """`parsinet train` in two processes, as torchrun starts them; one process needs no torchrun."""
     elastic = ["-m", "torch.distributed.run", "--nnodes", "1", "--nproc-per-node", str(processes), "--max-restarts", str(restarts)]
     elastic += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
     command = [sys.executable, *(elastic if processes > 1 else []), "-m", "parsinet", "train", *arguments]
-    own = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS)}
-    env = {**os.environ, **own, **environment}
-    return subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, cwd=folder, env=environment(**own), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def ended(job: subprocess.Popen[str], seconds: int = 200) -> tuple[int, str, str]:
@@ -168,9 +165,8 @@ def test_ctrl_c_saves_and_another_number_of_processes_goes_on(tmp_path: Path) ->
 def test_the_example_runs(tmp_path: Path) -> None:
     example = TESTS.parent / "examples" / "several_processes.py"
     elastic = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
-    env = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, *elastic, str(example), "--epochs", "3"]
-    done = subprocess.run(command, cwd=tmp_path, env=env, timeout=200, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), timeout=200, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("2 processes") == 1
     assert (tmp_path / "lean" / "structure.json").is_file()

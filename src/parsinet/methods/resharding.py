@@ -77,7 +77,6 @@ def shrink_sharded(model: Sharded, plan: Plan, optimizers: Optimizers) -> None:
     check_optimizers(model.module, optimizers)
     outline = model.outline()
     shrink(outline, plan)
-    _light(outline, plan, next(model.module.parameters()).device)
     fresh = model.spread(copy.deepcopy(outline, {id(record_of(outline)): record_of(outline)}))
     before, after = dict(model.module.named_parameters()), dict(fresh.named_parameters())
     successors = _successors(model.module, after, plan, optimizers)
@@ -147,13 +146,3 @@ def _hand_over(
         for parameter in [parameter for parameter in optimizer.state if id(parameter) in names]:
             del optimizer.state[parameter]
         optimizer.state.update({after[name]: one.states[optimizer] for name, one in successors.items() if optimizer in one.states})
-
-
-def _light(outline: nn.Module, plan: Plan, device: torch.device) -> None:
-    """What stands for parameters on which nothing depends any more is ones, also where the parameters had no values."""
-    for name in plan.bare:
-        path, _, last = name.rpartition(".")
-        table = outline.get_submodule(path)._buffers
-        hollow = table[last]
-        assert hollow is not None, f"{name} was laid bare by the removal"
-        table[last] = torch.ones_like(hollow, device=device)
