@@ -54,7 +54,7 @@ class Sharded(nn.Module):
         _check_values(module)
         self.ranks = Ranks.of()
         self._shard = shard or _as_one
-        self._outline = outline(module)
+        self._outline = hollowed(module)
         self._send([*module.parameters(), *module.buffers()])
         self.module = self.spread(module)
 
@@ -153,7 +153,7 @@ class Sharded(nn.Module):
                 dist.broadcast(tensor.detach(), dist.get_global_rank(group, 0), group=group)
 
 
-def outline(module: nn.Module) -> nn.Module:
+def hollowed(module: nn.Module) -> nn.Module:
     """A deep copy whose parameters have shapes and no memory; ties and attributes of parameters stay."""
     hollow = {id(parameter): _parameter(torch.empty_like(parameter, device="meta"), parameter) for parameter in module.parameters()}
     return copy.deepcopy(module, dict(hollow))

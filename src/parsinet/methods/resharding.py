@@ -68,8 +68,8 @@ def traced_whole(
 def shrink_sharded(model: Sharded, plan: Plan, optimizers: Optimizers) -> None:
     """Remove the units and blocks `plan` lets go, as `structure.shrink` does; a collective. `model.module` is another object afterwards.
 
-    Every tensor that is cut, and its optimizer state, is whole on every rank's device while it is cut, one after another; what is not cut
-    is handed over. The optimizers stay, with the new parameters in the places of the old ones.
+    A parameter that is cut, and its optimizer state, is whole on every rank's device while it is cut, one after another; what is not cut is
+    handed over. The optimizers stay, with the new parameters in the places of the old ones.
     Raises as `structure.shrink`, with nothing changed; ParsinetWarning if optimizer state has to start afresh.
     """
     optimizers = list(dict.fromkeys(optimizers))
