@@ -21,12 +21,17 @@ TIMEOUT = 30
 """Seconds after which a collective gives up."""
 
 
+def environment(**own: str) -> dict[str, str]:
+    """That of this process, with what several processes on one machine need, and the tests beside what is imported here."""
+    path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **own}
+
+
 def results(scenarios: str, folder: Path, seconds: int) -> dict[str, list[Any]]:
     """What the scenarios of a module (`distributed.scenarios fast`) have told, by name and rank. seconds: after which all is killed."""
     module, *which = scenarios.split()
-    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS)}
     command = [sys.executable, "-m", module, str(folder), *which]
-    done = subprocess.run(command, env=environment, timeout=seconds, capture_output=True, text=True, cwd=folder)
+    done = subprocess.run(command, env=environment(), timeout=seconds, capture_output=True, text=True, cwd=folder)
     assert done.returncode == 0, done.stderr
     ranks = [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(SIZE)]
     return {name: [told[name] for told in ranks] for name in ranks[0]}

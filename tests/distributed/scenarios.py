@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from distributed import pair
 from methods.toys import bank, network, points
 from parsinet import baselines, sphere
-from parsinet.distributed import Replicas, digest
+from parsinet.distributed import ALONE, Replicas, digest
 from parsinet.errors import ParsinetError
 from parsinet.methods import Dense, Gates, Pruner, Spectral, SpectralSparse, Sphere
 from parsinet.methods.deciding import gains
@@ -26,6 +26,8 @@ from parsinet.training import LoopState, Recipe, RunInterrupted, RunResult, read
 from parsinet.training.own_numbers import OwnNumbers
 
 STEPS = 24
+DRAWS = 300
+"""Passes whose estimates are held against their expectation."""
 GATES: dict[str, Any] = {"gated": 0.8, "price": 0.006, "fall_steps": 12, "interval": 3, "theta": 0.8}
 
 
@@ -96,6 +98,52 @@ def means(rank: int) -> Any:
         gradient = torch.cat([parameter.grad.reshape(-1) for parameter in run.net.parameters()])
         found.append([torch.cat(list(heard.values())), flips, gradient])
     return [float((a - b).abs().max() / b.abs().max()) for a, b in zip(*found, strict=True)]
+
+
+def unbiased(rank: int) -> Any:
+    """Two gates of a small network, estimates pooled over both ranks: every pair of draws with its probability, and draws as they come.
+
+    By estimator "curvature" and by exact flips: [Σ p(ξ₀) p(ξ₁) estimate, the same of all rows in one process by enumeration of one ξ].
+    "drawn": estimates of many passes; "one draw": the same if both ranks draw what rank 0 draws.
+    """
+    net = network(first=4, second=2).double()
+    run = Run(rank, Gates(theta=0.7, groups=["fc2"], price=1e-3, gated=1.0), net, lambda groups: torch.optim.SGD(groups, lr=0.0))
+    x, y = points(24)
+    x, gates = x.double(), bank(run.pruner)
+    theta = gates.theta.double()
+    all_xi = [torch.tensor([float(k & 1), float(k >> 1)]) for k in range(4)]
+    p = [float((theta * xi.double() + (1 - theta) * (1 - xi.double())).prod()) for xi in all_xi]
+    mine = own(rank, (x, y))
+
+    def heard(xi: Tensor | None, rows: tuple[Tensor, Tensor], ranks: Any) -> list[float]:
+        """ĝ of one pass with these gates, or with drawn ones."""
+        gates.ranks = ranks
+        if xi is not None:
+            gates.draw = lambda: xi
+        F.cross_entropy(net(rows[0]), rows[1]).backward()
+        found = gates.estimates()["fc2"].double().tolist()
+        gates.__dict__.pop("draw", None)
+        return found
+
+    def flipped(xi: Tensor, rows: tuple[Tensor, Tensor], ranks: Any) -> list[float]:
+        gates.ranks, gates.draw = ranks, lambda: xi
+        found = gains(lambda: F.cross_entropy(net(rows[0]), rows[1]), net, gates, [0, 1]).tolist()
+        del gates.draw
+        return found
+
+    def expected(learn: Callable[..., list[float]]) -> list[list[float]]:
+        """Over pairs of draws of the two ranks, and over one draw of one process; ξ of rank r is the r-th of the pair."""
+        pairs = torch.zeros(2, dtype=torch.float64)
+        for a, first in enumerate(all_xi):
+            for b, second in enumerate(all_xi):
+                pairs += p[a] * p[b] * torch.tensor(learn((first, second)[rank], mine, run.model.ranks), dtype=torch.float64)
+        single = sum(w * torch.tensor(learn(xi, (x, y), ALONE), dtype=torch.float64) for w, xi in zip(p, all_xi, strict=True))
+        return [pairs.tolist(), single.tolist()]
+
+    shared = torch.Generator().manual_seed(1)
+    drawn = [heard(None, mine, run.model.ranks) for _ in range(DRAWS)]
+    one = [heard(all_xi[int(torch.multinomial(torch.tensor(p), 1, generator=shared))], mine, run.model.ranks) for _ in range(DRAWS)]
+    return {"curvature": expected(heard), "flips": expected(flipped), "drawn": drawn, "one draw": one}
 
 
 def resume(rank: int) -> Any:
@@ -312,6 +360,7 @@ FAST = {
     "removals": removals,
     "draws": draws,
     "means": means,
+    "unbiased": unbiased,
     "resume": resume,
     "planted": planted,
     "refused": refused,

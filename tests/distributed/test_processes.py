@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import typer
 from torch import distributed as dist
+from torch import nn
 
 from parsinet.cli.guard import guarded
-from parsinet.distributed import device_of, joined, launched, lost, one_message
+from parsinet.distributed import Replicas, Sharded, device_of, joined, launched, lost, one_message
 from parsinet.distributed.ranks import ALONE, elsewhere
 from parsinet.errors import RunError, UsageError
 
@@ -38,6 +39,12 @@ def test_without_torchrun_nothing_is_joined(monkeypatch: pytest.MonkeyPatch) -> 
     assert not dist.is_initialized()
     with pytest.raises(ValueError, match="as it was"), one_message(ALONE):
         raise ValueError("as it was")
+
+
+@pytest.mark.parametrize("kind", [Replicas, Sharded])
+def test_one_network_in_several_processes_needs_a_process_group(kind: type[Replicas | Sharded]) -> None:
+    with pytest.raises(UsageError, match=f"{kind.__name__}: there is no process group. Start with torchrun"):
+        kind(nn.Linear(2, 2))
 
 
 @pytest.mark.parametrize(

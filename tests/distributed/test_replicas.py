@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from distributed.pair import results
 
@@ -34,6 +35,33 @@ def test_means_over_ranks_are_what_one_process_learns_from_all_rows(told: Told) 
     for estimates, flips, gradients in told["means"]:
         assert max(estimates, gradients) < 1e-12
         assert flips < 1e-4
+
+
+def off(samples: list[list[float]], expected: list[float]) -> float:
+    """By how many standard errors the mean of the samples misses its expectation, the worst unit."""
+    rows = torch.tensor(samples, dtype=torch.float64)
+    return float(((rows.mean(0) - torch.tensor(expected, dtype=torch.float64)).abs() / (rows.std(0) / len(rows) ** 0.5)).max())
+
+
+@pytest.mark.parametrize("estimator", ["curvature", "flips"])
+def test_each_rank_its_own_sample_and_one_mean_expects_what_one_process_expects(told: Told, estimator: str) -> None:
+    """E over both ranks' draws, by enumeration, in float64; flips compare losses in float32. Exact flips are unbiased for ∂E[C]/∂θ."""
+    for rank in told["unbiased"]:
+        pairs, single = (torch.tensor(row, dtype=torch.float64) for row in rank[estimator])
+        tolerance = 1e-12 if estimator == "curvature" else 1e-6
+        assert float((pairs - single).abs().max()) < tolerance
+        assert float((2 * pairs - single).abs().max()) > 100 * tolerance, "a sum in the place of the mean shows"
+
+
+def test_drawn_estimates_scatter_around_that_expectation_and_less_than_with_one_draw(told: Told) -> None:
+    """Within 4.5 standard errors; one that is off by half a deviation is seen. Two draws scatter less than one that both share."""
+    first, second = told["unbiased"]
+    assert first["drawn"] == second["drawn"], "the mean is bitwise the same everywhere"
+    drawn, expected = first["drawn"], first["curvature"][1]
+    assert off(drawn, expected) < 4.5
+    spread = torch.tensor(drawn).std(0)
+    assert off(drawn, [value + 0.5 * float(by) for value, by in zip(expected, spread, strict=True)]) > 4.5
+    assert bool((spread < 0.9 * torch.tensor(first["one draw"]).std(0)).all())
 
 
 def test_resume_from_the_state_of_rank_0_is_bitwise(told: Told) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
+import json
 import signal
 import subprocess
 import sys
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from distributed.pair import TESTS
+from distributed.pair import TESTS, environment
 from parsinet.training import read_record, train
 
 RECIPE = ["--data", "digits", "--epochs", "3", "--method", "gates", "--set", "method.price=0.01", "--seed", "3"]
@@ -55,14 +55,12 @@ def test_what_rank_0_finds_in_the_folder_is_refused_on_all(told: dict[str, list[
         assert "2 cannot share it evenly" in rank["batch"][1]
 
 
-def launch(folder: Path, *arguments: str, restarts: int = 0, **environment: str) -> subprocess.Popen[str]:
-    """`parsinet train` in two processes, as torchrun starts them."""
-    elastic = ["--nnodes", "1", "--nproc-per-node", "2", "--max-restarts", str(restarts), "--rdzv-backend", "c10d"]
-    elastic += ["--rdzv-endpoint", "127.0.0.1:0"]
-    command = [sys.executable, "-m", "torch.distributed.run", *elastic, "-m", "parsinet", "train", *arguments]
-    own = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS)}
-    env = {**os.environ, **own, **environment}
-    return subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def launch(folder: Path, *arguments: str, processes: int = 2, restarts: int = 0, **own: str) -> subprocess.Popen[str]:
+    """`parsinet train` in two processes, as torchrun starts them; one process needs no torchrun."""
+    elastic = ["-m", "torch.distributed.run", "--nnodes", "1", "--nproc-per-node", str(processes), "--max-restarts", str(restarts)]
+    elastic += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
+    command = [sys.executable, *(elastic if processes > 1 else []), "-m", "parsinet", "train", *arguments]
+    return subprocess.Popen(command, cwd=folder, env=environment(**own), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def ended(job: subprocess.Popen[str], seconds: int = 200) -> tuple[int, str, str]:
@@ -115,6 +113,38 @@ def test_a_process_that_is_killed_ends_the_job_and_a_restarted_one_goes_on(tmp_p
     assert weights[0] == weights[1]
 
 
+def examples(folder: Path) -> list[set[str]]:
+    """Step by step, the examples that all processes together have had; a batch that was filled up holds none twice."""
+    ranks = [[json.loads(line) for line in path.read_text().splitlines()] for path in sorted(folder.glob("rank-*.jsonl"))]
+    return [set().union(*rows) for rows in zip(*ranks, strict=True)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_a_killed_run_goes_on_with_another_number_of_processes_at_the_right_examples(tmp_path: Path, before: int, after: int) -> None:
+    """Killed in step 12, two steps after its checkpoint: what follows has the examples of steps 11, 12, … of a run of one process."""
+    seen = {name: tmp_path / name for name in ("first", "second", "straight")}
+    for folder in seen.values():
+        folder.mkdir()
+    model = ["--model", "distributed.faults:build", "--set", "checkpoint.every.steps=5"]
+    fault = {"FAULT": "kill", "TORCHELASTIC_RESTART_COUNT": "0", **({"FAULT_RANK": "1"} if before == 2 else {})}
+    code, _, _ = ended(launch(tmp_path, *RECIPE, *model, "--out", "run", processes=before, SEEN=str(seen["first"]), **fault))
+    assert code != 0
+    code, out, said = ended(launch(tmp_path, "--resume", "run", processes=after, SEEN=str(seen["second"])))
+    assert code == 0, said
+    assert f"processes {before} → {after}" in out
+    code, _, _ = ended(launch(tmp_path, *RECIPE, *model, "--out", "straight", processes=1, SEEN=str(seen["straight"])))
+    assert code == 0
+    first, second, straight = (examples(folder) for folder in seen.values())
+    assert first == straight[:12]
+    assert second == straight[10:]
+    assert second != straight[9:-1], "the comparison can fail"
+    events = read_record(tmp_path / "run" / "record.jsonl")
+    assert [event["step"] for event in events if event["event"] == "resumed"] == [10]
+    ends = [read_record(tmp_path / name / "record.jsonl") for name in ("run", "straight")]
+    assert len({(record[-2]["step"], record[-2]["epoch"]) for record in ends}) == 1
+
+
 @pytest.mark.slow
 def test_ctrl_c_saves_and_another_number_of_processes_goes_on(tmp_path: Path) -> None:
     job = launch(tmp_path, *RECIPE[:2], "--epochs", "2000", *RECIPE[4:], "--out", "run")
@@ -135,9 +165,8 @@ def test_ctrl_c_saves_and_another_number_of_processes_goes_on(tmp_path: Path) ->
 def test_the_example_runs(tmp_path: Path) -> None:
     example = TESTS.parent / "examples" / "several_processes.py"
     elastic = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
-    env = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, *elastic, str(example), "--epochs", "3"]
-    done = subprocess.run(command, cwd=tmp_path, env=env, timeout=200, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), timeout=200, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("2 processes") == 1
     assert (tmp_path / "lean" / "structure.json").is_file()

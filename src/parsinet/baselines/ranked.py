@@ -128,6 +128,10 @@ class RandomUnits(RankedUnits):
         super().attach(model, structure, budget, optimizers)
         self._order = {name: torch.rand(size, generator=self._generator, dtype=torch.float64) for name, size in self._original.items()}
 
+    def moved(self, model: nn.Module) -> None:
+        """The order knows of no weights."""
+        self._model = model
+
     def removed(self, structure: Structure, plan: Plan) -> None:
         """Cut the order."""
         super().removed(structure, plan)

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from parsinet.distributed.sharded import is_sharded
+
 CHUNK = 2**20
 """Entries of a tensor that are summed at a time."""
 SPREAD = -7046029254386353131
@@ -20,7 +22,8 @@ def digest(value: Any) -> int:
     """A signed 64-bit number for nested mappings, sequences, tensors and plain values: equal where they are bitwise equal.
 
     Tensors are summed on their own device, Σ_i b_i m_i mod 2⁶⁴ over their entries' bits b_i with odd m_i, so that one changed entry always
-    shows; the sums, shapes, names and plain values go through SHA-256.
+    shows; the sums, shapes, names and plain values go through SHA-256. Of tensors spread over processes, of which each has another part,
+    dtype and shape alone count.
     """
     found = hashlib.sha256()
     for piece in _pieces(value):
@@ -30,7 +33,9 @@ def digest(value: Any) -> int:
 
 
 def _pieces(value: Any) -> Iterator[str]:
-    if isinstance(value, Tensor):
+    if is_sharded(value):
+        yield f"{value.dtype} {tuple(value.shape)} in parts"
+    elif isinstance(value, Tensor):
         yield f"{value.dtype} {tuple(value.shape)} {_sum(value)}"
     elif isinstance(value, Mapping):
         yield f"mapping {len(value)}"

@@ -12,7 +12,7 @@ from torch import distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from parsinet.distributed.ranks import ALONE, Ranks, reached
+from parsinet.distributed.ranks import Ranks, reached
 from parsinet.errors import UsageError
 
 TENSORS = "torch.distributed.tensor"
@@ -44,10 +44,7 @@ class Replicas(nn.Module):
 
     def __init__(self, module: nn.Module, *, process_group: Any = None, **options: Any) -> None:
         super().__init__()
-        if not (dist.is_available() and dist.is_initialized()):
-            raise UsageError(
-                "Replicas: there is no process group. Start with torchrun and call torch.distributed.init_process_group first."
-            )
+        check_group("Replicas")
         check_whole(module, "Replicas")
         self.module = module
         self.ranks = Ranks.of(process_group)
@@ -88,6 +85,13 @@ class Replicas(nn.Module):
             self._wrapped.append(DistributedDataParallel(self.module, init_sync=synchronise, **self._options))
         self._parameters_wrapped = self._trained()
 
+    @contextmanager
+    def loosened(self) -> Iterator[None]:
+        """Inside, no wrapper holds the parameters; what is there afterwards is wrapped anew."""
+        self.drop()
+        yield
+        self.wrap()
+
     @torch.no_grad()
     def align(self) -> None:
         """Give every rank the buffers of rank 0."""
@@ -105,21 +109,10 @@ class Replicas(nn.Module):
         return tuple((id(parameter), parameter.shape) for parameter in self.module.parameters() if parameter.requires_grad)
 
 
-def opened(model: nn.Module, who: str) -> tuple[nn.Module, Replicas | None, Ranks]:
-    """The network itself, its replicas if it has any, and the processes it trains in.
-
-    Errors: UsageError for a network in a wrapper of torch's or with sharded parameters, and for a bare one where several processes train.
-    """
-    if isinstance(model, Replicas):
-        return model.module, model, model.ranks
-    check_whole(model, who)
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        raise UsageError(
-            f"{who}: {dist.get_world_size()} processes train here, and a network of one of them alone would go its own way. Give "
-            "parsinet.distributed.Replicas(net), also in the place of DDP; if each process trains a network of its own, give "
-            "Replicas(net, process_group=...) a group of this process alone."
-        )
-    return model, None, ALONE
+def check_group(who: str) -> None:
+    """UsageError where no process group is there."""
+    if not (dist.is_available() and dist.is_initialized()):
+        raise UsageError(f"{who}: there is no process group. Start with torchrun and call torch.distributed.init_process_group first.")
 
 
 def check_whole(model: nn.Module, who: str) -> None:
@@ -132,8 +125,8 @@ def check_whole(model: nn.Module, who: str) -> None:
     sharded = _sharded(model)
     if sharded:
         raise UsageError(
-            f"{who}: {sharded} is sharded over processes (FSDP, tensor parallel), which is not supported: units cannot be removed from a "
-            "part of a tensor. Use parsinet.distributed.Replicas(net), with the whole network on every process."
+            f"{who}: {sharded} is sharded over processes already (FSDP, tensor parallel), and units cannot leave a part of a tensor. Give "
+            "the whole network to parsinet.distributed.Sharded(net, shard), which shards it with FSDP2, and again whenever units have left."
         )
 
 

@@ -8,46 +8,45 @@ from typing import Any
 
 from torch import Tensor
 
-from parsinet.distributed import Replicas, digest
+from parsinet.distributed import Together, digest
 
 WEIGHTS, OPTIMIZERS, METHOD = "the weights", "the optimizer's state", "the method's state"
 
 
 class Agreement:
-    """Compares the replicas of a network by digests; with one process it does nothing.
+    """Compares what the processes of a network have in common by digests; with one process it does nothing.
 
     state: what must be bitwise the same on all ranks, by the name a message gives it.
     Errors of all methods: ReplicaError, on every rank, where replicas differ or a process is gone.
     """
 
-    def __init__(self, replicas: Replicas | None, state: Callable[[], Mapping[str, Any]]) -> None:
-        self._replicas, self._state = replicas, state
+    def __init__(self, together: Together | None, state: Callable[[], Mapping[str, Any]]) -> None:
+        self._together, self._state = together, state
         self._over = False
 
     def check(self, when: str, *, only: Container[str] | None = None) -> None:
         """Compare the state. when: for the message, as "after step 7". only: these parts of it, None for all."""
-        if self._replicas is not None:
+        if self._together is not None:
             parts = {name: digest(value) for name, value in self._state().items() if only is None or name in only}
-            self._replicas.ranks.compare(parts, when)
+            self._together.ranks.compare(parts, when)
 
     def decided(self, masks: Mapping[str, Tensor] | None, settled: bool, step: int) -> None:
         """Compare what each rank has decided after a step: which units stay (None: all), and whether the structure is fixed.
 
         Once all have said that it is fixed, nothing is sent any more.
         """
-        if self._replicas is not None and not (self._over and masks is None):
+        if self._together is not None and not (self._over and masks is None):
             decision = {"the masks of what stays": digest(masks), "the end of all decisions": int(settled)}
-            self._replicas.ranks.compare(decision, f"in step {step}")
+            self._together.ranks.compare(decision, f"in step {step}")
             self._over = settled
 
     @contextmanager
     def removal(self, step: int) -> Iterator[None]:
         """Units leave inside: no wrapper holds the parameters meanwhile, and the same remains everywhere."""
-        if self._replicas is None:
+        if self._together is None:
             yield
             return
-        self._replicas.align()
-        self._replicas.drop()
-        yield
-        self.check(f"after the removal of step {step}")
-        self._replicas.wrap()
+        self._together.align()
+        with self._together.loosened():
+            yield
+            self.check(f"after the removal of step {step}")

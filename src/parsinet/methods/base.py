@@ -22,7 +22,7 @@ class Budget:
     steps: optimizer steps of the whole run. examples: size of the training set (N in log γ / N). example_inputs: what the network is
     traced with. round_to: numbers of units are kept at multiples of it. scaler: what scales the loss before the backward pass (float16).
     ranks: the processes that train the network together; what a method learns from a batch it averages over them, so that all decide the
-    same.
+    same. sharded: whether each of them holds but parts of the parameters; their shapes are those of the whole.
     """
 
     steps: int | None = None
@@ -31,6 +31,7 @@ class Budget:
     round_to: int = 1
     scaler: torch.amp.GradScaler | None = None
     ranks: Ranks = ALONE
+    sharded: bool = False
 
 
 class Method(Protocol):
@@ -113,6 +114,14 @@ class Listening(Protocol):
 
     def forget(self) -> None:
         """Drop what was heard since the last step: a derivative was not finite, and the optimizer has left the step out."""
+
+
+@runtime_checkable
+class Moving(Protocol):
+    """A method that neither reads nor writes weights, and so works where they are sharded; there a removal gives it another network."""
+
+    def moved(self, model: nn.Module) -> None:
+        """The network is another object from now on, with fewer units; `removed` comes next. What was placed in the old one is void."""
 
 
 def generator(seed: int) -> torch.Generator:

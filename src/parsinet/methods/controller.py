@@ -59,11 +59,20 @@ class Targeted(Pricing):
         """Count, and refuse what cannot be reached."""
         if not last:
             raise UsageError("Gates: target needs the length of the run; give Pruner(..., steps=N).")
+        if budget.sharded and self.target.kind == "latency":
+            raise UsageError(
+                "Gates: a latency is measured on copies of the whole network, and this one is sharded. Give the target in macs."
+            )
         self._model, self._structure, self._budget, self._last, self._fall = model, structure, budget, last, fall_steps
         self._costed.attach(model, structure, budget, rows, last, fall_steps)
         self._limit = Limit("Gates", self.target, model, structure, budget, [name for name, _, _ in rows])
         self._cost = self._limit.cost(model, structure)
         self._limit.check(smallest(self._cost, {name: len(theta) for name, theta, _ in rows}, budget.round_to))
+
+    def moved(self, model: nn.Module) -> None:
+        """Count in the new network."""
+        self._model = model
+        self._costed.moved(model)
 
     def of(self, group: str) -> Tensor:
         """[units]."""

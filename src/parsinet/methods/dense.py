@@ -40,6 +40,9 @@ class Dense:
         """No unit is judged."""
         return {}
 
+    def moved(self, model: nn.Module) -> None:
+        """Nothing was placed."""
+
     def removed(self, structure: Structure, plan: Plan) -> None:
         """No state to cut."""
 

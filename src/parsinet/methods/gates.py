@@ -124,7 +124,7 @@ class Gates:
         self._pace = self.pacing.of(budget.steps)
         check_inputs("Gates", structure, self._wanted, self.inputs)
         blocks = self._block_options.chosen(structure)
-        units = gateable_groups("Gates", structure, self._wanted, weights=True, may_lack=bool(blocks))
+        units = gateable_groups("Gates", structure, self._wanted, weights=not budget.sharded, may_lack=bool(blocks))
         if self.draws == EXAMPLE:
             check_sites(structure, units)
         sizes = {name: structure.group(name).size for name in (*units, *blocks)}
@@ -186,6 +186,12 @@ class Gates:
     def scores(self) -> Mapping[str, Tensor]:
         """θ, and among equal θ the usefulness."""
         return {name: theta + 1e-3 * torch.sigmoid(usefulness / self._pricing.of(name)) for name, theta, usefulness in self._bank.rows()}
+
+    def moved(self, model: nn.Module) -> None:
+        """Gates are placed in the new network when `removed` comes."""
+        self._bank.leave()
+        self._model = model
+        self._pricing.moved(model)
 
     def removed(self, structure: Structure, plan: Plan) -> None:
         """Cut θ and its averages; gates move to the new indices. Where all gated branches have left, nothing is left to decide."""

@@ -38,6 +38,9 @@ class Pricing(ABC):
     def refresh(self, step: int, rows: Rows) -> None:
         """Follow the gates; called before units are named that leave."""
 
+    def moved(self, model: nn.Module) -> None:  # noqa: B027 - most prices know of no network
+        """The network is another object from now on."""
+
     def leaving(self, alive: dict[str, Tensor], rows: Rows) -> Alive:
         """Of the units that could leave, those that may: masks of what stays."""
         return alive
@@ -161,6 +164,10 @@ class Costed(UnitPrices):
         self.refresh(0, rows)
         if not float(self._row.sum()) > 0:
             raise UsageError(f"Gates: no gate saves anything of {' and '.join(self.shares)}; take another cost or another network.")
+
+    def moved(self, model: nn.Module) -> None:
+        """Count in the new network."""
+        self._model = model
 
     def savings(self, theta: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """f ∂R/∂θ per unit, float64: what ν is multiplied by."""

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from parsinet.distributed import opened
+from parsinet.distributed import Sharded, opened
 from parsinet.errors import StructureError, UsageError
 from parsinet.methods.agreeing import METHOD, OPTIMIZERS, WEIGHTS, Agreement
-from parsinet.methods.base import Alive, Budget, Listening, Method, Probing
+from parsinet.methods.base import Alive, Budget, Listening, Method, Moving, Probing
 from parsinet.methods.folds import Folding, FoldInputs, folding_of
 from parsinet.methods.options import check_number
 from parsinet.methods.ranking import round_up
+from parsinet.methods.resharding import check_sharded, shrink_sharded, traced_whole
 from parsinet.methods.saved import Saved
 from parsinet.methods.scaling import Scale
-from parsinet.structure import Structure, shrink, trace
+from parsinet.structure import Plan, Structure, shrink, trace
 from parsinet.structure.export import ExampleInputs
 from parsinet.structure.folding import Kind
 from parsinet.structure.own import Hints
@@ -62,8 +64,9 @@ class Pruner:
     resume it must give the same batches each time). approximate: accept folds that are not exact. Whether folding is possible is
     tried now, on a copy. Methods that silence units before they leave (`Gates`) take no fold: the readers read zero already.
 
-    model: in several processes `parsinet.distributed.Replicas(net)`; then every rank lets the same units go, and replicas that have come
-    apart are refused (`ReplicaError`).
+    model: in several processes `parsinet.distributed.Replicas(net)`, or `Sharded(net)` where one device is too small for it; then every
+    rank lets the same units go, and ranks that have come apart are refused (`ReplicaError`). Sharded networks take methods that neither
+    read nor write weights (`Gates`, `Dense`, `RandomUnits`), and no fold; `Pruner.model` is another object after every removal.
 
     Raises UsageError for bad arguments, StructureError if the model cannot be traced or, with fold, cannot be made up for.
     """
@@ -93,13 +96,17 @@ class Pruner:
         if folding is not None and method.silences:
             raise UsageError(f"Pruner: {method.name} silences units before they leave, so their readers read zero: leave fold out.")
         self._scale = Scale(scaler, method)
-        model, replicas, ranks = opened(model, "Pruner")
+        model, together, ranks = opened(model, "Pruner")
         self.model = model
         self.method = method
+        self._sharded = together if isinstance(together, Sharded) else None
+        if self._sharded is not None:
+            check_sharded(method, folding)
         self.round_to = round_to
         inputs = inputs or bool(getattr(method, "inputs", False))
         blocks = bool(getattr(method, "blocks", False))
-        self.structure: Structure = trace(
+        find = trace if self._sharded is None else partial(traced_whole, self._sharded)
+        self.structure: Structure = find(
             model, example_inputs, ignored_layers=ignored_layers, inputs=inputs, blocks=blocks, rules=rules, hints=hints
         )
         self._optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
@@ -111,8 +118,9 @@ class Pruner:
         self._folding = folding
         if self._folding is not None:
             self._folding.check(model, self.structure)
-        self._agreement = Agreement(replicas, self._trained)
-        method.attach(model, self.structure, Budget(steps, examples, example_inputs, round_to, scaler, ranks), self._optimizers)
+        self._agreement = Agreement(together, self._trained)
+        budget = Budget(steps, examples, example_inputs, round_to, scaler, ranks, self._sharded is not None)
+        method.attach(model, self.structure, budget, self._optimizers)
         self._agreement.check("at the start")
 
     @property
@@ -206,6 +214,8 @@ class Pruner:
 
     def _trained(self) -> dict[str, Any]:
         """What trains, by the name a message gives it; running statistics belong to a rank until they are aligned."""
+        if self._sharded is not None:
+            self._sharded.reshard()
         return {
             WEIGHTS: dict(self.model.named_parameters()),
             OPTIMIZERS: [optimizer.state_dict() for optimizer in self._optimizers],
@@ -232,14 +242,23 @@ class Pruner:
         plan = self.structure.plan(alive)
         if plan.empty:
             return {}
-        fold = None if folding is None else folding.plan(self.model, plan)
-        shrink(self.model, plan, optimizers=self._optimizers, fold=fold)
+        self._shrink(plan, folding)
         self.structure = self.structure.after(plan)
         own = {name: mask for name, mask in plan.alive.items() if name in self._kept}
         for name, mask in own.items():
             self._kept[name] = [unit for unit, stays in zip(self._kept[name], mask, strict=True) if stays]
         self.method.removed(self.structure, plan)
         return {name: (len(mask), sum(mask)) for name, mask in own.items()}
+
+    def _shrink(self, plan: Plan, folding: Folding | None) -> None:
+        if self._sharded is None:
+            fold = None if folding is None else folding.plan(self.model, plan)
+            shrink(self.model, plan, optimizers=self._optimizers, fold=fold)
+            return
+        shrink_sharded(self._sharded, plan, self._optimizers)
+        self.model = self._sharded.module
+        assert isinstance(self.method, Moving), "others are refused at the door"
+        self.method.moved(self.model)
 
     def _check_optimizers(self) -> None:
         own = {id(parameter) for parameter in self.model.parameters()}

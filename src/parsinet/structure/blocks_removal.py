@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from parsinet.errors import StructureError
 from parsinet.structure.blocks_absent import Absent, Answer, depart, lay_bare
+from parsinet.structure.cutting import place_of
 
 
 def check_present(model: nn.Module, absent: Mapping[str, Answer], bare: Iterable[str]) -> None:
@@ -33,7 +34,7 @@ def take_out(model: nn.Module, absent: Mapping[str, Answer], bare: Iterable[str]
     for name in bare:
         path, _, attribute = name.rpartition(".")
         old = model.get_parameter(name)
-        lay_bare(model.get_submodule(path), attribute, ones.setdefault(id(old), torch.ones_like(old.detach())))
+        lay_bare(model.get_submodule(path), attribute, ones.setdefault(id(old), torch.ones_like(old.detach(), device=place_of(old))))
 
 
 def leaving_tensors(model: nn.Module, absent: Mapping[str, Answer], bare: Iterable[str]) -> list[Tensor]:

@@ -34,6 +34,11 @@ def cut(tensor: Tensor, by_dim: Mapping[int, tuple[int, ...]]) -> Tensor:
     return tensor if tensor.is_sparse else tensor.contiguous(memory_format=layout)
 
 
+def place_of(tensor: Tensor) -> torch.device:
+    """Where numbers that belong to a tensor are kept: on its device; on the CPU where it has a shape and no values."""
+    return torch.device("cpu") if tensor.is_meta else tensor.device
+
+
 def rescaled(norm: Norm, tensors: Mapping[str, Tensor], kept: Mapping[int, tuple[int, ...]]) -> Tensor:
     """The scale of w = g · v/‖v‖ that leaves the kept entries of w as they are: g · ‖v kept‖/‖v‖."""
     g, v = tensors[norm.g].detach(), tensors[norm.v].detach()

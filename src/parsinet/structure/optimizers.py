@@ -106,13 +106,15 @@ class Carried:
             self.optimizer.state[self.parameter].update(self.content)
 
 
-def carry(optimizer: optim.Optimizer, parameter: Tensor, kept: Kept) -> Carried:
+def carry(optimizer: optim.Optimizer, parameter: Tensor, kept: Kept, state: State | None = None) -> Carried:
     """Plan what the optimizer's state of a parameter becomes; changes nothing.
+
+    state: the same with whole tensors, where the optimizer keeps parts of them.
 
     Keys outside the table (other people's optimizers) are judged by shape: single numbers stay, and what has the parameter's shape
     wherever the optimizer keeps it is cut entry by entry. If one key fits nothing, the parameter's whole state starts afresh.
     """
-    state: State = optimizer.state[parameter]
+    state = optimizer.state[parameter] if state is None else state
     rules = next((rules for kind, rules in RULES if isinstance(optimizer, kind)), {})
     content: State = {}
     for key, value in state.items():

@@ -66,6 +66,14 @@ class Plan:
         """`alive` as bool tensors."""
         return {name: torch.tensor(mask) for name, mask in self.alive.items()}
 
+    def keeps(self) -> dict[str, dict[int, tuple[int, ...]]]:
+        """Per tensor that loses indices, by dimension those that stay."""
+        found: dict[str, dict[int, tuple[int, ...]]] = {}
+        for (name, dim), kept in self.tensors.items():
+            if len(kept) < self.sizes[name, dim]:
+                found.setdefault(name, {})[dim] = kept
+        return found
+
     def cut(self, name: str, value: Tensor) -> Tensor:
         """`value`, state of one's own of the shape of the tensor `name`, with the indices that stay; itself if the tensor stays whole."""
         kept = {dim: stay for (tensor, dim), stay in self.tensors.items() if tensor == name and len(stay) < self.sizes[tensor, dim]}

@@ -50,7 +50,7 @@ def shrink(model: nn.Module, plan: Plan, *, optimizers: Iterable[torch.optim.Opt
     check_optimizers(model, optimizers)
     if plan.empty:
         return
-    keeps = _keeps(plan)
+    keeps = plan.keeps()
     data = {norm.g: rescaled(norm, tensors, keeps[norm.v]) for norm in plan.norms}
     data |= _folded(fold, tensors, keeps) if fold is not None else {}
     pieces = [_piece(tensors[name], keeps.get(name, {}), optimizers, data.get(name)) for name in {**keeps, **data}]
@@ -109,14 +109,6 @@ def selections_of(model: nn.Module, plan: Plan) -> dict[str, Tensor]:
     """The index buffers of layers that read raw inputs and, with this plan, begin to select."""
     known = tensors_of(model)
     return whole_selections(model, {name: size for (name, _), size in plan.sizes.items() if name not in known})
-
-
-def _keeps(plan: Plan) -> dict[str, dict[int, tuple[int, ...]]]:
-    keeps: dict[str, dict[int, tuple[int, ...]]] = {}
-    for (name, dim), kept in plan.tensors.items():
-        if len(kept) < plan.sizes[name, dim]:
-            keeps.setdefault(name, {})[dim] = kept
-    return keeps
 
 
 def check_fit(plan: Plan, tensors: Mapping[str, Tensor]) -> None:

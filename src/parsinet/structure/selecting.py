@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from parsinet.errors import StructureError, UsageError
+from parsinet.structure.cutting import place_of
 
 KEPT = "kept"
 """Name of the buffer that lists which features the layer reads."""
@@ -127,7 +128,7 @@ def whole_selections(model: nn.Module, missing: Mapping[str, int]) -> dict[str, 
         weight = layer._parameters.get("weight") if layer is not None and type(layer) in KINDS else None
         if weight is None or weight.shape[1] != size:
             raise StructureError(f"{path or 'the model'} should read {size} features of the model's input, but it is {layer}.")
-        found[name] = torch.arange(size, device=weight.device)
+        found[name] = torch.arange(size, device=place_of(weight))
     return found
 
 

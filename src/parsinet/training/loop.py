@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from parsinet.distributed import Sharded
 from parsinet.errors import RunError, UsageError
 from parsinet.methods import Pruner
 from parsinet.training.average import Average
@@ -60,8 +61,12 @@ def fit(
     `parsinet.distributed.Replicas(net)`, batches are each rank's own rows, and what is reported is that of all ranks.
 
     Errors: NotFiniteError (a RunError) with the first step whose loss is not finite, or after an epoch that left a weight infinite;
-    UsageError for counts below 1, and for a teacher where targets are not classes.
+    UsageError for counts below 1, a sharded network, and a teacher where targets are not classes.
     """
+    if isinstance(model, Sharded):
+        raise UsageError(
+            "fit: a sharded network is evaluated and saved by all processes together, which this loop does not. Write your own."
+        )
     for name, count in (("epochs", epochs), ("check_every", check_every), ("accumulate", accumulate)):
         if count < 1:
             raise UsageError(f"fit: {name} must be ≥ 1, got {count}.")

@@ -1,0 +1,31 @@
+"""What a model given by the user is: the network itself, what holds its processes together, and who these are."""
+
+from __future__ import annotations
+
+from torch import distributed as dist
+from torch import nn
+
+from parsinet.distributed.ranks import ALONE, Ranks
+from parsinet.distributed.replicas import Replicas, check_whole
+from parsinet.distributed.sharded import Sharded
+from parsinet.errors import UsageError
+
+Together = Replicas | Sharded
+"""One network in several processes."""
+
+
+def opened(model: nn.Module, who: str) -> tuple[nn.Module, Together | None, Ranks]:
+    """The network itself, what it is wrapped in if it trains in several processes, and these processes.
+
+    Errors: UsageError for a network in a wrapper of torch's or with sharded parameters, and for a bare one where several processes train.
+    """
+    if isinstance(model, Together):
+        return model.module, model, model.ranks
+    check_whole(model, who)
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        raise UsageError(
+            f"{who}: {dist.get_world_size()} processes train here, and a network of one of them alone would go its own way. Give "
+            "parsinet.distributed.Replicas(net), also in the place of DDP; if each process trains a network of its own, give "
+            "Replicas(net, process_group=...) a group of this process alone."
+        )
+    return model, None, ALONE
