@@ -19,6 +19,7 @@ MODELS = (
     "wrn-18",
     "wrn-22",
 )
+SUITES = ("quick", "mnist-units", "mnist-weights", "cifar", "text")
 OPTIMIZERS = ("sgd", "adam", "adamw", "lpsgd")
 
 

@@ -1,0 +1,7 @@
+"""The fair comparison: suites of methods under one recipe, equal trials, watched trainings, reports and claims checked against records."""
+
+from parsinet.bench.page import PAGE, write_report
+from parsinet.bench.running import run, stored
+from parsinet.bench.suite import Suite, load, names
+
+__all__ = ["PAGE", "Suite", "load", "names", "run", "stored", "write_report"]
