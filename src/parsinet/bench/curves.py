@@ -38,16 +38,9 @@ def curves(events: Sequence[Event], title: str, size: str, metric: str) -> list[
 
 
 def at_size(points: Sequence[Point], size: float) -> float | None:
-    """The error at a size, along straight lines of log error over log size; None outside of the points.
-
-    Of points that have the same size, the better one counts.
-    """
-    least = {x: min(y for other, y in points if other == x) for x, _ in points}
-    for x, y in least.items():
-        if max(x / size, size / x) <= BEYOND:
-            return y
-    for (x0, y0), (x1, y1) in pairwise(sorted(least.items())):
-        if x0 <= size <= x1:
+    """The error at a size, along straight lines of log error over log size between neighbouring points; None outside of them."""
+    for (x0, y0), (x1, y1) in pairwise(sorted(points)):
+        if x0 / BEYOND <= size <= x1 * BEYOND and x0 < x1:
             part = math.log(size / x0) / math.log(x1 / x0)
             return _positive(y0) * (_positive(y1) / _positive(y0)) ** part
     return None
