@@ -1,21 +1,24 @@
 """Claims: printed numbers with the records they come from, checked against these records and against the documents that print them."""
 
+import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import ValidationError
 
 from parsinet.bench.documents import Table, numbers, position, table_after
 from parsinet.bench.quantities import Entry, Quantity, computed, entries, fits
-from parsinet.errors import DataError, RunError, UsageError
-from parsinet.training import read_values
+from parsinet.errors import DataError, RunError, StorageError, UsageError
 from parsinet.training.recipe_parts import Part
 
 Match = str | dict[str, dict[str, Any]]
+Select = Callable[[str, str], list[Entry]]
+"""From a source and a description as JSON to the entries that fit."""
 COUNT = re.compile(r"\d{1,3}(,\d{3})+")
 
 
@@ -27,7 +30,8 @@ class Claim(Part):
     that has their value, or per cell text the description to fit, in which `source` and `against` name records and `path` is a key that leads to the number.
     columns: column title → the quantities its cells show, none where the number is not ours. cells: rows as printed, by the text of their matched cells joined with ` | `;
     a dash, or an empty cell, claims nothing. tolerance: how far a record may be off, without it half a unit of the last digit printed.
-    documents: where the table is printed, relative to the claims file; after: words in a line before it or in its head.
+    documents: where the table is printed, relative to the claims file; after: words in a line before it or in it. partial: it prints further rows,
+    of which nothing is claimed.
     """
 
     claim: str
@@ -41,6 +45,7 @@ class Claim(Part):
     tolerance: float | None = None
     documents: tuple[str, ...] = ()
     after: str = ""
+    partial: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,13 @@ class Finding:
 def load_claims(path: Path) -> list[Claim]:
     """The claims of a YAML file. Errors: UsageError for what cannot be used, StorageError for a file that cannot be read."""
     try:
-        return [Claim.model_validate(values) for values in read_values(path).get("claims", [])]
+        text = path.read_text(encoding="utf-8")
+        values = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        return [Claim.model_validate(claim) for claim in values["claims"]]
+    except OSError as error:
+        raise StorageError(f"Cannot read the claims {path}: {error.strerror}. Name the file with --claims.") from None
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError) as error:
+        raise UsageError(f"{path} is no file of claims ({type(error).__name__}): it must be YAML with a list under `claims`.") from None
     except ValidationError as error:
         finding = error.errors(include_url=False)[0]
         raise UsageError(f"{path.name}: {'.'.join(map(str, finding['loc']))}: {finding['msg']}, got {finding['input']!r}.") from None
@@ -78,11 +89,12 @@ def check(path: Path) -> str:
 def findings(claim: Claim, folder: Path) -> Iterator[Finding]:
     """What does not hold: in the records first, then in the documents."""
     read = cache(lambda source: entries(folder, source, claim.entries))
+    select = cache(lambda source, description: [entry for entry in read(source) if fits(entry, json.loads(description))])
     for row, cells in claim.cells.items():
         for column, printed in cells.items():
             place = f"{row}, {column}"
             try:
-                reason = _against_records(claim, row, column, printed, read)
+                reason = _against_records(claim, row, column, printed, select)
             except DataError as error:
                 reason = str(error)
             if reason:
@@ -91,7 +103,7 @@ def findings(claim: Claim, folder: Path) -> Iterator[Finding]:
         yield from _against_document(claim, folder / document)
 
 
-def _against_records(claim: Claim, row: str, column: str, printed: str, read: Any) -> str:
+def _against_records(claim: Claim, row: str, column: str, printed: str, select: Select) -> str:
     """Why a cell does not hold, "" if it does."""
     shown = numbers(printed)
     if not shown or not claim.columns[column]:
@@ -99,8 +111,8 @@ def _against_records(claim: Claim, row: str, column: str, printed: str, read: An
     expected: list[tuple[float, float | None]] = []
     for quantity in claim.columns[column]:
         description, source, against, path = _description(claim, row, quantity)
-        found = [entry for entry in read(source) if fits(entry, description)]
-        divisors = [entry for entry in read(against) if fits(entry, claim.where)] if against and quantity.relative else []
+        found = select(source, json.dumps(description))
+        divisors = select(against, json.dumps(claim.where)) if against and quantity.relative else []
         tolerance = claim.tolerance if quantity.tolerance is None else quantity.tolerance
         expected += [(value, tolerance) for value in computed(quantity, found, path, divisors)]
     for place, (value, half) in enumerate(shown):
@@ -143,7 +155,7 @@ def _against_document(claim: Claim, path: Path) -> Iterator[Finding]:
             elif printed[row][column] != cell:
                 yield Finding(claim.claim, f"{row}, {column}", f"{path.name} prints {printed[row][column]!r}, the claim is {cell!r}")
     for row in printed:
-        if row not in claim.cells:
+        if row not in claim.cells and not claim.partial:
             yield Finding(claim.claim, row, f"{path.name} prints a row without a claim")
 
 

@@ -126,7 +126,11 @@ def _left_out(suite: Suite, events: Sequence[Event]) -> str:
     done = {event["row"] for event in _current(suite, events)}
     told = {}
     for event in events:
-        if event["event"] in ("skipped", "failed") and (event["event"] == "failed" or event["row"] not in done) and event["row"] in suite.rows:
+        if (
+            event["event"] in ("skipped", "failed")
+            and (event["event"] == "failed" or event["row"] not in done)
+            and event["row"] in suite.rows
+        ):
             key = event["row"] if event["event"] == "skipped" else f"{event['row']} at {_plain(event['strength'])}, seed {event['seed']}"
             told[key] = event["reason"]
     absent = {title: "not run" for title in suite.rows if title not in done and title not in told}

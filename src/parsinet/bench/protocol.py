@@ -32,8 +32,4 @@ def strangers(events: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, An
         orders.setdefault((event["event"], event["seed"]), []).append(event["protocol"]["order"])
     usual = {key: max(dict.fromkeys(each), key=each.count) for key, each in orders.items()}
     words = "saw other batches, or in another order, than the other rows of seed {}"
-    return [
-        (event, words.format(event["seed"]))
-        for event in trained
-        if event["protocol"]["order"] != usual[event["event"], event["seed"]]
-    ]
+    return [(event, words.format(event["seed"])) for event in trained if event["protocol"]["order"] != usual[event["event"], event["seed"]]]
