@@ -20,6 +20,7 @@ LEVELS = (
     ("baselines",),
     ("training", "export"),
     ("report", "integrations"),
+    ("bench",),
     ("cli",),
     ("__main__",),
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from parsinet.bench.documents import Table, numbers, position, table_after
 from parsinet.bench.quantities import Entry, Quantity, computed, entries, fits
@@ -25,20 +25,20 @@ COUNT = re.compile(r"\d{1,3}(,\d{3})+")
 class Claim(Part):
     """A table of numbers.
 
-    claim: what is said. provenance: where the numbers come from (measured here, derived, or printed by whom). source, entries, where: the
-    records, relative to the claims file (see `quantities.entries`). match: column title → how its cells pick a row's entries: the field
-    that has their value, or per cell text the description to fit, in which `source` and `against` name records and `path` is a key that leads to the number.
-    columns: column title → the quantities its cells show, none where the number is not ours. cells: rows as printed, by the text of their matched cells joined with ` | `;
-    a dash, or an empty cell, claims nothing. tolerance: how far a record may be off, without it half a unit of the last digit printed.
-    documents: where the table is printed, relative to the claims file; after: words in a line before it or in it. partial: it prints further rows,
-    of which nothing is claimed.
+    claim: what is said. provenance: where the numbers come from: measured here, derived, or printed by whom. source, entries, where: the
+    records, relative to the claims file (`quantities.entries`). match: column title → how its cells pick a row's entries: the field that
+    has their value, or per cell text the description to fit, in which `source` and `against` name records and `path` is a key that leads
+    to the number. columns: column title → the quantities its cells show, none where the number is not ours. cells: rows as printed, by the
+    text of their matched cells joined with ` | `; a cell without a number claims nothing. tolerance: how far a record may be off, without
+    it half a unit of the last digit printed. documents: where the table is printed, relative to the claims file; after: words in a line
+    before it or in it. partial: it prints further rows, of which nothing is claimed.
     """
 
     claim: str
     provenance: str
     source: str
     entries: str | None = None
-    where: dict[str, Any] = {}
+    where: dict[str, Any] = Field(default_factory=dict)
     match: dict[str, Match]
     columns: dict[str, tuple[Quantity, ...]]
     cells: dict[str, dict[str, str]]
@@ -169,6 +169,3 @@ def drafted(claim: Claim, folder: Path) -> dict[str, dict[str, str]]:
     """The cells a claim would have if its first document were right, to write a claims file from."""
     document = folder / claim.documents[0]
     return dict(_rows(claim, table_after(document, claim.after), document.name))
-
-
-__all__ = ["Claim", "Entry", "Finding", "check", "drafted", "findings", "load_claims"]

@@ -42,7 +42,7 @@ def at_size(points: Sequence[Point], size: float) -> float | None:
     for (x0, y0), (x1, y1) in pairwise(sorted(points)):
         if x0 / BEYOND <= size <= x1 * BEYOND and x0 < x1:
             part = math.log(size / x0) / math.log(x1 / x0)
-            return _positive(y0) * (_positive(y1) / _positive(y0)) ** part
+            return float(_positive(y0) * (_positive(y1) / _positive(y0)) ** part)
     return None
 
 
@@ -55,7 +55,7 @@ def at_error(points: Sequence[Point], error: float) -> float | None:
                 return x
             x0, y0 = ordered[place - 1]
             part = math.log(_positive(y0) / error) / math.log(_positive(y0) / _positive(y)) if y < y0 else 1.0
-            return x0 * (x / x0) ** part
+            return float(x0 * (x / x0) ** part)
     return None
 
 

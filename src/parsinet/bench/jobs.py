@@ -39,7 +39,7 @@ class Job:
 
     def told(self, event: Event) -> bool:
         """Whether an event is the result of this very training."""
-        return event["event"] == self.kind and event["row"] == self.row and event["settings"] == self.settings
+        return (event["event"], event["row"]) == (self.kind, self.row) and bool(event["settings"] == self.settings)
 
 
 def trials(suite: Suite, rows: Sequence[str]) -> list[Job]:

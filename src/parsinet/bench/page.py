@@ -114,11 +114,11 @@ def _protocol(suite: Suite, rows: Sequence[Event]) -> str:
     processors = sorted({event["machine"]["processor"] for event in rows})
     versions = sorted({", ".join(f"{key} {value}" for key, value in event["versions"].items()) for event in rows})
     return (
-        f"{suite.recipe['epochs']} epochs, {told['allowed_steps']:,} optimizer steps on {told['allowed_examples']:,} examples for every row, the same "
-        f"batches in the same order (watched in every training), {suite.metric} of the last epoch on the test split, which no training meets "
-        f"before its end. Every row had {suite.trials} trials with {100 * suite.validation:g} % of the training split held out. Seeds "
-        f"{', '.join(map(str, seeds))}; ± is the standard deviation over them. One thread per training; {' / '.join(processors)}; "
-        f"{' / '.join(versions)}. Speed-up: median latency of the common network ÷ the result's, timed in turn."
+        f"{suite.recipe['epochs']} epochs, {told['allowed_steps']:,} optimizer steps on {told['allowed_examples']:,} examples for every "
+        f"row, the same batches in the same order (watched in every training), {suite.metric} of the last epoch on the test split, which no "
+        f"training meets before its end. Every row had {suite.trials} trials with {100 * suite.validation:g} % of the training split held "
+        f"out. Seeds {', '.join(map(str, seeds))}; ± is the standard deviation over them. One thread per training; "
+        f"{' / '.join(processors)}; {' / '.join(versions)}. Speed-up: median latency of the common network ÷ the result's, timed in turn."
     )
 
 

@@ -33,7 +33,7 @@ class Quantity(Part):
     times: float = 1.0
     at: dict[str, float] | None = None
     curve: str = "strength"
-    where: dict[str, Any] = {}
+    where: dict[str, Any] = Field(default_factory=dict)
     give: Annotated[tuple[str, ...], Field(min_length=1)] = ("mean",)
     source: str | None = None
     tolerance: float | None = None

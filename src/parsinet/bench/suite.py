@@ -34,7 +34,7 @@ class Strength(Part):
 class Row(Part):
     """One method. settings: dotted path → value, what it sets beside the common recipe. tune: candidates for further settings."""
 
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field(default_factory=dict)
     strength: Strength | None = None
     tune: Annotated[tuple[dict[str, Any], ...], Field(min_length=1)] = ({},)
 

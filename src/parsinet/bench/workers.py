@@ -49,9 +49,7 @@ def _gather(pipes: dict[Any, Any], waiting: list[Job]) -> Iterator[Event]:
             except EOFError:
                 process = pipes.pop(pipe)
                 process.join()
-                raise RunError(
-                    f"A worker ended with exit code {process.exitcode}. Run the same command again: what is done stays."
-                ) from None
+                raise RunError(f"A worker ended with exit code {process.exitcode}. Run again: what is done stays.") from None
             if waiting:
                 pipe.send(waiting.pop(0))
             else:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -89,5 +90,5 @@ def _give_gradients(model: nn.Module, parts: Assembly) -> None:
     split = parts.dataset.train
     model.eval()
     logits = model(split.inputs[:GRADIENT_EXAMPLES])
-    cross_entropy(logits.flatten(0, -2), split.targets[:GRADIENT_EXAMPLES].flatten()).backward()
+    torch.autograd.backward(cross_entropy(logits.flatten(0, -2), split.targets[:GRADIENT_EXAMPLES].flatten()))
     model.train()
