@@ -113,28 +113,29 @@ def _protocol(suite: Suite, rows: Sequence[Event]) -> str:
     told, seeds = rows[0]["protocol"], sorted({event["seed"] for event in rows})
     processors = sorted({event["machine"]["processor"] for event in rows})
     versions = sorted({", ".join(f"{key} {value}" for key, value in event["versions"].items()) for event in rows})
+    recipe = f"{suite.recipe['epochs']} epochs, {told['allowed_steps']:,} optimizer steps on {told['allowed_examples']:,} examples"
     return (
-        f"{suite.recipe['epochs']} epochs, {told['allowed_steps']:,} optimizer steps on {told['allowed_examples']:,} examples for every "
-        f"row, the same batches in the same order (watched in every training), {suite.metric} of the last epoch on the test split, which no "
-        f"training meets before its end. Every row had {suite.trials} trials with {100 * suite.validation:g} % of the training split held "
-        f"out. Seeds {', '.join(map(str, seeds))}; ± is the standard deviation over them. One thread per training; "
-        f"{' / '.join(processors)}; {' / '.join(versions)}. Speed-up: median latency of the common network ÷ the result's, timed in turn."
+        f"{recipe} for every row, the same batches in the same order (watched in every training), {suite.metric} of the last epoch on the "
+        f"test split, which no training meets before its end. Every row had {suite.trials} trials with {100 * suite.validation:g} % of "
+        f"the training split held out. Seeds {', '.join(map(str, seeds))}; ± is the standard deviation over them. One thread per "
+        f"training; {' / '.join(processors)}; {' / '.join(versions)}. Speed-up: median latency of the common network ÷ the result's, "
+        f"timed in turn."
     )
 
 
 def _left_out(suite: Suite, events: Sequence[Event]) -> str:
-    done = {event["row"] for event in _current(suite, events)}
-    told = {}
+    """Rows that are skipped, failed and not made good since, or not run."""
+    rows = _current(suite, events)
+    told = {event["row"]: event["reason"] for event in events if event["event"] == "skipped"}
+    good = [event["settings"] for event in events if event["event"] in ("row", "trial")]
     for event in events:
-        if (
-            event["event"] in ("skipped", "failed")
-            and (event["event"] == "failed" or event["row"] not in done)
-            and event["row"] in suite.rows
-        ):
-            key = event["row"] if event["event"] == "skipped" else f"{event['row']} at {_plain(event['strength'])}, seed {event['seed']}"
-            told[key] = event["reason"]
-    absent = {title: "not run" for title in suite.rows if title not in done and title not in told}
-    return "\n".join(f"- {title}: {reason}" for title, reason in {**told, **absent}.items()) or "Nothing."
+        if event["event"] == "failed" and event["settings"] not in good:
+            told[f"{event['row']} at {_plain(event['strength'])}, seed {event['seed']}"] = event["reason"]
+    done = {event["row"] for event in rows}
+    for title in suite.rows:
+        if title not in done:
+            told.setdefault(title, "not run")
+    return "\n".join(f"- {title}: {reason}" for title, reason in told.items() if title not in done) or "Nothing."
 
 
 def _chosen(suite: Suite, events: Sequence[Event]) -> str:

@@ -39,9 +39,12 @@ def run(
     with held(out):
         writer, events = RecordWriter(out / RECORDS), stored(out)
         rows = [title for title in rows if not _skipped(suite, title, writer, events, console)]
-        _work([job for job in jobs.trials(suite, rows) if not job.done(events)], writer, events, workers_count, console)
-        final = jobs.finals(suite, rows, seeds or suite.seeds, events)
-        _work([job for job in final if not job.done(events)], writer, events, workers_count, console)
+        try:
+            _work([job for job in jobs.trials(suite, rows) if not job.done(events)], writer, events, workers_count, console)
+            final = jobs.finals(suite, rows, seeds or suite.seeds, events)
+            _work([job for job in final if not job.done(events)], writer, events, workers_count, console)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"Interrupted. What was over is in {out / RECORDS}; the same command goes on.") from None
         write_report(suite, out, events)
     return events
 
