@@ -21,7 +21,7 @@ LEVELS = (
     ("training",),
     ("export",),
     ("report", "integrations"),
-    ("tuning",),
+    ("tuning", "bench"),
     ("cli",),
     ("__main__",),
 )

@@ -11,7 +11,7 @@ import torch
 from scipy import integrate, stats
 from torch import Tensor
 
-from parsinet.baselines import l0, sbp, truncated, vib
+from parsinet.baselines import l0, normal_jeffreys, sbp, spike_slab, truncated, vib
 
 LOG_ALPHAS = torch.tensor([-4.0, -2.5, -1.0, 0.0, 1.5, 4.0], dtype=torch.float64)
 
@@ -163,3 +163,42 @@ def test_draws_move_with_the_distribution_at_a_fixed_quantile(case: tuple[float,
 def test_the_quantile_inverts_the_logarithm_of_the_distribution_function_into_the_far_tail() -> None:
     x = torch.tensor([-3000.0, -700.0, -40.0, -8.5, -7.5, -1.0, 0.0, 3.0], dtype=torch.float64)
     assert torch.allclose(truncated.quantile(torch.special.log_ndtr(x)), x, rtol=1e-9, atol=1e-9)
+
+
+def _against_log_uniform(log_alpha: float) -> float:
+    """KL(N(1, α) ‖ 1/|z|) up to a constant: −½ log α + E log|z|, z ~ N(1, α), integrated over z = 1 + √α x."""
+    root = math.exp(0.5 * log_alpha)
+    breaks = [point for point in (-1 / root,) if -12 < point < 12]
+    value, _ = integrate.quad(lambda x: stats.norm.pdf(x) * math.log(abs(1 + root * x) + 1e-300), -12, 12, points=breaks, limit=400)
+    return -0.5 * log_alpha + value
+
+
+def test_the_divergence_of_normal_jeffreys_is_the_integral_to_a_part_in_100() -> None:
+    """Their fit; both are 0 where α → ∞."""
+    logs = [-6.0, -3.0, -1.0, 0.0, 1.0, 3.0]
+    found = normal_jeffreys.divergence(torch.tensor(logs, dtype=torch.float64))
+    exact = [_against_log_uniform(each) - _against_log_uniform(16.0) for each in logs]
+    assert found.tolist() == pytest.approx(exact, abs=0.01)
+    planted = normal_jeffreys.divergence(-torch.tensor(logs, dtype=torch.float64))
+    assert planted.tolist() != pytest.approx(exact, abs=0.01)
+
+
+@pytest.mark.parametrize("prior", [1e-3, 0.3, 0.9])
+def test_the_divergence_of_a_switch_is_that_of_two_bernoulli_distributions(prior: float) -> None:
+    logits = torch.tensor([-30.0, -2.0, 0.0, 1.5, 8.0], dtype=torch.float64)
+    told = torch.distributions.kl_divergence(torch.distributions.Bernoulli(logits=logits), torch.distributions.Bernoulli(prior))
+    assert torch.allclose(spike_slab.divergence(logits, prior), told.double(), rtol=1e-5, atol=1e-7)
+    assert not torch.allclose(spike_slab.divergence(-logits, prior), told.double(), rtol=1e-3)
+
+
+def test_switches_are_on_as_often_as_they_should_and_learn_through_their_relaxation() -> None:
+    count = 200_000
+    logits = torch.tensor([-2.0, 0.0, 1.5], dtype=torch.float64, requires_grad=True)
+    u = uniform(count, 3)
+    z = spike_slab.switch(logits, u)
+    assert bool(((z - 1).abs() < 1e-12).logical_or(z.abs() < 1e-12).all())
+    on = torch.sigmoid(logits.detach())
+    assert bool(((z.detach().mean(0) - on).abs() <= 4 * (on * (1 - on) / count).sqrt()).all())
+    (gradient,) = torch.autograd.grad(z.sum(), logits)
+    soft = torch.sigmoid((logits.detach() + torch.logit(u)) / 0.5)
+    assert torch.allclose(gradient, (soft * (1 - soft) / 0.5).sum(0))

@@ -17,6 +17,8 @@ NOISY: dict[str, dict[str, Any]] = {
     "l0": {"lam": 1.0, "rate": 0.3, "interval": 3},
     "vib": {"kl": 0.05, "rate": 0.4, "interval": 3},
     "sbp": {"kl": 2.0, "rate": 0.3, "interval": 3},
+    "normal-jeffreys": {"kl": 2.0, "rate": 0.4, "interval": 3},
+    "spike-slab": {"kl": 2.0, "rate": 0.4, "interval": 3},
 }
 RANKED: dict[str, dict[str, Any]] = {
     "group-lasso": {"lam": 1.5, "interval": 3, "begin": 0.1},

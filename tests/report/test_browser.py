@@ -81,7 +81,17 @@ def test_a_hostile_run_runs_no_script(browser: Chromium, tmp_path: Path) -> None
     start = {"event": "start", "format": 1, "parameters": 10, "macs": 5, "recipe": {"method": name, "model": name}, "dataset": {"name": name},
              "groups": [{"name": name, "size": 8, "removable": False, "reason": name}]}  # fmt: skip
     told = {"groups": {name: {"theta": [0.5], "score": [1.0]}}, "hoyer": {name: 0.5}}
-    epoch = {"event": "epoch", "epoch": 1, "epochs": 2, "step": 1, "parameters": 10, "macs": 5, "loss": 1.0, "widths": {name: 4}, "method": told}
+    epoch = {
+        "event": "epoch",
+        "epoch": 1,
+        "epochs": 2,
+        "step": 1,
+        "parameters": 10,
+        "macs": 5,
+        "loss": 1.0,
+        "widths": {name: 4},
+        "method": told,
+    }
     folder = tmp_path / "<script>window.bad=1<"
     folder.mkdir()
     (folder / "record.jsonl").write_text("\n".join(json.dumps(event) for event in (start, epoch)))
@@ -139,7 +149,9 @@ def test_play_runs_to_the_end(browser: Chromium, tmp_path: Path, gates: Path) ->
     browser.evaluate("document.querySelector('.play').click()")
     assert words(browser, ".play") == "Pause"
     assert words(browser, ".told b") == "before training"
-    browser.until("document.querySelector('.told b').textContent === 'the result' && document.querySelector('.play').textContent === 'Play'")
+    browser.until(
+        "document.querySelector('.told b').textContent === 'the result' && document.querySelector('.play').textContent === 'Play'"
+    )
 
 
 def test_the_theme_button(browser: Chromium, tmp_path: Path, gates: Path) -> None:

@@ -1,4 +1,4 @@
-"""What others do, as methods: sparse weights (GMP, SET, RigL, SNIP, random) and fewer units (L0, VIB, SBP, lasso, slimming, rankings)."""
+"""What others do, as methods: sparse weights (GMP, SET, RigL, SNIP, random) and fewer units (L0, VIB, SBP, normal-Jeffreys, …)."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -8,11 +8,13 @@ from parsinet.baselines.dynamic import SET, RigL
 from parsinet.baselines.gmp import GMP
 from parsinet.baselines.group_lasso import GroupLasso
 from parsinet.baselines.l0 import L0
+from parsinet.baselines.normal_jeffreys import NormalJeffreys
 from parsinet.baselines.random_mask import RandomMask
 from parsinet.baselines.ranked import MagnitudeUnits, RandomUnits
 from parsinet.baselines.sbp import SBP
 from parsinet.baselines.slimming import Slimming
 from parsinet.baselines.snip import SNIP
+from parsinet.baselines.spike_slab import SpikeSlab
 from parsinet.baselines.vib import VIB
 from parsinet.methods import Kind, Method, build_from
 
@@ -22,6 +24,7 @@ BASELINES: Mapping[str, Kind] = MappingProxyType(
         "group-lasso": GroupLasso,
         "l0": L0,
         "magnitude-units": MagnitudeUnits,
+        "normal-jeffreys": NormalJeffreys,
         "random-mask": RandomMask,
         "random-units": RandomUnits,
         "rigl": RigL,
@@ -29,6 +32,7 @@ BASELINES: Mapping[str, Kind] = MappingProxyType(
         "set": SET,
         "slimming": Slimming,
         "snip": SNIP,
+        "spike-slab": SpikeSlab,
         "vib": VIB,
     }
 )
@@ -43,10 +47,12 @@ __all__ = [
     "VIB",
     "GroupLasso",
     "MagnitudeUnits",
+    "NormalJeffreys",
     "RandomMask",
     "RandomUnits",
     "RigL",
     "Slimming",
+    "SpikeSlab",
     "build",
     "names",
 ]

@@ -101,6 +101,24 @@ DEMO_EPILOG = """
 """
 
 
+BENCH_EPILOG = """
+**Examples**
+
+    parsinet bench quick --out runs/quick
+
+    parsinet bench mnist-units --data DIR --out runs/mnist-units --jobs 2
+
+    parsinet bench my_suite.yaml --out runs/mine --only Gates --only dense --seed 0
+
+    parsinet bench quick --out runs/quick --table
+
+    parsinet bench --check --claims benchmarks/claims.yaml
+
+Suites: quick (digits, minutes), mnist-units, mnist-weights, cifar, text. A training that stands in the folder's records.jsonl is not run
+again: the same command goes on after Ctrl-C or kill -9. report.md and pareto.png are made of the records alone.
+"""
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"parsinet {metadata.version('parsinet')}")
@@ -258,6 +276,26 @@ def demo(out: options.DemoOut = Path("runs/demo"), overwrite: options.Overwrite 
     from parsinet.cli.demo import demo as run_demo
 
     run_demo(out, overwrite=overwrite)
+
+
+@app.command(epilog=BENCH_EPILOG)
+@guarded
+def bench(
+    suite: options.SuiteName = None,
+    out: options.BenchOut = None,
+    data: options.BenchData = None,
+    only: options.Only = None,
+    seeds: options.BenchSeeds = None,
+    jobs: options.Jobs = None,
+    table: options.TableOnly = False,
+    check: options.Check = False,
+    claims: options.Claims = None,
+    debug: options.Debug = False,
+) -> None:
+    """Compare methods fairly: one recipe, equal trials, all seeds, a report; or check stored claims against records."""
+    from parsinet.cli import benching
+
+    benching.bench(suite, out, data, only or [], seeds or [], jobs, table, check, claims)
 
 
 def main() -> Any:

@@ -3,7 +3,8 @@
 DATA = ("digits", "mnist", "fashion-mnist", "cifar10")
 METHODS = ("dense", "gates", "spectral", "spectral-sparse", "sphere")
 BASELINES = (
-    "gmp", "group-lasso", "l0", "magnitude-units", "random-mask", "random-units", "rigl", "sbp", "set", "slimming", "snip", "vib",
+    "gmp", "group-lasso", "l0", "magnitude-units", "normal-jeffreys", "random-mask", "random-units", "rigl", "sbp", "set", "slimming",
+    "snip", "spike-slab", "vib",
 )  # fmt: skip
 MODELS = (
     "char-gpt",
@@ -20,6 +21,7 @@ MODELS = (
     "wrn-22",
 )
 EXPORTS = ("onnx", "torch-export", "safetensors", "csr", "bundle")
+SUITES = ("quick", "mnist-units", "mnist-weights", "cifar", "text")
 OPTIMIZERS = ("sgd", "adam", "adamw", "lpsgd")
 
 

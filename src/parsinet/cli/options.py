@@ -159,3 +159,26 @@ SavedClasses = Annotated[int | None, typer.Option("--classes", min=1, help="Its 
 SavedSettings = Annotated[
     list[str] | None, typer.Option("--set", metavar="model.KEY=VALUE", help="An option of its factory. Repeatable.", show_default=False)
 ]
+SuiteName = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="SUITE",
+        help=f"{', '.join(names.SUITES)}, or a .yaml file of your own.",
+        autocompletion=lambda incomplete: names.beginning(names.SUITES, incomplete),
+        show_default=False,
+    ),
+]
+BenchOut = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="FOLDER", help="Where records and report go. [default: runs/bench/SUITE]", show_default=False),
+]
+BenchData = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="FOLDER", help="Holds mnist, cifar10 … [default: $PARSINET_DATA]", show_default=False),
+]
+Only = Annotated[list[str] | None, typer.Option("--only", metavar="ROW", help="Only this row. Repeatable.", show_default=False)]
+BenchSeeds = Annotated[list[int] | None, typer.Option("--seed", min=0, help="Only this seed. Repeatable.", show_default=False)]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Trainings at the same time. [default: one per core]", show_default=False)]
+TableOnly = Annotated[bool, typer.Option("--table", "--report", help="Only rebuild the report from the records.")]
+Check = Annotated[bool, typer.Option("--check", help="Compare stored claims with records; exit code 1 where one does not hold.")]
+Claims = Annotated[Path | None, typer.Option("--claims", metavar="FILE", help="[default: benchmarks/claims.yaml]", show_default=False)]

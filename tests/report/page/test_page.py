@@ -146,7 +146,11 @@ def test_the_table_has_the_records_numbers(gates: Path) -> None:
     assert rows["Test error"] == ["–", f"{100 * end['test_error']:.2f} %", ""]
     for title, key in (("Parameters", "parameters"), ("MACs per example", "macs")):
         assert rows[title] == [f"{before[key]:,}", f"{after[key]:,}", f"{100 * after[key] / before[key]:.1f} %"]
-    assert rows["Bytes"] == [f"{before['bytes'] / 1e3:,.0f} kB", f"{after['bytes'] / 1e3:,.0f} kB", f"{100 * after['bytes'] / before['bytes']:.1f} %"]
+    assert rows["Bytes"] == [
+        f"{before['bytes'] / 1e3:,.0f} kB",
+        f"{after['bytes'] / 1e3:,.0f} kB",
+        f"{100 * after['bytes'] / before['bytes']:.1f} %",
+    ]
     for timing in end["latency"]:
         old, new = timing["before"]["median"], timing["after"]["median"]
         wanted = [f"{1e3 * old:.3g} ms", f"{1e3 * new:.3g} ms", f"{old / new:.1f}× as fast"]

@@ -1,0 +1,8 @@
+"""The fair comparison: suites of methods under one recipe, equal trials, watched trainings, reports and claims checked against records."""
+
+from parsinet.bench.claims import check
+from parsinet.bench.page import PAGE, write_report
+from parsinet.bench.running import run, stored
+from parsinet.bench.suite import Suite, load, names
+
+__all__ = ["PAGE", "Suite", "check", "load", "names", "run", "stored", "write_report"]

@@ -1,0 +1,171 @@
+"""Claims: printed numbers with the records they come from, checked against these records and against the documents that print them."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError
+
+from parsinet.bench.documents import Table, numbers, position, table_after
+from parsinet.bench.quantities import Entry, Quantity, computed, entries, fits
+from parsinet.errors import DataError, RunError, StorageError, UsageError
+from parsinet.training.recipe_parts import Part
+
+Match = str | dict[str, dict[str, Any]]
+Select = Callable[[str, str], list[Entry]]
+"""From a source and a description as JSON to the entries that fit."""
+COUNT = re.compile(r"\d{1,3}(,\d{3})+")
+
+
+class Claim(Part):
+    """A table of numbers.
+
+    claim: what is said. provenance: where the numbers come from: measured here, derived, or printed by whom. source, entries, where: the
+    records, relative to the claims file (`quantities.entries`). match: column title → how its cells pick a row's entries: the field that
+    has their value, or per cell text the description to fit, in which `source` and `against` name records and `path` is a key that leads
+    to the number. columns: column title → the quantities its cells show, none where the number is not ours. cells: rows as printed, by the
+    text of their matched cells joined with ` | `; a cell without a number claims nothing. tolerance: how far a record may be off, without
+    it half a unit of the last digit printed. documents: where the table is printed, relative to the claims file; after: words in a line
+    before it or in it. partial: it prints further rows, of which nothing is claimed.
+    """
+
+    claim: str
+    provenance: str
+    source: str
+    entries: str | None = None
+    where: dict[str, Any] = Field(default_factory=dict)
+    match: dict[str, Match]
+    columns: dict[str, tuple[Quantity, ...]]
+    cells: dict[str, dict[str, str]]
+    tolerance: float | None = None
+    documents: tuple[str, ...] = ()
+    after: str = ""
+    partial: bool = False
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that does not hold."""
+
+    claim: str
+    place: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.claim}: {self.place}: {self.reason}"
+
+
+def load_claims(path: Path) -> list[Claim]:
+    """The claims of a YAML file. Errors: UsageError for what cannot be used, StorageError for a file that cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        return [Claim.model_validate(claim) for claim in values["claims"]]
+    except OSError as error:
+        raise StorageError(f"Cannot read the claims {path}: {error.strerror}. Name the file with --claims.") from None
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError) as error:
+        raise UsageError(f"{path} is no file of claims ({type(error).__name__}): it must be YAML with a list under `claims`.") from None
+    except ValidationError as error:
+        finding = error.errors(include_url=False)[0]
+        raise UsageError(f"{path.name}: {'.'.join(map(str, finding['loc']))}: {finding['msg']}, got {finding['input']!r}.") from None
+
+
+def check(path: Path) -> str:
+    """One sentence where every claim of a file holds; else RunError that names each which does not."""
+    claims = load_claims(path)
+    found = [finding for claim in claims for finding in findings(claim, path.parent)]
+    count = sum(len(row) for claim in claims for row in claim.cells.values())
+    if found:
+        listed = "\n".join(f"  {finding}" for finding in found)
+        raise RunError(f"{len(found)} of {count:,} claimed cells do not hold:\n{listed}")
+    return f"All {count:,} claimed cells of {len(claims)} tables hold in the records, and stand so in the documents."
+
+
+def findings(claim: Claim, folder: Path) -> Iterator[Finding]:
+    """What does not hold: in the records first, then in the documents."""
+    read = cache(lambda source: entries(folder, source, claim.entries))
+    select = cache(lambda source, description: [entry for entry in read(source) if fits(entry, json.loads(description))])
+    for row, cells in claim.cells.items():
+        for column, printed in cells.items():
+            place = f"{row}, {column}"
+            try:
+                reason = _against_records(claim, row, column, printed, select)
+            except DataError as error:
+                reason = str(error)
+            if reason:
+                yield Finding(claim.claim, place, reason)
+    for document in claim.documents:
+        yield from _against_document(claim, folder / document)
+
+
+def _against_records(claim: Claim, row: str, column: str, printed: str, select: Select) -> str:
+    """Why a cell does not hold, "" if it does."""
+    shown = numbers(printed)
+    if not shown or not claim.columns[column]:
+        return ""
+    expected: list[tuple[float, float | None]] = []
+    for quantity in claim.columns[column]:
+        description, source, against, path = _description(claim, row, quantity)
+        found = select(source, json.dumps(description))
+        divisors = select(against, json.dumps(claim.where)) if against and quantity.relative else []
+        tolerance = claim.tolerance if quantity.tolerance is None else quantity.tolerance
+        expected += [(value, tolerance) for value in computed(quantity, found, path, divisors)]
+    for place, (value, half) in enumerate(shown):
+        if place >= len(expected):
+            return f"prints {printed!r}, more numbers than the {len(expected)} that the claim explains"
+        wanted, tolerance = expected[place]
+        if abs(value - wanted) > (half * 1.0001 if tolerance is None else tolerance):
+            return f"prints {value:g} in {printed!r}, the records say {wanted:.6g}"
+    return ""
+
+
+def _description(claim: Claim, row: str, quantity: Quantity) -> tuple[dict[str, Any], str, str, list[str]]:
+    """What a row's entries must have, where they lie, what they are set against, and which keys lead to their number."""
+    description, source, against, path = {**claim.where, **quantity.where}, quantity.source or claim.source, "", []
+    for word, match in zip(row.split(" | "), claim.match.values(), strict=True):
+        if isinstance(match, str):
+            description[match] = word.replace(",", "") if COUNT.fullmatch(word) else word
+            continue
+        if word not in match:
+            raise DataError(f"match does not say which entries {word!r} has")
+        told = dict(match[word])
+        source, against = told.pop("source", source), told.pop("against", against)
+        path += [told.pop("path")] if "path" in told else []
+        description |= told
+    return description, source, against, path
+
+
+def _against_document(claim: Claim, path: Path) -> Iterator[Finding]:
+    """Cells that a document prints otherwise, and rows of it that nothing is claimed of."""
+    try:
+        table = table_after(path, claim.after)
+        printed = _rows(claim, table, path.name)
+    except DataError as error:
+        yield Finding(claim.claim, path.name, str(error))
+        return
+    for row, cells in claim.cells.items():
+        for column, cell in cells.items():
+            if row not in printed:
+                yield Finding(claim.claim, f"{row}, {column}", f"{path.name} has no such row")
+            elif printed[row][column] != cell:
+                yield Finding(claim.claim, f"{row}, {column}", f"{path.name} prints {printed[row][column]!r}, the claim is {cell!r}")
+    for row in printed:
+        if row not in claim.cells and not claim.partial:
+            yield Finding(claim.claim, row, f"{path.name} prints a row without a claim")
+
+
+def _rows(claim: Claim, table: Table, document: str) -> Mapping[str, dict[str, str]]:
+    keys = [position(table.head, title, document) for title in claim.match]
+    places = {column: position(table.head, column, document) for column in claim.columns}
+    return {" | ".join(row[key] for key in keys): {column: row[place] for column, place in places.items()} for row in table.body}
+
+
+def drafted(claim: Claim, folder: Path) -> dict[str, dict[str, str]]:
+    """The cells a claim would have if its first document were right, to write a claims file from."""
+    document = folder / claim.documents[0]
+    return dict(_rows(claim, table_after(document, claim.after), document.name))

@@ -1,0 +1,63 @@
+"""Tables of Markdown documents, and the numbers printed in their cells."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from parsinet.errors import DataError
+
+NUMBER = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[+-]?\d+)?|-?\.\d+")
+
+
+@dataclass(frozen=True)
+class Table:
+    """head: its column titles. body: its rows' cells, as they stand."""
+
+    head: tuple[str, ...]
+    body: tuple[tuple[str, ...], ...]
+
+
+def table_after(path: Path, words: str) -> Table:
+    """The table the first line that holds `words` belongs to, or else the next one behind it.
+
+    Errors: DataError if there is no such line, or no table behind it.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DataError(f"{path.name} cannot be read: {error.strerror}.") from None
+    first = next((number for number, line in enumerate(lines) if words in line), None)
+    if first is None:
+        raise DataError(f"{path.name} holds no line with {words!r}.")
+    while first > 0 and lines[first].startswith("|") and lines[first - 1].startswith("|"):
+        first -= 1
+    begin = next((number for number in range(first, len(lines)) if lines[number].startswith("|")), None)
+    if begin is None:
+        raise DataError(f"{path.name} holds no table behind {words!r}.")
+    end = next((number for number in range(begin, len(lines)) if not lines[number].startswith("|")), len(lines))
+    rows = [_cells(line) for line in lines[begin:end]]
+    return Table(rows[0], tuple(rows[2:]))
+
+
+def numbers(cell: str) -> list[tuple[float, float]]:
+    """Every number printed in a cell with half a unit of its last digit: `2.08 (1.90–2.17)`, `43,933`, `3.19e+11`."""
+    return [(float(word.replace(",", "")), _half(word)) for word in NUMBER.findall(cell)]
+
+
+def _half(word: str) -> float:
+    mantissa, _, exponent = word.replace(",", "").partition("e")
+    digits = len(mantissa.partition(".")[2])
+    return 0.5 * 10.0 ** (int(exponent or 0) - digits)
+
+
+def _cells(line: str) -> tuple[str, ...]:
+    """Cells of one line; an escaped bar is part of its cell."""
+    return tuple(cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line.strip())[1:-1])
+
+
+def position(head: Sequence[str], title: str, document: str) -> int:
+    """Where a column stands. Errors: DataError if it does not, or is not the only one of its title."""
+    if list(head).count(title) != 1:
+        raise DataError(f"{document}: {list(head).count(title)} columns are titled {title!r}; the table has {', '.join(head)}.")
+    return list(head).index(title)

@@ -1,0 +1,45 @@
+"""What `bench` does, once its options are read."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from parsinet import bench as suites
+from parsinet.data.places import VARIABLE
+from parsinet.errors import UsageError
+
+CLAIMS = Path("benchmarks/claims.yaml")
+
+
+def bench(
+    suite: str | None,
+    out: Path | None,
+    data: Path | None,
+    only: Sequence[str],
+    seeds: Sequence[int],
+    jobs: int | None,
+    table: bool,
+    check: bool,
+    claims: Path | None,
+) -> None:
+    """Run a suite, rebuild its report, or check claims."""
+    console = Console()
+    if check:
+        if suite is not None or table or only or seeds:
+            raise UsageError("--check compares claims with records and takes --claims FILE alone.")
+        console.print(suites.check(claims or CLAIMS), highlight=False, markup=False, soft_wrap=True)
+        return
+    if claims is not None:
+        raise UsageError("--claims goes with --check.")
+    if suite is None:
+        raise UsageError(f"Name a suite: {', '.join(suites.names())}, or a .yaml file of your own.")
+    if data is not None:
+        os.environ[VARIABLE] = str(data)
+    found, folder = suites.load(suite), out or Path("runs/bench") / Path(suite).stem
+    if table:
+        suites.write_report(found, folder, suites.stored(folder))
+    else:
+        suites.run(found, folder, only=only, seeds=seeds, workers_count=jobs or os.cpu_count() or 1, console=console)
+    console.print(f"Report: {folder / suites.PAGE}", highlight=False, markup=False, soft_wrap=True)

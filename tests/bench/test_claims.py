@@ -1,0 +1,116 @@
+"""Claims: the stored ones hold in the stored records and stand so in the documents, and a false one is noticed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from parsinet.bench import check
+from parsinet.bench.documents import numbers, table_after
+from parsinet.errors import DataError, RunError, StorageError, UsageError
+
+ROOT = Path(__file__).parent.parent.parent
+ROWS = [{"method": "a", "size": size, "error": error, "strength": size} for size, error in ((100, 0.04), (100, 0.02), (400, 0.01))]
+
+
+def planted(folder: Path, cells: dict[str, str], **changes: Any) -> Path:
+    """A claims file over three rows and one document."""
+    (folder / "rows.json").write_text(json.dumps({"rows": ROWS}))
+    (folder / "page.md").write_text("# Page\n\n| method | mean (range) | at 200 |\n|---|---|---|\n| a | 2.33 (1.00–4.00) | 1.73 |\n")
+    claim = {
+        "claim": "a is good",
+        "provenance": "planted",
+        "source": "rows.json",
+        "entries": "rows",
+        "match": {"method": "method"},
+        "columns": {
+            "mean (range)": [{"number": "error", "times": 100, "give": ["mean", "min", "max"]}],
+            "at 200": [{"number": "error", "times": 100, "at": {"size": 200}}],
+        },
+        "cells": {"a": {"mean (range)": "2.33 (1.00–4.00)", "at 200": "1.73", **cells}},
+        "documents": ["page.md"],
+        "after": "# Page",
+        **changes,
+    }
+    (folder / "claims.yaml").write_text(yaml.safe_dump({"claims": [claim]}, allow_unicode=True))
+    return folder / "claims.yaml"
+
+
+def test_every_stored_claim_holds() -> None:
+    assert "cells of" in check(ROOT / "benchmarks" / "claims.yaml")
+
+
+def test_the_tables_of_the_readme_are_claimed() -> None:
+    claimed = {document for claim in yaml.load((ROOT / "benchmarks/claims.yaml").read_text(), yaml.CSafeLoader)["claims"]
+               for document in claim["documents"]}  # fmt: skip
+    assert {"../README.md", "gates/README.md", "sphere/README.md", "spectral/README.md", "structure/README.md"} <= claimed
+
+
+def test_true_claims_hold(tmp_path: Path) -> None:
+    assert check(planted(tmp_path, {})) == "All 2 claimed cells of 1 tables hold in the records, and stand so in the documents."
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        ({"at 200": "1.71"}, "a, at 200: prints 1.71 in '1.71', the records say 1.73205"),
+        ({"mean (range)": "2.33 (1.00–3.00)"}, "prints 3 in '2.33 (1.00–3.00)', the records say 4"),
+        ({"at 200": "1.732"}, "page.md prints '1.73', the claim is '1.732'"),
+        ({"at 200": "1.73 (5)"}, "more numbers than the 1 that the claim explains"),
+    ],
+)
+def test_a_false_claim_is_noticed(cells: dict[str, str], words: str, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="do not hold") as caught:
+        check(planted(tmp_path, cells))
+    assert words in str(caught.value)
+
+
+def test_a_wide_tolerance_lets_it_pass_in_the_records_alone(tmp_path: Path) -> None:
+    with pytest.raises(RunError) as caught:
+        check(planted(tmp_path, {"at 200": "1.70"}, tolerance=0.05))
+    assert str(caught.value).count("\n") == 1
+    assert "page.md prints" in str(caught.value)
+
+
+def test_a_row_without_a_claim_is_noticed(tmp_path: Path) -> None:
+    path = planted(tmp_path, {})
+    page = path.parent / "page.md"
+    page.write_text(page.read_text() + "| b | 1 | 1 |\n")
+    with pytest.raises(RunError, match=r"b: page\.md prints a row without a claim"):
+        check(path)
+
+
+def test_records_that_are_gone_are_noticed(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"No record fits other\.json"):
+        check(planted(tmp_path, {}, source="other.json"))
+
+
+def test_what_is_no_claims_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="Cannot read the claims"):
+        check(tmp_path / "absent.yaml")
+    (tmp_path / "claims.yaml").write_text("- 1\n")
+    with pytest.raises(UsageError, match="no file of claims"):
+        check(tmp_path / "claims.yaml")
+    with pytest.raises(UsageError, match="wrong"):
+        check(planted(tmp_path, {}, wrong=1))
+
+
+def test_numbers_are_read_with_half_a_unit_of_their_last_digit() -> None:
+    assert numbers("2.08 (1.90–2.17)") == [(2.08, 0.005), (1.9, 0.005), (2.17, 0.005)]
+    assert numbers("43,933") == [(43933.0, 0.5)]
+    assert numbers("3.19e+11") == [(3.19e11, pytest.approx(5e8))]
+    assert numbers("0.76 ± 0.07 (3)") == [(0.76, 0.005), (0.07, 0.005), (3.0, 0.5)]
+    assert numbers("–") == []
+
+
+def test_a_table_is_found_by_words_before_it_or_in_it(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("one\n\n| a |\n|---|\n| 1 |\n\ntwo\n\n| b |\n|---|\n| Σ\\|w\\| |\n")
+    assert table_after(page, "two").body == (("Σ|w|",),)
+    assert table_after(page, "| 1 |").head == ("a",)
+    with pytest.raises(DataError, match="no line with 'three'"):
+        table_after(page, "three")
