@@ -98,7 +98,7 @@ def averaged(names: Names) -> None:
 
 def inputs_alone(names: Names) -> None:
     """Batches without targets."""
-    names["batches"] = names["train"].inputs.split(64)
+    names["batches"] = list(names["train"].inputs.split(64))
 
 
 def plain(names: Names) -> None:

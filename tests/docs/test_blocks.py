@@ -13,9 +13,9 @@ ROOT = Path(__file__).parent.parent.parent
 PAGES = {page.relative_to(ROOT).as_posix(): page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
 SLOW = {"README.md", "docs/running.md", "docs/sphere.md", "docs/tutorial.md", "docs/structure.md"}
 """Pages that take more than two seconds."""
-BARE = {"README.md", "docs/tutorial.md", "docs/moving.md", "docs/spectral.md", "docs/sphere.md"}
+BARE = {"README.md", "docs/tutorial.md", "docs/moving.md", "docs/spectral.md", "docs/sphere.md", "docs/stays.md", "docs/choosing.md"}
 """Pages that stand alone: nothing is assumed, not even `import parsinet`."""
-FRAGMENTS = {"docs/distributed.md": 1, "docs/training.md": 1}
+FRAGMENTS = {"docs/distributed.md": 1, "docs/training.md": 1, "docs/moving.md": 1}
 """How many blocks of which page are not run; every one says why."""
 
 
