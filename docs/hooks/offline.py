@@ -8,7 +8,8 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.pages import Page
 
-LOADS = re.compile(r"<(?:script|img|iframe|source|video)\b[^>]*\bsrc=\"?(?:https?:)?//[^>]*>|<link\b[^>]*\bhref=\"?(?:https?:)?//[^>]*>|@import")
+AWAY = r"=\"?(?:https?:)?//[^>]*>"
+LOADS = re.compile(rf"<(?:script|img|iframe|source|video)\b[^>]*\bsrc{AWAY}|<link\b[^>]*\bhref{AWAY}|@import")
 
 
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:

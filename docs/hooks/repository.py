@@ -19,7 +19,7 @@ HOME = "README.md"
 LINK = re.compile(r"(\]\()([^)\s#:]+)(#[^)\s]*)?(\))")
 CODE = re.compile(r"(^```.*?^```$)", re.DOTALL | re.MULTILINE)
 DRAWN = (".png", ".svg", ".json")
-LANGUAGES = {".py": "python", ".yaml": "yaml", ".cff": "yaml"}
+LANGUAGES = {".py": "python", ".yaml": "yaml", ".cff": "yaml", ".toml": "toml"}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -15,17 +15,16 @@ FUNCTIONS = ("_against", "_try", "_blamed")
 
 def reasons(source: str) -> set[str]:
     """All reasons in the source of a module."""
-    found = set()
-    for node in ast.walk(ast.parse(source)):
-        for value in _candidates(node):
-            for inner in ast.walk(value):
-                inside_other = isinstance(inner, ast.Constant) and any(
-                    inner in ast.walk(other) for other in ast.walk(value) if isinstance(other, ast.JoinedStr | ast.Call) and other is not inner
-                )
-                text = "" if inside_other else template(inner)
-                if " " in text.strip():
-                    found.add(text)
-    return found
+    candidates = [value for node in ast.walk(ast.parse(source)) for value in _candidates(node)]
+    return {text for value in candidates for text in _texts(value) if " " in text.strip()}
+
+
+def _texts(value: ast.AST) -> list[str]:
+    """The strings of an expression, but not those within calls, which are arguments of something else."""
+    if text := template(value):
+        return [text]
+    inner = [] if isinstance(value, ast.Call | ast.JoinedStr) else ast.iter_child_nodes(value)
+    return [text for node in inner for text in _texts(node)]
 
 
 def template(node: ast.AST) -> str:

@@ -64,7 +64,9 @@ def refusal(words: Sequence[str]) -> str:
     return ""
 
 
-def _would_train(out: Any, recipe: Any, options: Mapping[str, Any], settings: Sequence[str], overwrite: bool, resume: Any, auto: bool) -> None:
+def _would_train(
+    out: Any, recipe: Any, options: Mapping[str, Any], settings: Sequence[str], overwrite: bool, resume: Any, auto: bool
+) -> None:
     if resume is None:
         build_method(cli_commands.resolved(recipe, options, settings))
     elif settings or any(value is not None for value in options.values()):

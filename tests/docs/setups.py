@@ -139,7 +139,6 @@ def first_run(names: Names) -> None:
     pn.training.train(recipe, Path("runs/first"))
 
 
-SETUPS: dict[str, Callable[[Names], None]] = {
-    made.__name__: made
-    for made in (averaged, deep, digits, ended, first_run, growing, inputs_alone, network, own_operator, pixels, plain, planned, pruning, ranked, residual)
-}
+SITUATIONS = (averaged, deep, digits, ended, first_run, growing, inputs_alone, network)
+SITUATIONS += (own_operator, pixels, plain, planned, pruning, ranked, residual)
+SETUPS: dict[str, Callable[[Names], None]] = {made.__name__: made for made in SITUATIONS}
