@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 
 def broken(page: Path, text: str) -> list[str]:
     """Relative links of a page that lead nowhere."""
-    return [target for target in re.findall(r"\]\(([^)#:]+)", text) if not (page.parent / target).exists()]
+    return [target for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", text) if not (page.parent / target).exists()]
 
 
 def test_relative_links_lead_somewhere() -> None:
