@@ -1,8 +1,8 @@
-# make demo: see a network shrink while it trains.  make test: the test suite.  make lint: style and types.
+# make demo: see a network shrink while it trains.  make test: the test suite.  make lint: style and types.  make docs: the site.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test slow lint clean
+.PHONY: demo test slow lint docs clean
 
 demo: .venv/ready
 	$(BIN)/parsinet demo --out runs/demo --overwrite
@@ -14,9 +14,13 @@ slow: .venv/ready-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow
 
 lint: .venv/ready-dev
-	$(BIN)/ruff check src tests benchmarks examples
-	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/ruff check src tests benchmarks examples docs
+	$(BIN)/ruff format --check src tests benchmarks examples docs
 	$(BIN)/mypy
+
+docs: .venv/ready-docs
+	$(BIN)/mkdocs build --strict
+	@echo "The site is in build/site; open build/site/index.html."
 
 .venv/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -31,5 +35,9 @@ lint: .venv/ready-dev
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@touch $@
 
+.venv/ready-docs: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	@touch $@
+
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache runs
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build/site runs

@@ -53,4 +53,4 @@ def forgetful(rank: int) -> bool:
 SCENARIOS = {name: lambda rank, name=name: from_every_step(name, rank) for name in METHODS}
 
 if __name__ == "__main__":
-    pair.main({**SCENARIOS, "forgetful": forgetful})
+    pair.main({**SCENARIOS, "forgetful": forgetful}, seconds=1200)

@@ -37,14 +37,14 @@ def results(scenarios: str, folder: Path, seconds: int) -> dict[str, list[Any]]:
     return {name: [told[name] for told in ranks] for name in ranks[0]}
 
 
-def main(scenarios: Mapping[str, Callable[[int], Any]]) -> None:
-    """Run the scenarios in two forked processes; the exit status is 1 if one of them fails or does not end."""
+def main(scenarios: Mapping[str, Callable[[int], Any]], seconds: float = 10 * TIMEOUT) -> None:
+    """Run the scenarios in two forked processes; the exit status is 1 if one of them fails or does not end in time."""
     folder, names = Path(sys.argv[1]), list(scenarios)
     context = multiprocessing.get_context("fork")
     children = [context.Process(target=_child, args=(rank, folder, {name: scenarios[name] for name in names})) for rank in range(SIZE)]
     for child in children:
         child.start()
-    running, deadline = {child.sentinel for child in children}, time.monotonic() + 10 * TIMEOUT
+    running, deadline = {child.sentinel for child in children}, time.monotonic() + seconds
     while running and not any(child.exitcode for child in children) and time.monotonic() < deadline:
         running -= set(wait(running, 1.0))
     for child in children:

@@ -14,7 +14,7 @@ LEAST = {"gates": 3, "spectral": 3, "sphere": 1}
 
 @pytest.mark.slow
 def test_two_processes_go_on_from_every_step(tmp_path: Path) -> None:
-    told = results("distributed.every_step", tmp_path, seconds=900)
+    told = results("distributed.every_step", tmp_path, seconds=1200)
     for name, least in LEAST.items():
         for rank in told[name]:
             assert rank["removals"] >= least
