@@ -35,21 +35,25 @@ class Replicas(nn.Module):
     DDP fixes its buckets for the parameters it is given, so the wrapper is dropped before units leave and made anew around what remains;
     the same if a method freezes or releases parameters. module: the network itself, whose names carry no prefix; save and evaluate that.
     Without gradients the network is called directly and nothing is sent. process_group, options: as `DistributedDataParallel` takes them.
+    part: name of the module inside the network that a `Pruner` works on, where it is not the whole network.
 
     The first wrapping gives every rank the weights of rank 0. Buffers, such as running statistics, are those of rank 0 in every training
     pass, and after every removal.
 
-    Errors: UsageError if no process group is there, or the network is wrapped or sharded already.
+    Errors: UsageError if no process group is there, the network is wrapped or sharded already, or has no such part.
     """
 
-    def __init__(self, module: nn.Module, *, process_group: Any = None, **options: Any) -> None:
+    def __init__(self, module: nn.Module, *, process_group: Any = None, part: str = "", **options: Any) -> None:
         super().__init__()
         if not (dist.is_available() and dist.is_initialized()):
             raise UsageError(
                 "Replicas: there is no process group. Start with torchrun and call torch.distributed.init_process_group first."
             )
         check_whole(module, "Replicas")
+        if part not in dict(module.named_modules()):
+            raise UsageError(f"Replicas: {type(module).__name__} has no module {part!r}.")
         self.module = module
+        self._part = part
         self.ranks = Ranks.of(process_group)
         self._options = {"process_group": self.ranks.group, **options}
         self._wrapped: list[DistributedDataParallel] = []
@@ -65,6 +69,11 @@ class Replicas(nn.Module):
     def world_size(self) -> int:
         """How many processes there are."""
         return self.ranks.size
+
+    @property
+    def part(self) -> nn.Module:
+        """What a `Pruner` works on: the network, or the part of it that was named."""
+        return self.module.get_submodule(self._part)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The network's output; with gradients through DDP."""
@@ -106,12 +115,12 @@ class Replicas(nn.Module):
 
 
 def opened(model: nn.Module, who: str) -> tuple[nn.Module, Replicas | None, Ranks]:
-    """The network itself, its replicas if it has any, and the processes it trains in.
+    """What is pruned of the network, its replicas if it has any, and the processes it trains in.
 
     Errors: UsageError for a network in a wrapper of torch's or with sharded parameters, and for a bare one where several processes train.
     """
     if isinstance(model, Replicas):
-        return model.module, model, model.ranks
+        return model.part, model, model.ranks
     check_whole(model, who)
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         raise UsageError(
