@@ -65,6 +65,7 @@ class Prune(Callback):
         self._ranks: Ranks = ALONE
         self._rank = 0
         self._device = torch.device("cpu")
+        self._length: dict[str, int | None] = {}
         self._held: Held | None = None
         self._saved: Mapping[str, Any] = {}
         self._batches: list[Any] = []
@@ -101,9 +102,10 @@ class Prune(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Meet network and optimizer; on resume let go what had left, then load the weights."""
         self._device = trainer.strategy.root_device
-        steps = steps_of(trainer)  # sets the loaders up, if nobody has, from the generators the run goes on with
+        self._length["steps"] = steps_of(trainer)  # sets the loaders up, if nobody has, from the generators the run goes on with
+        self._length["examples"] = self.examples or examples_of(trainer)
         with undisturbed(self._device):
-            self._pruner = self._build(trainer, pl_module, steps)
+            self._pruner = self._build(trainer, pl_module)
         if self._saved:
             self._pruner.load_state_dict(self._saved["pruner"])
         if self._held is not None:
@@ -148,9 +150,9 @@ class Prune(Callback):
         """What left and the method's state, with the global generators of every process; plain values and tensors."""
         if self._pruner is None:
             return {}
-        return {"pruner": self._pruner.state_dict(), "random": self._ranks.gather(random_state(self._device))}
+        return {**self._length, "pruner": self._pruner.state_dict(), "random": self._ranks.gather(random_state(self._device))}
 
-    def _build(self, trainer: Trainer, module: LightningModule, steps: int | None) -> Pruner:
+    def _build(self, trainer: Trainer, module: LightningModule) -> Pruner:
         name, network = network_of(module, self.network)
         (optimizer,) = trainer.optimizers
         check_groups("Prune", self.method, network, optimizer)
@@ -162,8 +164,7 @@ class Prune(Callback):
                 optimizer,
                 self.method,
                 seen_inputs(trainer, module, network, self.example_inputs),
-                steps=steps,
-                examples=self.examples or examples_of(trainer),
+                **self._length,
                 scaler=getattr(trainer.precision_plugin, "scaler", None),
                 **self._options,
             )

@@ -58,7 +58,7 @@ def _check_shapes(module: LightningModule, weights: dict[str, Any]) -> None:
         if name in here and value.shape != here[name]:
             raise StructureError(
                 f"The checkpoint was saved when {name} had shape {tuple(value.shape)}; it has {tuple(here[name])} now, since units have "
-                "left. Go on from it with fit(ckpt_path=…) on a new module, or take its network with parsinet.integrations.lightning_recovery."
+                "left. Give a new module to fit(ckpt_path=…), or take its network with parsinet.integrations.lightning_recovery.recover."
             )
 
 
@@ -94,16 +94,16 @@ def network_of(module: LightningModule, name: str | None) -> tuple[str, nn.Modul
 def seen_inputs(trainer: Trainer, module: LightningModule, network: nn.Module, given: ExampleInputs | None) -> ExampleInputs:
     """What the network takes, on the device and in the precision of the training."""
     inputs = module.example_input_array if given is None else given
-    if inputs is None:
-        raise UsageError("Prune: the network is traced on example inputs; give Prune(method, example_inputs) or set module.example_input_array.")
     inputs = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(inputs))
-    if given is not None or network is module:
-        return inputs
-    return _reaching(module, network, inputs)
+    return inputs if given is not None else reaching(module, network, inputs)
 
 
-def _reaching(module: LightningModule, network: nn.Module, inputs: Any) -> ExampleInputs:
-    """What the network is called with when the module is called with `inputs`."""
+def reaching(module: LightningModule, network: nn.Module, inputs: Any) -> ExampleInputs:
+    """What the network is called with when the module is called with `inputs`, its `example_input_array`."""
+    if inputs is None:
+        raise UsageError("Prune: the network is traced on example inputs; give Prune(method, example_inputs) or set example_input_array.")
+    if network is module:
+        return inputs  # type: ignore[no-any-return]
     calls: list[tuple[Any, Any]] = []
     handle = network.register_forward_pre_hook(lambda _, args, kwargs: calls.append((args, kwargs)), with_kwargs=True)
     try:
@@ -113,7 +113,9 @@ def _reaching(module: LightningModule, network: nn.Module, inputs: Any) -> Examp
     finally:
         handle.remove()
     if len(calls) != 1 or (calls[0][0] and calls[0][1]):
-        raise UsageError("Prune: example_input_array does not tell what the network takes; give Prune(method, example_inputs) what it takes.")
+        raise UsageError(
+            "Prune: example_input_array does not tell what the network takes; give Prune(method, example_inputs) what it takes."
+        )
     return calls[0][0] or calls[0][1]  # type: ignore[no-any-return]
 
 
