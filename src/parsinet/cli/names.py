@@ -20,6 +20,7 @@ MODELS = (
     "wrn-22",
 )
 OPTIMIZERS = ("sgd", "adam", "adamw", "lpsgd")
+LOGGERS = ("tensorboard", "mlflow", "wandb", "trackio")
 
 
 def beginning(known: tuple[str, ...], typed: str) -> list[str]:

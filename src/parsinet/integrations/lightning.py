@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from parsinet.distributed import ALONE, Ranks, Replicas
 from parsinet.errors import MissingExtraError, UsageError
-from parsinet.integrations.options import PrunerOptions, add_gradient, check_groups, check_options, undisturbed
+from parsinet.integrations.options import PrunerOptions, add_gradient, check_groups, check_options
 from parsinet.methods import Method, Pruner
 from parsinet.methods.base import Probing
 from parsinet.structure.export import ExampleInputs
-from parsinet.training.random_state import random_state, set_random_state
+from parsinet.training.random_state import random_state, set_random_state, undisturbed
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer

@@ -113,9 +113,7 @@ def reaching(module: LightningModule, network: nn.Module, inputs: Any) -> Exampl
     finally:
         handle.remove()
     if len(calls) != 1 or (calls[0][0] and calls[0][1]):
-        raise UsageError(
-            "Prune: example_input_array does not tell what the network takes; give Prune(method, example_inputs) what it takes."
-        )
+        raise UsageError("Prune: example_input_array does not tell what the network takes; give that as Prune(method, example_inputs).")
     return calls[0][0] or calls[0][1]  # type: ignore[no-any-return]
 
 

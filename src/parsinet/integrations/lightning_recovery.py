@@ -12,9 +12,10 @@ from torch import nn
 from parsinet.errors import RunError, StorageError, UsageError
 from parsinet.integrations.lightning import Prune
 from parsinet.integrations.lightning_parts import network_of, reaching
-from parsinet.integrations.options import PrunerOptions, undisturbed
+from parsinet.integrations.options import PrunerOptions
 from parsinet.methods import Method, Pruner
 from parsinet.structure.export import ExampleInputs
+from parsinet.training.random_state import undisturbed
 
 
 def recover(

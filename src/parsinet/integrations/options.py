@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any, TypedDict
+from collections.abc import Iterable
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,6 @@ from parsinet.methods.folds import FoldInputs
 from parsinet.structure.folding import Kind
 from parsinet.structure.own import Hints
 from parsinet.structure.propagate import Rules
-from parsinet.training.random_state import random_state, set_random_state
 
 
 class PrunerOptions(TypedDict, total=False):
@@ -50,7 +48,7 @@ def check_groups(who: str, method: Method, network: nn.Module, optimizer: torch.
         for key, value in options.items():
             if any(group.get("initial_lr" if key == "lr" and "initial_lr" in group else key) != value for group in held):
                 raise UsageError(
-                    f"{who}: {method.name} wants parameters of its own group, with {key} = {value!r}, and the optimizer does not have it so. "
+                    f"{who}: {method.name} wants a parameter group with {key} = {value!r}, which the optimizer does not have. "
                     "Build the optimizer from method.param_groups(network)."
                 )
 
@@ -60,13 +58,3 @@ def add_gradient(penalty: Tensor | float) -> None:
     if isinstance(penalty, Tensor) and penalty.requires_grad:
         with torch.enable_grad():
             penalty.backward()  # type: ignore[no-untyped-call]
-
-
-@contextmanager
-def undisturbed(device: torch.device) -> Iterator[None]:
-    """What is drawn inside from the global generators is not missed outside."""
-    before: dict[str, Any] = random_state(device)
-    try:
-        yield
-    finally:
-        set_random_state(before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -11,10 +12,11 @@ from torch.utils._pytree import tree_map
 
 from parsinet.distributed import digest
 from parsinet.errors import MissingExtraError, RunError, UsageError
-from parsinet.integrations.options import PrunerOptions, add_gradient, check_groups, check_options, undisturbed
+from parsinet.integrations.options import PrunerOptions, add_gradient, check_groups, check_options
 from parsinet.methods import Method, Pruner
 from parsinet.structure.export import ExampleInputs
 from parsinet.training.checkpoint import load_checkpoint, save_checkpoint
+from parsinet.training.random_state import undisturbed
 
 try:
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -110,7 +112,7 @@ class Prune(TrainerCallback):
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **told: Any) -> None:
         """Put the pruner's state into the checkpoint that was just written."""
         weights = {name: digest(value) for name, value in self.pruner.model.state_dict().items()}
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}" / FOLDER
+        folder = _checkpoint(args, state) / FOLDER
         save_checkpoint(folder, state.global_step, {"pruner": self.pruner.state_dict(), "weights": weights}, keep=1)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **told: Any) -> None:
@@ -122,12 +124,12 @@ class Prune(TrainerCallback):
     ) -> Pruner:
         inputs = tree_map(lambda leaf: leaf.to(args.device) if isinstance(leaf, Tensor) else leaf, self.example_inputs)
         data = getattr(loader, "dataset", None)
-        examples = len(data) if hasattr(data, "__len__") else None
+        examples = len(data) if isinstance(data, Sized) else None
         return Pruner(model, optimizer, self.method, inputs, steps=state.max_steps, examples=examples, **self._options)
 
     def _read(self, args: TrainingArguments, state: TrainerState, weights: dict[str, Any]) -> dict[str, Any]:
         """The pruner's state in the checkpoint training goes on from."""
-        folder = self.checkpoint or Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        folder = self.checkpoint or _checkpoint(args, state)
         if not (folder / FOLDER).is_dir():
             raise RunError(
                 f"Prune: training goes on from step {state.global_step}, but {folder / FOLDER} does not exist. Give "
@@ -139,3 +141,8 @@ class Prune(TrainerCallback):
                 f"Prune: {folder / FOLDER} belongs to other weights than those loaded. Give Prune(…, checkpoint=…) the right one."
             )
         return saved
+
+
+def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path:
+    """Where the Trainer keeps the checkpoint of this step."""
+    return Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"

@@ -51,7 +51,7 @@ def from_pretrained(folder: str | Path, kind: type[Any] | None = None) -> Any:
     if kind is None:
         raise UsageError(f"from_pretrained: {name} is no class of transformers. Give its class: from_pretrained(folder, {name}).")
     config = kind.config_class.from_dict(values)
-    model = load(folder, lambda: _built(kind, config)).eval()
+    model: Any = load(folder, lambda: _built(kind, config)).eval()
     if (folder / GENERATION).is_file():
         model.generation_config = GenerationConfig.from_pretrained(str(folder))
     return model

@@ -24,7 +24,7 @@ class Waiting:
 
     def __init__(self, model: nn.Module) -> None:
         self.weights: dict[str, Any] | None = None
-        self._handle = model.register_load_state_dict_pre_hook(self._take)
+        self._handle = model.register_load_state_dict_pre_hook(self._take)  # type: ignore[no-untyped-call]
 
     def _take(self, module: nn.Module, weights: dict[str, Any], *_: Any) -> None:
         own = module.state_dict()
