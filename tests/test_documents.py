@@ -30,6 +30,15 @@ def test_the_examples_run(example: list[str], tmp_path: Path, monkeypatch: pytes
     assert "bitwise equal: True" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_the_example_with_accelerate_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("accelerate", reason="accelerate is not installed (pip install 'parsinet[accelerate]')")
+    monkeypatch.setattr(sys, "argv", ["accelerate_loop.py", "--epochs", "4", "--out", str(tmp_path / "lean")])
+    runpy.run_path(str(ROOT / "examples" / "accelerate_loop.py"), run_name="__main__")
+    assert "bitwise equal: True" in capsys.readouterr().out
+
+
 def test_the_example_of_own_rules_runs(capsys: pytest.CaptureFixture[str]) -> None:
     runpy.run_path(str(ROOT / "examples" / "own_rule.py"), run_name="__main__")
     shown = capsys.readouterr().out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -63,8 +64,7 @@ def test_a_logger_that_raises_is_left_alone_and_the_others_go_on(tmp_path: Path)
     bad, good = Notes(fails=2), type("Other", (Notes,), {})()
     loggers = Loggers([bad, good], tmp_path)
     with pytest.warns(ParsinetWarning, match="Notes is told nothing any more: OSError: the server is gone") as caught:
-        for event in EVENTS:
-            loggers(event)
+        deque(map(loggers, EVENTS))
     assert len(caught) == 1
     assert (bad.told, bad.calls, bad.closed) == (TOLD[:1], 2, 0)
     assert good.told == TOLD
@@ -84,7 +84,7 @@ def test_what_is_not_there_is_refused_before_a_run(tmp_path: Path, monkeypatch: 
     with pytest.raises(MissingExtraError, match=r"pip install 'parsinet\[wandb\]'"):
         train(small(loggers=["wandb"]), tmp_path / "run")
     assert not (tmp_path / "run").exists()
-    with pytest.raises(UsageError, match="no logger 'tensorbord'. Did you mean 'tensorboard'"):
+    with pytest.raises(UsageError, match=r"no logger 'tensorbord'\. Did you mean 'tensorboard'"):
         Loggers(["tensorbord"], tmp_path)
     with pytest.raises(UsageError, match="loggers"):
         small(loggers=["tensorbord"])
@@ -115,9 +115,10 @@ def test_tensorboard_shows_the_record_also_after_a_resume(
 ) -> None:
     pytest.importorskip("tensorboard")
     plain = quick(pruning(epochs=3), tmp_path / "plain")
-    with monkeypatch.context() as patch, pytest.raises(RunInterrupted):
+    with monkeypatch.context() as patch:
         interrupted(patch, 15)
-        quick(pruning(epochs=3, loggers=["tensorboard"]), tmp_path / "run")
+        with pytest.raises(RunInterrupted):
+            quick(pruning(epochs=3, loggers=["tensorboard"]), tmp_path / "run")
     run = quick(None, tmp_path / "run", resume=True)
     assert weights(run) == weights(plain)
     assert untimed(run.folder)[1:] == untimed(plain.folder)[1:]

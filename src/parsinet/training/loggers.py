@@ -42,7 +42,7 @@ class Loggers:
     """
 
     def __init__(self, loggers: Iterable[str | Logger], folder: str | Path, settings: Mapping[str, Any] | None = None) -> None:
-        self._named = [_tracker(logger) for logger in loggers if isinstance(logger, str)]
+        self._named = known(logger for logger in loggers if isinstance(logger, str))
         self._open: dict[str, Logger] = {type(logger).__name__: logger for logger in loggers if not isinstance(logger, str)}
         self._folder, self._settings = Path(folder) / "loggers", dict(settings or {})
         self._begun = False
@@ -97,6 +97,17 @@ class Loggers:
             )
 
 
+def known(names: Iterable[str]) -> list[type[Tracker]]:
+    """The adapters of these names; UsageError for an unknown one, MissingExtraError where its package is not installed."""
+    found = []
+    for name in names:
+        if name not in TRACKERS:
+            raise UsageError(f"There is no logger {name!r}.{suggest(name, TRACKERS)}")
+        TRACKERS[name].check()
+        found.append(TRACKERS[name])
+    return found
+
+
 def numbers(event: Mapping[str, Any]) -> dict[str, float]:
     """What is plotted of an event: losses, errors, sizes, `widths/<group>` after a removal; nothing of events without numbers."""
     kind = event["event"]
@@ -113,10 +124,3 @@ def numbers(event: Mapping[str, Any]) -> dict[str, float]:
 
 def _widths(widths: Mapping[str, int]) -> dict[str, Any]:
     return {f"widths/{name}": units for name, units in widths.items()}
-
-
-def _tracker(name: str) -> type[Tracker]:
-    if name not in TRACKERS:
-        raise UsageError(f"There is no logger {name!r}.{suggest(name, TRACKERS)}")
-    TRACKERS[name].check()
-    return TRACKERS[name]
