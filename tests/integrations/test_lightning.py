@@ -153,8 +153,8 @@ def test_validation_goes_with_it() -> None:
     toy, prune = Toy(), Prune(METHODS["gates"]())
     fitted = trainer([prune])
     fitted.fit(toy, loader(), loader())
-    assert fitted.validate(toy, loader(), verbose=False)[0]["error"] < 0.4
-    assert fitted.callback_metrics
+    assert fitted.callback_metrics["parsinet/parameters"] < sum(parameter.numel() for parameter in Toy().parameters())
+    assert 0 <= fitted.validate(toy, loader(), verbose=False)[0]["error"] < 0.5
 
 
 class Manual(Toy):

@@ -17,6 +17,7 @@ pytest.importorskip("accelerate", reason="accelerate is not installed (pip insta
 
 import parsinet as pn  # noqa: E402
 from architectures.huggingface import FAMILIES, build, example  # noqa: E402
+from parsinet.baselines import MagnitudeUnits  # noqa: E402
 from parsinet.errors import ParsinetError, RunError, StorageError, UsageError  # noqa: E402
 from parsinet.integrations.transformers import Prune, from_pretrained, save_pretrained  # noqa: E402
 from parsinet.methods import Gates, Method, Pruner  # noqa: E402
@@ -29,6 +30,11 @@ SAVED = 12
 
 def method() -> Method:
     return Gates(price=6e-4, gated=0.9, fall_steps=8, interval=2, theta=0.8)
+
+
+def gradual() -> Method:
+    """Lets units go before the checkpoint and after it."""
+    return MagnitudeUnits(share=0.6, begin=0.2, end=0.9, interval=3)
 
 
 def model(dropout: float = 0.0) -> nn.Module:
@@ -97,12 +103,12 @@ def same(a: nn.Module, b: nn.Module) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_a_training_resumes_bitwise_across_removals(tmp_path: Path) -> None:
     """Dropout and shuffled batches included; the first part's units have left when the second begins."""
-    whole, prune, widths = train(tmp_path / "whole", dropout=0.1)
-    shutil.rmtree(tmp_path / "whole")
-    _, _, part = train(tmp_path / "part", dropout=0.1, stop=SAVED)
-    resumed, again, _ = train(tmp_path / "part", dropout=0.1, resume=True)
+    whole, prune, widths = train(tmp_path / "whole", dropout=0.1, prune=Prune(gradual(), INPUTS))
+    _, _, part = train(tmp_path / "part", dropout=0.1, stop=SAVED, prune=Prune(gradual(), INPUTS))
+    resumed, again, _ = train(tmp_path / "part", dropout=0.1, resume=True, prune=Prune(gradual(), INPUTS))
     assert same(whole, resumed)
     assert prune.pruner.widths() == again.pruner.widths()
     assert widths[0] != part[-1] != widths[-1], "units must leave before and after the checkpoint"
@@ -162,7 +168,6 @@ def test_a_checkpoint_must_be_the_one_of_the_weights(tmp_path: Path) -> None:
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "best model": ({"load_best_model_at_end": True, "eval_strategy": "no", "save_strategy": "no"}, "load_best_model_at_end"),
-    "compiled": ({"torch_compile": True}, "torch_compile"),
     "batch size": ({"auto_find_batch_size": True}, "auto_find_batch_size"),
 }
 
@@ -189,7 +194,8 @@ def test_bad_input(name: str, tmp_path: Path) -> None:
         act(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2", pytest.param("bert-classifier", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["llama", "gpt2", "bert-classifier"])
 def test_folders_hold_models_of_uneven_widths(name: str, tmp_path: Path) -> None:
     """Once shrunk alike, so that the configuration follows, then unevenly; saved, loaded and saved again."""
     net, inputs = build(FAMILIES[name]), example(FAMILIES[name])

@@ -79,6 +79,7 @@ def test_interruptions_are_no_failures_of_a_logger(tmp_path: Path) -> None:
         Loggers([Slow()], tmp_path).log({"loss": 1.0}, 1)
 
 
+@pytest.mark.slow
 def test_what_is_not_there_is_refused_before_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: Recipes) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'parsinet\[wandb\]'"):

@@ -146,6 +146,10 @@ class Prune(Callback):
         if self._held is not None:
             self._held.leave(pl_module)
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """The same where training has failed, since Lightning tears nothing down then."""
+        self.teardown(trainer, pl_module, "fit")
+
     def state_dict(self) -> dict[str, Any]:
         """What left and the method's state, with the global generators of every process; plain values and tensors."""
         if self._pruner is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +18,8 @@ from parsinet.training.trackers import TRACKERS, Tracker
 EPOCH = ("loss", "train_error", "validation_loss", "validation_error", "learning_rate", "parameters", "macs", "seconds", "cpu_seconds")
 END = ("test_loss", "test_error", "validation_error", "train_seconds", "train_cpu_seconds", "train_macs")
 SIZES = ("parameters", "macs", "nonzeros", "bytes")
+FAILED = object()
+"""What a call of a logger gives that has raised."""
 
 
 class Logger(Protocol):
@@ -42,8 +45,10 @@ class Loggers:
     """
 
     def __init__(self, loggers: Iterable[str | Logger], folder: str | Path, settings: Mapping[str, Any] | None = None) -> None:
-        self._named = known(logger for logger in loggers if isinstance(logger, str))
-        self._open: dict[str, Logger] = {type(logger).__name__: logger for logger in loggers if not isinstance(logger, str)}
+        given = list(loggers)
+        self._named = known(logger for logger in given if isinstance(logger, str))
+        objects = [logger for logger in given if not isinstance(logger, str)]
+        self._open: list[tuple[str, Logger]] = [(type(logger).__name__, logger) for logger in objects]
         self._folder, self._settings = Path(folder) / "loggers", dict(settings or {})
         self._begun = False
         self._step = 0
@@ -64,37 +69,35 @@ class Loggers:
         """Open the named loggers. resumed: the step a run goes on from; what was told of later ones is replaced where a logger can."""
         self._begun = True
         for tracker in self._named:
-
-            def make(tracker: type[Tracker] = tracker) -> None:
-                self._open[tracker.name] = tracker(self._folder, self._settings, resumed)
-
-            self._guarded(tracker.name, make)
+            made = self._guarded(tracker.name, partial(tracker, self._folder, self._settings, resumed))
+            self._open += [] if made is FAILED else [(tracker.name, made)]
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Tell numbers by name; those that are not finite are left out."""
         if not self._begun:
             self.begin()
         finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
-        for name, logger in list(self._open.items()):
-            self._guarded(name, lambda logger=logger: logger.log(finite, step))  # type: ignore[misc]
+        told = [(name, logger) for name, logger in self._open if self._guarded(name, partial(logger.log, finite, step)) is not FAILED]
+        self._open = told
 
     def close(self) -> None:
         """Let every logger write out what it holds."""
-        for name, logger in list(self._open.items()):
+        for name, logger in self._open:
             self._guarded(name, logger.close)
-        self._open.clear()
+        self._open = []
 
-    def _guarded(self, name: str, call: Callable[[], None]) -> None:
+    def _guarded(self, name: str, call: Callable[[], Any]) -> Any:
+        """What the call returns; FAILED, after a warning, where it raises."""
         try:
             with undisturbed(torch.device("cpu")):
-                call()
+                return call()
         except Exception as error:
-            self._open.pop(name, None)
             warnings.warn(
                 f"The logger {name} is told nothing any more: {type(error).__name__}: {error}. The run goes on; its record has everything.",
                 ParsinetWarning,
                 stacklevel=3,
             )
+            return FAILED
 
 
 def known(names: Iterable[str]) -> list[type[Tracker]]:
