@@ -79,7 +79,14 @@ class Stop(transformers.TrainerCallback):
 
 
 def arguments(out: Path, **options: Any) -> Any:
-    usual = {"num_train_epochs": EPOCHS, "per_device_train_batch_size": SIZE, "save_steps": SAVED, "learning_rate": 1e-2, "use_cpu": True}
+    usual = {
+        "num_train_epochs": EPOCHS,
+        "per_device_train_batch_size": SIZE,
+        "save_steps": SAVED,
+        "learning_rate": 1e-2,
+        "use_cpu": True,
+        "optim": "adamw_torch",
+    }
     quiet = {"report_to": [], "disable_tqdm": True, "logging_strategy": "no", "dataloader_pin_memory": False}
     return transformers.TrainingArguments(str(out), **{**usual, **quiet, **options})
 

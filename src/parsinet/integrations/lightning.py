@@ -138,6 +138,7 @@ class Prune(Callback):
         """Decide what is still open, while all processes and devices are there."""
         self.finish()
         if isinstance(trainer.strategy.model, Replicas):
+            trainer.strategy.model.align()
             trainer.strategy.model.drop()
             trainer.strategy.model = pl_module
 
