@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from parsinet import baselines, data, methods, models
 from parsinet.cli import app, names
 from parsinet.training import read_record, run
+from parsinet.training.trackers import TRACKERS
 
 RUN = ["train", "--model", "mlp", "--set", "model.widths=[16]", "--epochs", "1", "--threads", "1"]
 
@@ -205,6 +206,7 @@ def test_completion_knows_what_the_library_knows() -> None:
     assert methods.names() == names.METHODS
     assert baselines.names() == names.BASELINES
     assert models.names() == names.MODELS
+    assert tuple(TRACKERS) == names.LOGGERS
     assert names.beginning(names.MODELS, "len") == ["lenet-300-100", "lenet-5-caffe"]
 
 

@@ -69,8 +69,16 @@ def test_own_rules_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     assert "capsules: 4 shrunk equals silenced: True" in printed
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_the_loop_under_accelerate_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("accelerate", reason="accelerate is not installed (pip install 'parsinet[accelerate]')")
+    options = ["--epochs", "4", "--out", str(tmp_path / "lean")]
+    assert "bitwise equal: True" in shown("accelerate_loop.py", options, monkeypatch, capsys)
+
+
 def test_every_example_is_tested() -> None:
-    tested = {*SHRINKING, *PARTS, *TESTED_ELSEWHERE, "finetune_by_eigenvalues.py", "own_loop.py", "own_rule.py"}
+    tested = {*SHRINKING, *PARTS, *TESTED_ELSEWHERE, "accelerate_loop.py", "finetune_by_eigenvalues.py", "own_loop.py", "own_rule.py"}
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chromium import Chromium, found
 
+from chromium import Chromium, found
 from parsinet.report import read
 from parsinet.report.page import page
 from parsinet.report.watch.server import PageServer

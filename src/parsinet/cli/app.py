@@ -152,6 +152,7 @@ def train(
     threads: options.Threads = None,
     device: options.Device = None,
     deterministic: options.Deterministic = None,
+    logger: options.Loggers = None,
     settings: options.Settings = None,
     overwrite: options.Overwrite = False,
     resume: options.Resume = None,
@@ -166,6 +167,7 @@ def train(
     given: dict[str, Any] = {f"data.{key}": value for key, value in of_data.items()}
     given |= {"model.name": model, "method.name": method, "optimizer.name": optimizer, "optimizer.lr": lr}
     given |= {"epochs": epochs, "round_to": round_to, "seed": seed, "threads": threads, "device": device, "deterministic": deterministic}
+    given |= {"loggers": logger or None}
     commands.train(out, recipe, given, settings or [], overwrite, resume, auto_resume)
 
 

@@ -23,6 +23,7 @@ MODELS = (
 EXPORTS = ("onnx", "torch-export", "safetensors", "csr", "bundle")
 SUITES = ("quick", "mnist-units", "mnist-weights", "cifar", "text")
 OPTIMIZERS = ("sgd", "adam", "adamw", "lpsgd")
+LOGGERS = ("tensorboard", "mlflow", "wandb", "trackio")
 
 
 def beginning(known: tuple[str, ...], typed: str) -> list[str]:

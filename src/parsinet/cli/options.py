@@ -72,6 +72,16 @@ Deterministic = Annotated[
         show_default=False,
     ),
 ]
+Loggers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--logger",
+        metavar="NAME",
+        help="Tell numbers to tensorboard, mlflow, wandb or trackio as well. Repeatable.",
+        autocompletion=lambda incomplete: names.beginning(names.LOGGERS, incomplete),
+        show_default=False,
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY.PATH=VALUE", help="Any entry of a recipe, read as YAML. Repeatable.", show_default=False),

@@ -15,11 +15,13 @@ Together = Replicas | Sharded
 
 
 def opened(model: nn.Module, who: str) -> tuple[nn.Module, Together | None, Ranks]:
-    """The network itself, what it is wrapped in if it trains in several processes, and these processes.
+    """What is pruned of the network, what holds it together if it trains in several processes, and these processes.
 
     Errors: UsageError for a network in a wrapper of torch's or with sharded parameters, and for a bare one where several processes train.
     """
-    if isinstance(model, Together):
+    if isinstance(model, Replicas):
+        return model.part, model, model.ranks
+    if isinstance(model, Sharded):
         return model.module, model, model.ranks
     check_whole(model, who)
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:

@@ -35,18 +35,22 @@ class Replicas(nn.Module):
     DDP fixes its buckets for the parameters it is given, so the wrapper is dropped before units leave and made anew around what remains;
     the same if a method freezes or releases parameters. module: the network itself, whose names carry no prefix; save and evaluate that.
     Without gradients the network is called directly and nothing is sent. process_group, options: as `DistributedDataParallel` takes them.
+    part: name of the module inside the network that a `Pruner` works on, where it is not the whole network.
 
     The first wrapping gives every rank the weights of rank 0. Buffers, such as running statistics, are those of rank 0 in every training
     pass, and after every removal.
 
-    Errors: UsageError if no process group is there, or the network is wrapped or sharded already.
+    Errors: UsageError if no process group is there, the network is wrapped or sharded already, or has no such part.
     """
 
-    def __init__(self, module: nn.Module, *, process_group: Any = None, **options: Any) -> None:
+    def __init__(self, module: nn.Module, *, process_group: Any = None, part: str = "", **options: Any) -> None:
         super().__init__()
         check_group("Replicas")
         check_whole(module, "Replicas")
+        if part not in dict(module.named_modules()):
+            raise UsageError(f"Replicas: {type(module).__name__} has no module {part!r}.")
         self.module = module
+        self._part = part
         self.ranks = Ranks.of(process_group)
         self._options = {"process_group": self.ranks.group, **options}
         self._wrapped: list[DistributedDataParallel] = []
@@ -62,6 +66,11 @@ class Replicas(nn.Module):
     def world_size(self) -> int:
         """How many processes there are."""
         return self.ranks.size
+
+    @property
+    def part(self) -> nn.Module:
+        """What a `Pruner` works on: the network, or the part of it that was named."""
+        return self.module.get_submodule(self._part)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The network's output; with gradients through DDP."""

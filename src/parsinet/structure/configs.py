@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -16,6 +17,20 @@ NAMES: dict[str, tuple[str, ...]] = {
     "head_dim": ("head_dim",),
 }
 """Entry of a configuration, and the attributes of modules that repeat it."""
+_FIRST = "_first_config"
+
+
+@dataclass(frozen=True)
+class _First:
+    """Keeps a configuration out of sight of what looks for numbers among a module's attributes."""
+
+    config: Any
+
+
+def first_config(model: nn.Module) -> Any:
+    """The configuration the model was built from, before its entries followed removals; it must not be changed."""
+    first = model.__dict__.get(_FIRST)
+    return model.config if first is None else first.config
 
 
 def described(model: nn.Module) -> dict[tuple[str, str], int]:
@@ -68,6 +83,7 @@ def set_entry(model: nn.Module, path: str, attribute: str, value: Any) -> None:
     for module in model.modules():
         for known in [key for key, held in module.__dict__.items() if held is old]:
             module.__dict__[known] = new
+    owner.__dict__.setdefault(_FIRST, _First(old))
 
 
 def entry_of(module: nn.Module, attribute: str) -> Any:

@@ -5,6 +5,7 @@ from parsinet.training.checkpoint import load_checkpoint, save_checkpoint
 from parsinet.training.compiled import Compiled
 from parsinet.training.evaluate import Evaluation, evaluate
 from parsinet.training.inspection import Inspection, UnitRow, inspect
+from parsinet.training.loggers import Logger, Loggers
 from parsinet.training.loop import NotFiniteError, fit
 from parsinet.training.objective import cross_entropy, distillation
 from parsinet.training.precision import Precision
@@ -25,6 +26,8 @@ __all__ = [
     "EpochResult",
     "Evaluation",
     "Inspection",
+    "Logger",
+    "Loggers",
     "LoopState",
     "NotFiniteError",
     "Precision",

@@ -45,9 +45,14 @@ class RunFolder:
         return self.path / "export"
 
     @property
+    def loggers(self) -> Path:
+        """What loggers keep."""
+        return self.path / "loggers"
+
+    @property
     def _contents(self) -> tuple[Path, ...]:
         """What a run makes of its recipe, in the order in which it can go without leaving what cannot be resumed."""
-        return self.checkpoint, self.model, self.path / "report", self.exports, self.record
+        return self.checkpoint, self.model, self.path / "report", self.exports, self.loggers, self.record
 
     def check_free(self, overwrite: bool) -> None:
         """Refuse a folder that holds a run, unless it may be overwritten, and one that cannot be written.

@@ -147,7 +147,7 @@ class Recipe(Part):
     forward passes are in 16 bits (`Precision`). accumulate: batches per step. compile: the forward pass of training through
     `torch.compile`, anew after every removal, or "settled": once the structure is fixed. deterministic: only algorithms that repeat
     bitwise, which takes longer on a GPU and raises where torch has none.
-    checkpoint: when the run is saved, and what stays.
+    checkpoint: when the run is saved, and what stays. loggers: who is told its numbers besides the record (`Loggers`).
     """
 
     data: DataPart = DataPart()
@@ -174,6 +174,7 @@ class Recipe(Part):
     distill: DistillPart | None = None
     average: AveragePart | None = None
     checkpoint: CheckpointPart = CheckpointPart()
+    loggers: tuple[Literal["tensorboard", "mlflow", "wandb", "trackio"], ...] = ()
 
     @field_validator("skips", mode="before")
     @classmethod

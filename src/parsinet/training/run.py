@@ -17,6 +17,7 @@ from parsinet.training.assembly import assemble
 from parsinet.training.evaluate import Evaluation
 from parsinet.training.folder import RunFolder
 from parsinet.training.lock import held
+from parsinet.training.loggers import known
 from parsinet.training.monitor import Sink
 from parsinet.training.random_state import seeded
 from parsinet.training.recipe import Recipe
@@ -80,6 +81,7 @@ def train(
 
 def _run(recipe: Recipe, folder: RunFolder, resume: bool, console: Console, ranks: Ranks, watch: Sink | None) -> RunResult:
     device = environment.usable_device(device_of(recipe.device))
+    known(recipe.loggers)  # refused before data are loaded
     with environment.torch_settings(threads=recipe.threads, deterministic=recipe.deterministic), seeded(recipe.seed, device):
         session = Session(assemble(recipe, device, ranks), folder, console, watch)
         with stop_signals(session.request_stop), session.recorded(), one_message(ranks):

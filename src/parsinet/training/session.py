@@ -19,6 +19,7 @@ from parsinet.training.display import Display
 from parsinet.training.due import Due
 from parsinet.training.evaluate import Evaluation, evaluate
 from parsinet.training.folder import RunFolder
+from parsinet.training.loggers import Loggers
 from parsinet.training.loop import NotFiniteError, fit
 from parsinet.training.monitor import PROGRESS, Monitor, Sink
 from parsinet.training.outcome import Outcome, conclude
@@ -45,7 +46,9 @@ class Session:
         batch = measure.resize_batch(assembly.example_inputs, recipe.data.batch_size)  # weights are composed once for all of it
         due = Due(recipe.checkpoint, epochs=recipe.epochs, steps=assembly.steps)
         lowest = partial(lowest_error, folder.checkpoint)
-        sinks = (self.writer.write, self.display.show, *(() if watch is None else (watch,))) if self.leads else ()
+        loggers = (Loggers(recipe.loggers, folder.path, recipe.plain()),) if recipe.loggers else ()
+        watching = () if watch is None else (watch,)
+        sinks = (self.writer.write, self.display.show, *loggers, *watching) if self.leads else ()
         self.monitor = Monitor(batch, Stopwatch(), sinks, self._validate, self._save, due, lowest)
         self.training = False
 

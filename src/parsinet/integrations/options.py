@@ -1,0 +1,60 @@
+"""What every adapter takes and checks: the pruner's options, the method's parameter groups, the gradient of its penalty."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypedDict
+
+import torch
+from torch import Tensor, nn
+
+from parsinet.errors import UsageError
+from parsinet.methods import Method
+from parsinet.methods.folds import FoldInputs
+from parsinet.structure.folding import Kind
+from parsinet.structure.own import Hints
+from parsinet.structure.propagate import Rules
+
+
+class PrunerOptions(TypedDict, total=False):
+    """Options of `Pruner` that an adapter hands on, with the same meaning and default."""
+
+    ignored_layers: Iterable[str | nn.Module]
+    round_to: int
+    inputs: bool
+    rules: Rules | None
+    hints: Hints | None
+    fold: Kind | None
+    fold_inputs: FoldInputs | None
+    approximate: bool
+
+
+def check_options(who: str, options: PrunerOptions) -> None:
+    """UsageError for an option no pruner takes."""
+    unknown = sorted(options.keys() - PrunerOptions.__annotations__.keys())
+    if unknown:
+        raise UsageError(f"{who}: takes no {unknown[0]!r}. Of a Pruner's options: {', '.join(PrunerOptions.__annotations__)}.")
+
+
+def check_groups(who: str, method: Method, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """UsageError where the optimizer lacks what the method wants of it, such as a learning rate of eigenvalues.
+
+    That vectors are not decayed is advice, and not asked for.
+    """
+    groups = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
+    for wanted in method.param_groups(network):
+        options = {key: value for key, value in wanted.items() if key != "params" and (key, value) != ("weight_decay", 0.0)}
+        held = [group for parameter in wanted["params"] if (group := groups.get(id(parameter))) is not None]
+        for key, value in options.items():
+            if any(group.get("initial_lr" if key == "lr" and "initial_lr" in group else key) != value for group in held):
+                raise UsageError(
+                    f"{who}: {method.name} wants a parameter group with {key} = {value!r}, which the optimizer does not have. "
+                    "Build the optimizer from method.param_groups(network)."
+                )
+
+
+def add_gradient(penalty: Tensor | float) -> None:
+    """Add the gradient of a method's penalty to those of the loss: as if both had been one sum, up to the order of sums."""
+    if isinstance(penalty, Tensor) and penalty.requires_grad:
+        with torch.enable_grad():
+            penalty.backward()  # type: ignore[no-untyped-call]

@@ -1,0 +1,148 @@
+"""A callback for the Trainer of transformers that lets a method shrink its model, and folders of models whose layers differ in width."""
+
+from __future__ import annotations
+
+from collections.abc import Sized
+from pathlib import Path
+from typing import Any, Unpack
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from parsinet.distributed import digest
+from parsinet.errors import MissingExtraError, RunError, UsageError
+from parsinet.integrations.options import PrunerOptions, add_gradient, check_groups, check_options
+from parsinet.methods import Method, Pruner
+from parsinet.structure.export import ExampleInputs
+from parsinet.training.checkpoint import load_checkpoint, save_checkpoint
+from parsinet.training.random_state import undisturbed
+
+try:
+    from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+except ImportError as error:
+    raise MissingExtraError("The Trainer callback needs transformers and accelerate: pip install 'parsinet[transformers]'.") from error
+
+from parsinet.integrations.transformers_folder import from_pretrained, save_pretrained
+from parsinet.integrations.transformers_parts import Waiting, check_training, own_forward, plain_optimizer
+
+__all__ = ["Prune", "from_pretrained", "save_pretrained"]
+FOLDER = "parsinet"
+"""Where a checkpoint of the Trainer holds what the callback adds to it."""
+
+
+class Prune(TrainerCallback):
+    """Lets a method shrink the model while transformers' Trainer trains it.
+
+        prune = Prune(Gates(price=1e-3), {"input_ids": ids})
+        Trainer(model, arguments, train_dataset=…, callbacks=[prune]).train()
+        save_pretrained(prune.finish(), "lean")
+
+    The gradient of the method's penalty joins that of the loss after gradients are clipped (the Trainer has no hook before); the method
+    steps after the optimizer, and units leave model and optimizer state. Every checkpoint of the Trainer gets a folder `parsinet`, by
+    which `train(resume_from_checkpoint=…)` goes on bitwise across removals. When training ends the method decides what is still open.
+
+    example_inputs: what the model takes, a dict of keyword arguments. checkpoint: the folder given to `resume_from_checkpoint`, where it
+    is not `output_dir/checkpoint-<step>`. options: as of `Pruner`.
+
+    Errors: UsageError for bad arguments, and when training begins for what cannot be pruned in (several processes or devices, float16,
+    compilation, a best model that is loaded at the end); RunError for a checkpoint without a pruner's state or of other weights; those of
+    `Pruner`.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        example_inputs: ExampleInputs,
+        *,
+        checkpoint: str | Path | None = None,
+        **options: Unpack[PrunerOptions],
+    ) -> None:
+        check_options("Prune", options)
+        self.method, self.example_inputs = method, example_inputs
+        self.checkpoint = None if checkpoint is None else Path(checkpoint)
+        self._options = options
+        self._pruner: Pruner | None = None
+        self._waiting: Waiting | None = None
+
+    @property
+    def pruner(self) -> Pruner:
+        """The pruner at work: `widths()`, `units(group)`, `structure`; UsageError before training."""
+        if self._pruner is None:
+            raise UsageError("Prune: nothing has been trained yet; give this callback to a Trainer and call its train first.")
+        return self._pruner
+
+    def finish(self) -> nn.Module:
+        """The model, plain and small; what is still open is decided first, where training was cut short."""
+        with own_forward(self.pruner.model):
+            return self.pruner.finish()
+
+    def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **told: Any) -> None:
+        """Let the method prepare the model, before there is an optimizer; weights that are too small for it wait."""
+        self.method.prepare(told["model"])
+        self._waiting = Waiting(told["model"])
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **told: Any) -> None:
+        """Meet model and optimizer; on resume let go what had left, then put weights and optimizer state in place."""
+        waiting = self._waiting
+        if waiting is None or self._pruner is not None:
+            raise UsageError("Prune: give a new callback, with a new method, to Trainer(callbacks=[…]) for every training.")
+        model, optimizer = told["model"], plain_optimizer(told["optimizer"])
+        check_training(args)
+        check_groups("Prune", self.method, model, optimizer)
+        saved = self._read(args, state, waiting.weights or model.state_dict()) if state.global_step else None
+        inner = optimizer.state_dict()
+        optimizer.state.clear()
+        with undisturbed(args.device), own_forward(model):
+            self._pruner = self._build(args, state, model, optimizer, told["train_dataloader"])
+            if saved is not None:
+                self._pruner.load_state_dict(saved["pruner"])
+            waiting.release(model)
+        optimizer.load_state_dict(inner)
+
+    def on_pre_optimizer_step(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **told: Any) -> None:
+        """Add the penalty's gradient."""
+        add_gradient(self.pruner.penalty())
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **told: Any) -> None:
+        """The method's step; units may leave."""
+        with own_forward(self.pruner.model):
+            self.pruner.step()
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **told: Any) -> None:
+        """Put the pruner's state into the checkpoint that was just written."""
+        weights = {name: digest(value) for name, value in self.pruner.model.state_dict().items()}
+        folder = _checkpoint(args, state) / FOLDER
+        save_checkpoint(folder, state.global_step, {"pruner": self.pruner.state_dict(), "weights": weights}, keep=1)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **told: Any) -> None:
+        """Decide what is still open."""
+        self.finish()
+
+    def _build(
+        self, args: TrainingArguments, state: TrainerState, model: nn.Module, optimizer: torch.optim.Optimizer, loader: Any
+    ) -> Pruner:
+        inputs = tree_map(lambda leaf: leaf.to(args.device) if isinstance(leaf, Tensor) else leaf, self.example_inputs)
+        data = getattr(loader, "dataset", None)
+        examples = len(data) if isinstance(data, Sized) else None
+        return Pruner(model, optimizer, self.method, inputs, steps=state.max_steps, examples=examples, **self._options)
+
+    def _read(self, args: TrainingArguments, state: TrainerState, weights: dict[str, Any]) -> dict[str, Any]:
+        """The pruner's state in the checkpoint training goes on from."""
+        folder = self.checkpoint or _checkpoint(args, state)
+        if not (folder / FOLDER).is_dir():
+            raise RunError(
+                f"Prune: training goes on from step {state.global_step}, but {folder / FOLDER} does not exist. Give "
+                "Prune(…, checkpoint=folder) the folder you give to resume_from_checkpoint; it must have been saved with this callback."
+            )
+        saved = load_checkpoint(folder / FOLDER).state
+        if any(saved["weights"].get(name, found) != found for name, found in ((name, digest(value)) for name, value in weights.items())):
+            raise RunError(
+                f"Prune: {folder / FOLDER} belongs to other weights than those loaded. Give Prune(…, checkpoint=…) the right one."
+            )
+        return saved
+
+
+def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path:
+    """Where the Trainer keeps the checkpoint of this step."""
+    return Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
