@@ -149,7 +149,11 @@ def long_run(folder: Path, epochs: int, groups: int, units: int) -> Path:
     widths = dict.fromkeys(names, units)
     lines = [json.dumps(start)]
     for number in range(1, epochs + 1):
-        measured = {"loss": 1.2345678901234567 / number, "train_error": 0.1234567890123 / number, "validation_error": 0.12345678901 / number}
+        measured = {
+            "loss": 1.2345678901234567 / number,
+            "train_error": 0.1234567890123 / number,
+            "validation_error": 0.12345678901 / number,
+        }
         lines.append(json.dumps({**epoch_of(number, {"groups": theta}), **measured, "step": 400 * number, "widths": widths}))
     folder.mkdir()
     (folder / "record.jsonl").write_text("\n".join(lines))

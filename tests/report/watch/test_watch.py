@@ -119,7 +119,12 @@ def test_the_screen_has_the_records_numbers(gates: Path, tmp_path: Path) -> None
     put(tmp_path / "part", lines_of(gates)[:12])
     last = [event for event in map(json.loads, lines_of(tmp_path / "part")) if event["event"] == "epoch"][-1]
     shown = drawn(tmp_path / "part")
-    for word in (f"epoch {last['epoch']} of 20", f"{last['parameters']:,}", f"{100 * last['validation_error']:.2f} %", "last news 2 min ago"):
+    for word in (
+        f"epoch {last['epoch']} of 20",
+        f"{last['parameters']:,}",
+        f"{100 * last['validation_error']:.2f} %",
+        "last news 2 min ago",
+    ):
         assert word in shown, word
     for name, units in last["widths"].items():
         assert f"{units:,} of" in next(line for line in shown.splitlines() if line.startswith(name))
@@ -157,7 +162,9 @@ def served(tmp_path: Path) -> Iterator[tuple[Path, PageServer]]:
         thread.join()
 
 
-def ask(server: PageServer, path: str = "/", host: str | None = None, method: str = "GET", **headers: str) -> tuple[int, dict[str, Any], str]:
+def ask(
+    server: PageServer, path: str = "/", host: str | None = None, method: str = "GET", **headers: str
+) -> tuple[int, dict[str, Any], str]:
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
     connection.request(method, path, headers={"Host": host or f"127.0.0.1:{server.server_port}", **headers})
     answer = connection.getresponse()
@@ -173,7 +180,11 @@ def test_the_server_serves_the_page_as_it_grows(served: tuple[Path, PageServer],
     tag = headers["ETag"]
     assert ask(server, **{"If-None-Match": tag})[0] == 304
     lines = lines_of(gates)
-    for count, words in ((1, "No epoch of the run has ended yet."), (6, "its record has no end yet"), (len(lines), "at a test error of 1.82 %")):
+    for count, words in (
+        (1, "No epoch of the run has ended yet."),
+        (6, "its record has no end yet"),
+        (len(lines), "at a test error of 1.82 %"),
+    ):
         put(folder, lines[:count])
         status, headers, body = ask(server, **{"If-None-Match": tag})
         assert (status, words in body) == (200, True)
