@@ -136,6 +136,14 @@ def test_the_headline_says_what_became_of_the_run(make: Make, case: str) -> None
     assert Outline(of(make(case))).text["h1"] == TRUE[case]
 
 
+def test_noise_between_two_timings_of_one_network_is_no_speed_up(make: Make) -> None:
+    *before, end = map(json.loads, (make("whole") / "record.jsonl").read_text().splitlines())
+    assert "A forward pass of one example is 2.0× as fast" in of(make("whole", "smaller"))
+    source = of(make([*before, {**end, "after": end["before"]}], "same"))
+    assert "A forward pass" not in source
+    assert "Speed-up" not in source
+
+
 def test_torn_lines_are_told(make: Make) -> None:
     assert "is torn and was left out" in Outline(of(make("torn"))).text["li"]
 
