@@ -140,7 +140,7 @@ def test_noise_between_two_timings_of_one_network_is_no_speed_up(make: Make) -> 
     *before, end = map(json.loads, (make("whole") / "record.jsonl").read_text().splitlines())
     assert "A forward pass of one example is 2.0× as fast" in of(make("whole", "smaller"))
     source = of(make([*before, {**end, "after": end["before"]}], "same"))
-    assert "A forward pass" not in source
+    assert "as fast" not in source
     assert "Speed-up" not in source
 
 

@@ -32,7 +32,7 @@ def before_after(row: Row) -> list[Line]:
         *_nonzeros(before, after),
         _part("MACs per example", before.macs, after.macs),
         Line("Bytes", _bytes(before), _bytes(after), _share(before, after)),
-        *(_latency(timing) for timing in (run.end.latency if run.end else ())),
+        *(_latency(timing, after.macs != before.macs) for timing in (run.end.latency if run.end else ())),
         Line("Training time", NONE, NONE if run.seconds is None else numbers.duration(run.seconds)),
     ]
     return [*lines, *_training_macs(run)]
@@ -85,8 +85,9 @@ def _nonzeros(before: Size, after: Size) -> Iterator[Line]:
         yield _part("Parameters not zero", start, after.nonzeros)
 
 
-def _latency(timing: Timing) -> Line:
-    faster = f"{numbers.times(timing.before / timing.after)} as fast" if timing.after > 0 else ""
+def _latency(timing: Timing, changed: bool) -> Line:
+    """Two timings of one network differ by noise alone, of which no factor is made."""
+    faster = f"{numbers.times(timing.before / timing.after)} as fast" if changed and timing.after > 0 else ""
     times = (numbers.milliseconds(timing.before), numbers.milliseconds(timing.after))
     return Line(f"Forward pass, batch {timing.batch:,}", *times, faster)
 
