@@ -193,7 +193,8 @@ def test_version_and_help_read_well() -> None:
     for command, words in (
         ("train", "--set method.price=3e-4"),
         ("inspect", "--input-shape 3,32,32"),
-        ("report", "runs/dense runs/gates"),
+        ("report", "runs/dense runs/gates --html comparison.html"),
+        ("watch", "runs/first --browser"),
         ("demo", "--out runs/demo"),
     ):
         shown = parsinet(command, "--help")
@@ -236,3 +237,4 @@ def test_the_demo_compares_dense_and_gates() -> None:
     assert ends["gates"]["after"]["parameters"] < 0.3 * ends["dense"]["after"]["parameters"]
     assert all(end["test_error"] < 0.03 for end in ends.values())
     assert list(Path("demo/report").glob("*.png"))
+    assert "4 runs on digits" in Path("demo/report/report.html").read_text(encoding="utf-8")

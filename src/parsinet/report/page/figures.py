@@ -32,14 +32,14 @@ def before_after(row: Row) -> list[Line]:
         *_nonzeros(before, after),
         _part("MACs per example", before.macs, after.macs),
         Line("Bytes", _bytes(before), _bytes(after), _share(before, after)),
-        *(_latency(timing) for timing in (run.end.latency if run.end else ())),
+        *(_latency(timing, after.macs != before.macs) for timing in (run.end.latency if run.end else ())),
         Line("Training time", NONE, NONE if run.seconds is None else numbers.duration(run.seconds)),
     ]
     return [*lines, *_training_macs(run)]
 
 
 def tiles(row: Row) -> list[tuple[str, str, str]]:
-    """Title, number and the line below it, of the four or five numbers to see first."""
+    """Title, number and the line below it, of the four or five numbers to see first; no speed-up where no MACs left."""
     run = row.run
     before = run.start if run.end is None else run.end.before
     error = _error(run)
@@ -47,7 +47,7 @@ def tiles(row: Row) -> list[tuple[str, str, str]]:
     for title, start, now in (("Parameters", before.parameters, run.size.parameters), ("MACs", before.macs, run.size.macs)):
         found.append((title, numbers.count(now), f"{numbers.share(now / max(start, 1))} of {numbers.count(start)}"))
     timed = [timing for timing in (run.end.latency if run.end else ()) if timing.after > 0]
-    if timed:
+    if timed and run.size.macs != before.macs:
         last = max(timed, key=lambda timing: timing.batch)
         times = f"{numbers.milliseconds(last.before)} → {numbers.milliseconds(last.after)}"
         found.append((f"Speed-up, batch {last.batch:,}", numbers.times(last.before / last.after), times))
@@ -85,8 +85,9 @@ def _nonzeros(before: Size, after: Size) -> Iterator[Line]:
         yield _part("Parameters not zero", start, after.nonzeros)
 
 
-def _latency(timing: Timing) -> Line:
-    faster = f"{numbers.times(timing.before / timing.after)} as fast" if timing.after > 0 else ""
+def _latency(timing: Timing, changed: bool) -> Line:
+    """Two timings of one network differ by noise alone, of which no factor is made."""
+    faster = f"{numbers.times(timing.before / timing.after)} as fast" if changed and timing.after > 0 else ""
     times = (numbers.milliseconds(timing.before), numbers.milliseconds(timing.after))
     return Line(f"Forward pass, batch {timing.batch:,}", *times, faster)
 
@@ -95,4 +96,4 @@ def _training_macs(run: Run) -> Iterator[Line]:
     """Before: what training would have cost had nothing left."""
     if run.end is not None and run.end.train_macs is not None and run.end.dense_train_macs:
         dense, spent = run.end.dense_train_macs, run.end.train_macs
-        yield Line("Training MACs, forward", numbers.count(dense), numbers.count(spent), numbers.share(spent / dense))
+        yield Line("Training MACs", numbers.count(dense), numbers.count(spent), numbers.share(spent / dense))

@@ -49,9 +49,9 @@ def _outcome(run: Run) -> str:
 
 
 def _speed(run: Run) -> str:
-    """The largest batch, where the result is measurably faster than the start."""
+    """The largest batch, where the result is another network than the start and measurably faster; two timings of one always differ."""
     timed = [] if run.end is None else [timing for timing in run.end.latency if timing.after > 0]
-    if not timed:
+    if run.end is None or not timed or run.end.after.macs == run.end.before.macs:
         return ""
     last = max(timed, key=lambda timing: timing.batch)
     factor = last.before / last.after

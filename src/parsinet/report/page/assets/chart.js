@@ -42,7 +42,7 @@ function drawn(spec, lines, drawing) {
   const height = width < 420 ? 190 : 230;
   const values = [...lines.flatMap((line) => line.y), ...spec.points.map((point) => point.y)].filter((value) => value !== null);
   const [low, high] = limits(values, spec.logarithmic);
-  const box = { left: 50, right: width - 14, top: 10, bottom: height - 38 };
+  const box = { left: 50, right: width - 14, top: spec.mark ? 24 : 10, bottom: height - 38 };
   const end = Math.max(...lines.map((line) => line.x[line.x.length - 1]), ...spec.points.map((point) => point.x)) || 1;
   const x = scale(0, end, box.left, box.right);
   const y = scale(low, Math.max(high, spec.reach || 0), box.bottom, box.top, spec.logarithmic);
@@ -78,9 +78,9 @@ function grid(spec, box, x, y, across, up) {
 
 function marked(mark, x, box) {
   const right = x(mark.x) > (box.left + box.right) / 2;
-  const beside = { x: x(mark.x) + (right ? -6 : 6), y: box.top + 9, "text-anchor": right ? "end" : "start" };
+  const beside = { x: x(mark.x) + (right ? -6 : 6), y: box.top - 8, "text-anchor": right ? "end" : "start" };
   const words = svg("text", { class: "tick halo", ...beside }, mark.words);
-  return [svg("line", { class: "mark", x1: x(mark.x), x2: x(mark.x), y1: box.top, y2: box.bottom }), words];
+  return [svg("line", { class: "mark", x1: x(mark.x), x2: x(mark.x), y1: box.top - 16, y2: box.bottom }), words];
 }
 
 function path(line, x, y) {
@@ -128,11 +128,13 @@ function listen(spec, lines, drawing, page, { x, y, box, width }) {
     tip.show(frame.left + (x(time) * frame.width) / width, clientY ?? frame.top + frame.height / 2, timeWords(spec, time), told);
     if (aloud) say(`${timeWords(spec, time)}: ${told.map(([, name, value]) => `${name} ${value}`).join(", ")}`);
   };
-  page.addEventListener("pointermove", (event) => {
+  const point = (event) => {
     const frame = page.getBoundingClientRect();
     const at = ((event.clientX - frame.left) * width) / frame.width;
     show(nearest(times, (time) => Math.abs(x(time) - at)), event.clientY, false);
-  });
+  };
+  page.addEventListener("pointermove", point);
+  page.addEventListener("pointerdown", point);
   page.addEventListener("pointerleave", leave);
   drawing.onblur = leave;
   drawing.onkeydown = (event) => {

@@ -26,10 +26,13 @@ function scattered(shown, cost, form, title, drawing) {
   const wide = Math.max(...costs) > 8 * Math.min(...costs) && Math.min(...costs) > 0;
   const [low, high] = wide ? [Math.min(...costs) / 1.4, Math.max(...costs) * 1.8] : [0, Math.max(...costs) * 1.2 || 1];
   const x = scale(low, high, box.left, box.right, wide);
-  const y = scale(0, Math.max(...errors) * 1.15 || 1, box.bottom, box.top);
+  const tall = Math.max(...errors) > 8 * Math.min(...errors) && Math.min(...errors) > 0;
+  const [least, most] = limits(errors, tall);
+  const y = scale(least, most, box.bottom, box.top, tall);
+  const up = tall ? logTicks(least, most) : ticks(0, most, 5);
   const page = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, "aria-hidden": "true" });
   const across = wide ? logTicks(low, high) : ticks(0, high, width < 420 ? 4 : 7);
-  page.append(...grid({ tick: shortShare, xTitle: title }, box, x, y, across, ticks(0, Math.max(...errors) * 1.15 || 1, 5)));
+  page.append(...grid({ tick: shortShare, xTitle: title }, box, x, y, across, up));
   page.append(svg("path", { class: "front", d: front(shown, cost, x, y) }));
   page.append(...labelled(shown, [title, cost, form], x, y, box));
   return page;

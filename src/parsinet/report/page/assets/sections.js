@@ -29,6 +29,7 @@ function chartsOfOne(run) {
   const mark = run.settled ? { x: run.settled[view.clock], words: "structure fixed" } : null;
   const ends = run.curves[view.clock];
   const test = { name: "test, of the result", colour: "var(--c1)", x: ends[ends.length - 1], y: run.test_error };
+  const points = run.test_error === null ? [] : [test];
   const both = (validation, training) => [
     line(run, validation, "validation", "var(--c0)"),
     line(run, training, "training", "var(--soft)", { faint: true, dash: 1 }),
@@ -36,7 +37,7 @@ function chartsOfOne(run) {
   const quality = { ...base(), logarithmic: view.logarithmic, mark };
   const size = { ...base(), form: count, tick: short, mark };
   return [
-    { ...quality, ...ERRORS, title: "Error", lines: both("validation_error", "train_error"), points: run.test_error === null ? [] : [test] },
+    { ...quality, ...ERRORS, title: "Error", lines: both("validation_error", "train_error"), points },
     { ...quality, ...LOSSES, title: "Loss", lines: both("validation_loss", "loss") },
     { ...size, title: "Parameters", lines: [stairs(run, "parameters", "parameters", "var(--c2)", false)] },
     { ...size, title: "MACs per example", lines: [stairs(run, "macs", "MACs", "var(--c3)", false)] },
@@ -87,7 +88,8 @@ function thinnedNote(runs) {
 
 function levelsChart(told) {
   const dash = (place) => ((place % 7) + Math.floor(place / 7)) % 4;
-  const lines = told.lines.map(({ name, values }, place) => plain(told.epochs, values, name, `var(--c${place % 7})`, { dash: dash(place) }));
+  const lines = told.lines.map(({ name, values }, place) =>
+    plain(told.epochs, values, name, `var(--c${place % 7})`, { dash: dash(place) }));
   const chart = lineChart({ ...base(), clock: "epoch", xTitle: "epoch", title: told.title, form: level, tick: short, lines });
   chart?.querySelector("figcaption").append(el("span", { class: "soft" }, told.words));
   return chart;
