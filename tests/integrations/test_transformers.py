@@ -149,7 +149,7 @@ def own_loop(accumulate: int, *, bf16: bool) -> nn.Module:
         for start in range(first, first + SIZE * accumulate, SIZE):
             batch = torch.stack([row["input_ids"] for row in rows[start : start + SIZE]])
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                loss = net(input_ids=batch, labels=batch, num_items_in_batch=torch.tensor(SIZE * 7 * accumulate)).loss
+                loss = net(input_ids=batch, labels=batch, num_items_in_batch=torch.tensor(SIZE * 8 * accumulate)).loss
             loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
