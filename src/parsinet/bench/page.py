@@ -139,7 +139,8 @@ def _left_out(suite: Suite, events: Sequence[Event]) -> str:
 
 
 def _chosen(suite: Suite, events: Sequence[Event]) -> str:
-    lines = [["row", "candidate", "strengths of the table", f"trials: strength → validation {_name(suite)}, {suite.size}"]]
+    word = _name(suite).removeprefix("test ")
+    lines = [["row", "candidate", "strengths of the table", f"trials: strength → validation {word}, {suite.size}"]]
     for title, row in suite.rows.items():
         try:
             candidate, strengths = choice(suite, title, events)
