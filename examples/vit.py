@@ -26,7 +26,7 @@ def main() -> None:
     model = pn.models.build("tiny-vit", data.input_shape, data.num_classes, patch=2, width=64, depth=2, heads=4, hidden=128)
     before = copy.deepcopy(model)
 
-    method = pn.methods.Gates(cost_price=0.3)
+    method = pn.methods.Gates(cost_price=0.1)
     optimizer = torch.optim.AdamW(method.param_groups(model), lr=2e-3, weight_decay=0.01)
     pruner = pn.Pruner(model, optimizer, method, data.train.inputs[:2], steps=options.epochs * len(batches))
 

@@ -62,7 +62,7 @@ def test_commands_are_found() -> None:
     ("text", "error"),
     [
         ("```python\nx = 1\n```\n\n```python\nassert x == 2\n```\n", AssertionError),
-        ("```python\npn.tracee(model, x)\n```\n", AttributeError),
+        ("```python\nimport parsinet as pn\n\npn.tracee\n```\n", AttributeError),
         ("```python\nx = = 1\n```\n", SyntaxError),
         ("<!-- test: fragment, it is cut off in the middle -->\n```python\nx = = 1\n```\n", SyntaxError),
         ("<!-- test: after nobody -->\n```python\nx = 1\n```\n", KeyError),
@@ -73,7 +73,7 @@ def test_commands_are_found() -> None:
 )
 def test_a_broken_block_is_seen(text: str, error: type[Exception]) -> None:
     with pytest.raises(error):
-        run_page(text, "planted.md")
+        run_page(text, "planted.md", ())
 
 
 def test_an_error_tells_page_and_line() -> None:
