@@ -21,9 +21,14 @@ def test_a_folder_takes_its_name_when_it_is_whole(tmp_path: Path) -> None:
 
 def test_an_error_leaves_nothing_and_what_was_there(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
-    with pytest.raises(ZeroDivisionError), whole_folder(tmp_path / "mine" / "deep" / "folder") as unfinished:
-        (unfinished / "file").write_text("content")
-        _ = 1 / 0
+
+    def fail() -> None:
+        with whole_folder(tmp_path / "mine" / "deep" / "folder") as unfinished:
+            (unfinished / "file").write_text("content")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]
 
 
