@@ -222,6 +222,21 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_state(quick: Quick, tmp_p
     assert max((tmp_path / "run" / "checkpoint").iterdir()).name.endswith("step-12")
 
 
+def test_who_watches_is_given_every_event_and_can_end_the_run(quick: Quick, tmp_path: Path, small: Recipes) -> None:
+    seen: list[str] = []
+    whole = quick(small(), watch=lambda event: seen.append(event["event"]))
+    assert seen == [event["event"] for event in read_record(whole.folder / "record.jsonl")]
+
+    def enough(event: Any) -> None:
+        if event["event"] == "epoch":
+            raise RunError("That is enough.")
+
+    with pytest.raises(RunError, match="That is enough"):
+        quick(small(), "ended", watch=enough)
+    assert [event["event"] for event in read_record(tmp_path / "ended" / "record.jsonl")] == ["start", "epoch", "failed"]
+    assert events(tmp_path / "ended", "failed")[0]["reason"] == "That is enough."
+
+
 def test_a_folder_that_holds_a_run_is_refused_and_stays(quick: Quick, small: Recipes) -> None:
     result = quick(small(epochs=1))
     before = weights(result)

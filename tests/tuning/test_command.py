@@ -30,6 +30,7 @@ def tune(*more: str) -> Any:
     return CliRunner().invoke(app, ["tune", "--recipe", "base.yaml", "--space", "space.yaml", "--out", "sweep", *more])
 
 
+@pytest.mark.slow
 def test_a_sweep_on_the_command_line() -> None:
     result = tune("--trials", "1", "--objectives", "error, params", "--set", "optimizer.weight_decay=1e-4", "--storage", "journal.log")
     assert result.exit_code == 0, result.output
