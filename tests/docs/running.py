@@ -44,7 +44,7 @@ def run_commands(text: str, folder: Path, patch: pytest.MonkeyPatch) -> list[str
     patch.setattr(cli_commands, "train", _would_train)
     patch.setattr(cli_commands, "inspect", _would_inspect)
     recipe = training.recipe_from({})
-    for name in ("recipe.yaml", "runs/first/recipe.yaml"):
+    for name in ("recipe.yaml", "runs/first/recipe.yaml", "sweeps/first/knee.yaml"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         training.save_recipe(recipe, folder / name)
     return [f"line {line}: parsinet {' '.join(words)}\n{why}" for line, words in commands(text) if (why := refusal(words))]

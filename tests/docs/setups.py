@@ -139,6 +139,20 @@ def first_run(names: Names) -> None:
     pn.training.train(recipe, Path("runs/first"))
 
 
+def several_runs(names: Names) -> None:
+    """Folders of a dense run and of one with gates beside the first."""
+    first_run(names)
+    for name in ("dense", "gates"):
+        values = {"epochs": 1, "method": {"name": name}, "model": {"name": "mlp", "widths": [16, 8]}}
+        pn.training.train(pn.training.recipe_from(values), Path("runs") / name)
+
+
+def tuned(names: Names) -> None:
+    """The recipe and the space of a sweep, as mappings."""
+    names["base"] = {"epochs": 1, "data": {"validation": 0.1}, "model": {"name": "mlp", "widths": [16, 8]}, "method": {"name": "gates"}}
+    names["space"] = {"method.price": {"low": 1e-4, "high": 1e-2, "log": True}}
+
+
 SITUATIONS = (averaged, deep, digits, ended, first_run, growing, inputs_alone, network)
-SITUATIONS += (own_operator, pixels, plain, planned, pruning, ranked, residual)
+SITUATIONS += (own_operator, pixels, plain, planned, pruning, ranked, residual, several_runs, tuned)
 SETUPS: dict[str, Callable[[Names], None]] = {made.__name__: made for made in SITUATIONS}

@@ -13,11 +13,13 @@ from docs.running import refusal, run_commands, run_page
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = {page.relative_to(ROOT).as_posix(): page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
-SLOW = {"docs/running.md", "docs/sphere.md", "docs/tutorial.md", "docs/structure.md"}
+SLOW = {"docs/running.md", "docs/sphere.md", "docs/tutorial.md", "docs/structure.md", "docs/export.md", "docs/report.md", "docs/tune.md"}
 """Pages that take more than two seconds."""
+ELSEWHERE = {"README.md", "docs/integrations.md"}
+"""Pages whose blocks other tests run: below, and tests/integrations/test_page.py."""
 BARE = {"docs/tutorial.md", "docs/moving.md", "docs/spectral.md", "docs/sphere.md", "docs/stays.md", "docs/choosing.md"}
 """Pages that stand alone: nothing is assumed, not even `import parsinet`."""
-FRAGMENTS = {"docs/distributed.md": 1, "docs/training.md": 1, "docs/moving.md": 1}
+FRAGMENTS = {"docs/distributed.md": 2, "docs/training.md": 1, "docs/moving.md": 1}
 """How many blocks of which page are not run; every one says why."""
 
 
@@ -25,7 +27,7 @@ def marked(pages: Iterable[str]) -> list[object]:
     return [pytest.param(page, marks=[pytest.mark.slow] if page in SLOW else [], id=page) for page in pages]
 
 
-@pytest.mark.parametrize("page", marked([page for page in PAGES if page != "README.md"]))
+@pytest.mark.parametrize("page", marked([page for page in PAGES if page not in ELSEWHERE]))
 def test_the_python_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run_page(PAGES[page].read_text(encoding="utf-8"), page, () if page in BARE else ("digits",))

@@ -12,8 +12,8 @@ import pytest
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 PARTS = ("before_after.py", "sample_text.py")
 """What examples share; no programs."""
-TESTED_ELSEWHERE = ("several_processes.py",)
-"""tests/distributed runs it under torchrun."""
+TESTED_ELSEWHERE = ("several_processes.py", "sharded.py")
+"""tests/distributed runs them under torchrun."""
 SHRINKING = {
     "cnn_on_images.py": ["--epochs", "2"],
     "vit.py": ["--epochs", "2"],

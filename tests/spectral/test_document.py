@@ -15,7 +15,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "spectral.md").read_text(encoding="
 
 def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    code = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[0]
     names: dict[str, object] = {}
     exec(compile(code, "spectral.md", "exec"), names)
     model = names["model"]
