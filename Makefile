@@ -2,13 +2,22 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test slow lint docs clean
+# The suite runs in two processes, one half each.
+HALF := tests/structure tests/spectral tests/sphere tests/export tests/training
+
+.PHONY: demo test test-half test-rest slow lint docs clean
 
 demo: .venv/ready
 	$(BIN)/parsinet demo --out runs/demo --overwrite
 
 test: .venv/ready-dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow"
+	$(MAKE) --jobs=2 --output-sync --no-print-directory test-half test-rest
+
+test-half: .venv/ready-dev
+	OMP_NUM_THREADS=1 $(BIN)/pytest -p no:cacheprovider -m "not slow" $(HALF)
+
+test-rest: .venv/ready-dev
+	OMP_NUM_THREADS=1 $(BIN)/pytest -p no:cacheprovider -m "not slow" $(HALF:%=--ignore=%)
 
 slow: .venv/ready-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow
