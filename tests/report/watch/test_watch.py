@@ -92,11 +92,19 @@ def test_lines_tell_every_epoch_once(growing: Path) -> None:
 
 
 def test_the_screen_follows_to_the_end(growing: Path) -> None:
-    console = Console(file=io.StringIO(), width=100, height=50, force_terminal=True)
+    console = Console(file=io.StringIO(), width=100, height=50, force_terminal=True, _environ={"TERM": "xterm"})
     assert follow(growing, console).over
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "Waiting for the run to begin." in shown
     assert "epoch 20 of 20" in shown
+
+
+def test_a_dumb_terminal_gets_lines(growing: Path) -> None:
+    console = Console(file=io.StringIO(), width=100, force_terminal=True, _environ={"TERM": "dumb"})
+    assert follow(growing, console).over
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "Waiting: " in shown
+    assert "epoch 20/20" in shown
 
 
 def test_ctrl_c_ends_the_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

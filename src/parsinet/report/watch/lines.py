@@ -1,4 +1,4 @@
-"""Following a run in the terminal: a screen that is drawn anew, or a line per epoch where the output is no terminal."""
+"""Following a run in the terminal: a screen that is drawn anew, or a line per epoch where the output is no terminal or a dumb one."""
 
 import time
 from pathlib import Path
@@ -22,7 +22,8 @@ def follow(folder: Path, console: Console, every: float = EVERY) -> State:
     KeyboardInterrupt ends it at any time.
     """
     tail = Tail(folder)
-    return _drawn(tail, console, every) if console.is_terminal else _told(tail, console, every)
+    redrawn = console.is_terminal and not console.is_dumb_terminal
+    return _drawn(tail, console, every) if redrawn else _told(tail, console, every)
 
 
 def _drawn(tail: Tail, console: Console, every: float) -> State:
