@@ -4,6 +4,7 @@ import http.client
 import io
 import json
 import os
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -53,10 +54,12 @@ def test_a_tail_waits_reads_and_reads_anew(tmp_path: Path, gates: Path) -> None:
     assert tail.look().run is None
 
 
-def test_a_tail_says_what_else_is_there(tmp_path: Path, gates: Path) -> None:
-    assert f"watch one of them: {gates}" in Tail(gates.parent).look().reason
+def test_where_no_run_can_come_waiting_is_refused(tmp_path: Path, gates: Path) -> None:
+    with pytest.raises(UsageError, match=re.escape(f"watch one of them: {gates}")):
+        Tail(gates.parent)
     (tmp_path / "file").write_text("")
-    assert "is a file" in Tail(tmp_path / "file").look().reason
+    with pytest.raises(UsageError, match="is a file"):
+        Tail(tmp_path / "file")
 
 
 def test_a_torn_line_is_passed_over(tmp_path: Path, gates: Path) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from parsinet.errors import DataError, StorageError
+from parsinet.errors import DataError, StorageError, UsageError
 from parsinet.report.reading import RECORD, read
 from parsinet.report.records import Run
 
@@ -25,9 +25,13 @@ class State:
 
 
 class Tail:
-    """The record of the run in `folder`, which need not exist yet."""
+    """The record of the run in `folder`, which need not exist yet.
+
+    Raises UsageError where no run can ever be seen: `folder` is a file, or it is no run but holds some.
+    """
 
     def __init__(self, folder: Path) -> None:
+        _check(folder)
         self.folder = folder
         self._seen: tuple[int, int, int] | None = None
         self._state: State | None = None
@@ -53,9 +57,12 @@ class Tail:
     def _absent(self) -> str:
         if not self.folder.exists():
             return f"There is nothing at {self.folder} yet. A run begins with `parsinet train … --out {self.folder}`."
-        if not self.folder.is_dir():
-            return f"{self.folder} is a file, not the folder of a run."
-        inside = sorted(str(record.parent) for record in self.folder.glob(f"*/{RECORD}"))
-        if inside:
-            return f"{self.folder} is no run, but holds runs; watch one of them: {' '.join(inside[:5])}"
         return f"{self.folder} has no {RECORD} yet."
+
+
+def _check(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file, not the folder of a run.")
+    inside = sorted(str(record.parent) for record in folder.glob(f"*/{RECORD}"))
+    if inside and not (folder / RECORD).exists():
+        raise UsageError(f"{folder} is no run, but holds runs; watch one of them: {' '.join(inside[:5])}")
