@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from parsinet.bench import check
+from parsinet.bench import check, rewrite
 from parsinet.bench.documents import numbers, table_after
+from parsinet.bench.rewriting import restated
 from parsinet.errors import DataError, RunError, StorageError, UsageError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -114,3 +115,46 @@ def test_a_table_is_found_by_words_before_it_or_in_it(tmp_path: Path) -> None:
     assert table_after(page, "| 1 |").head == ("a",)
     with pytest.raises(DataError, match="no line with 'three'"):
         table_after(page, "three")
+
+
+def test_rewriting_changes_nothing_where_all_holds(tmp_path: Path) -> None:
+    stored = planted(tmp_path, {})
+    before = (stored.read_bytes(), (tmp_path / "page.md").read_bytes())
+    assert rewrite(stored) == "0 cells of 0 tables were rewritten."
+    assert (stored.read_bytes(), (tmp_path / "page.md").read_bytes()) == before
+
+
+def test_rewriting_follows_the_records_in_claims_and_documents(tmp_path: Path) -> None:
+    stored = planted(tmp_path, {})
+    stored.write_text(f"# a comment\n{stored.read_text()}")
+    rows = [*ROWS[:2], {"method": "a", "size": 400, "error": 0.0025, "strength": 400}]
+    (tmp_path / "rows.json").write_text(json.dumps({"rows": rows}))
+    with pytest.raises(RunError, match="do not hold"):
+        check(stored)
+    assert rewrite(stored) == "2 cells of 1 tables were rewritten."
+    check(stored)
+    page = (tmp_path / "page.md").read_text()
+    assert page == "# Page\n\n| method | mean (range) | at 200 |\n|---|---|---|\n| a | 2.08 (0.25–4.00) | 0.87 |\n"
+    assert stored.read_text().startswith("# a comment\n")
+
+
+@pytest.mark.parametrize(
+    ("printed", "wanted", "text"),
+    [
+        ("2.08 (1.90–2.17)", (2.5, 1.9, 3.0), "2.50 (1.90–3.00)"),
+        ("43,933", (1234567.0,), "1,234,567"),
+        ("3.19e+11", (4.2e11,), "4.20e+11"),
+        ("1e-3", (0.002,), "2e-3"),
+        (".05", (0.123,), ".12"),
+        ("-.05", (-0.5,), "-.50"),
+        ("**1.49** at last", (1.25,), "**1.25** at last"),
+        ("1.494", (1.4941,), "1.494"),
+        ("–", (), "–"),
+    ],
+)
+def test_a_number_keeps_its_form(printed: str, wanted: tuple[float, ...], text: str) -> None:
+    assert restated(printed, [(value, None) for value in wanted]) == text
+
+
+def test_a_number_within_its_tolerance_stays() -> None:
+    assert restated("1.5 and 1.5", [(1.6, 0.2), (1.8, 0.2)]) == "1.5 and 1.8"

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -88,39 +88,55 @@ def check(path: Path) -> str:
 
 def findings(claim: Claim, folder: Path) -> Iterator[Finding]:
     """What does not hold: in the records first, then in the documents."""
-    read = cache(lambda source: entries(folder, source, claim.entries))
-    select = cache(lambda source, description: [entry for entry in read(source) if fits(entry, json.loads(description))])
+    select = selector(claim, folder)
     for row, cells in claim.cells.items():
         for column, printed in cells.items():
             place = f"{row}, {column}"
             try:
-                reason = _against_records(claim, row, column, printed, select)
+                reason = _against_records(printed, expected(claim, row, column, select))
             except DataError as error:
-                reason = str(error)
+                reason = str(error) if numbers(printed) else ""
             if reason:
                 yield Finding(claim.claim, place, reason)
     for document in claim.documents:
         yield from _against_document(claim, folder / document)
 
 
-def _against_records(claim: Claim, row: str, column: str, printed: str, select: Select) -> str:
-    """Why a cell does not hold, "" if it does."""
-    shown = numbers(printed)
-    if not shown or not claim.columns[column]:
-        return ""
-    expected: list[tuple[float, float | None]] = []
+def selector(claim: Claim, folder: Path) -> Select:
+    """Picks entries of a claim's records, each file read once."""
+    read = cache(lambda source: entries(folder, source, claim.entries))
+    return cache(lambda source, description: [entry for entry in read(source) if fits(entry, json.loads(description))])
+
+
+def expected(claim: Claim, row: str, column: str, select: Select) -> list[tuple[float, float | None]]:
+    """The numbers a cell should show, each with how far off it may be (None: half a unit of the last digit printed).
+
+    Errors: DataError where the records do not hold them.
+    """
+    found: list[tuple[float, float | None]] = []
     for quantity in claim.columns[column]:
         description, source, against, path = _description(claim, row, quantity)
-        found = select(source, json.dumps(description))
+        fitting = select(source, json.dumps(description))
         divisors = select(against, json.dumps(claim.where)) if against and quantity.relative else []
         tolerance = claim.tolerance if quantity.tolerance is None else quantity.tolerance
-        expected += [(value, tolerance) for value in computed(quantity, found, path, divisors)]
-    for place, (value, half) in enumerate(shown):
-        if place >= len(expected):
-            return f"prints {printed!r}, more numbers than the {len(expected)} that the claim explains"
-        wanted, tolerance = expected[place]
-        if abs(value - wanted) > (half * 1.0001 if tolerance is None else tolerance):
-            return f"prints {value:g} in {printed!r}, the records say {wanted:.6g}"
+        found += [(value, tolerance) for value in computed(quantity, fitting, path, divisors)]
+    return found
+
+
+def holds(shown: tuple[float, float], wanted: tuple[float, float | None]) -> bool:
+    """Whether a printed number, with half a unit of its last digit, is what the records say."""
+    (value, half), (true, tolerance) = shown, wanted
+    return abs(value - true) <= (half * 1.0001 if tolerance is None else tolerance)
+
+
+def _against_records(printed: str, wanted: Sequence[tuple[float, float | None]]) -> str:
+    """Why a cell does not hold, "" if it does."""
+    shown = numbers(printed)
+    if wanted and len(shown) > len(wanted):
+        return f"prints {printed!r}, more numbers than the {len(wanted)} that the claim explains"
+    for number, value in zip(shown, wanted, strict=False):
+        if not holds(number, value):
+            return f"prints {number[0]:g} in {printed!r}, the records say {value[0]:.6g}"
     return ""
 
 

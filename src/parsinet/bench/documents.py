@@ -1,13 +1,14 @@
 """Tables of Markdown documents, and the numbers printed in their cells."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from parsinet.errors import DataError
 
 NUMBER = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[+-]?\d+)?|-?\.\d+")
+BAR = re.compile(r"(?<!\\)\|")
 
 
 @dataclass(frozen=True)
@@ -27,17 +28,45 @@ def table_after(path: Path, words: str) -> Table:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise DataError(f"{path.name} cannot be read: {error.strerror}.") from None
+    rows = [_cells(lines[number]) for number in _lines(lines, words, path.name)]
+    return Table(rows[0], tuple(rows[2:]))
+
+
+def _lines(lines: Sequence[str], words: str, document: str) -> range:
     first = next((number for number, line in enumerate(lines) if words in line), None)
     if first is None:
-        raise DataError(f"{path.name} holds no line with {words!r}.")
+        raise DataError(f"{document} holds no line with {words!r}.")
     while first > 0 and lines[first].startswith("|") and lines[first - 1].startswith("|"):
         first -= 1
     begin = next((number for number in range(first, len(lines)) if lines[number].startswith("|")), None)
     if begin is None:
-        raise DataError(f"{path.name} holds no table behind {words!r}.")
+        raise DataError(f"{document} holds no table behind {words!r}.")
     end = next((number for number in range(begin, len(lines)) if not lines[number].startswith("|")), len(lines))
-    rows = [_cells(line) for line in lines[begin:end]]
-    return Table(rows[0], tuple(rows[2:]))
+    return range(begin, end)
+
+
+def with_cells(text: str, words: str, keys: Sequence[str], cells: Mapping[str, Mapping[str, str]], document: str) -> str:
+    """A document with cells of a table replaced; all else keeps its bytes.
+
+    words: as for `table_after`. keys: titles of the columns that name a row, whose cells, joined with ` | `, are the keys of `cells`;
+    inside, column title → new cell. Errors: DataError if there is no such table or column.
+    """
+    lines = text.splitlines(keepends=True)
+    places = _lines(lines, words, document)
+    head = _cells(lines[places[0]])
+    named = [position(head, key, document) for key in keys]
+    for number in places[2:]:
+        row = _cells(lines[number])
+        for title, cell in cells.get(" | ".join(row[place] for place in named), {}).items():
+            lines[number] = _with_cell(lines[number], position(head, title, document), cell)
+    return "".join(lines)
+
+
+def _with_cell(line: str, place: int, cell: str) -> str:
+    parts = BAR.split(line)
+    old = parts[place + 1].strip()
+    parts[place + 1] = parts[place + 1].replace(old, cell.replace("|", "\\|")) if old else f" {cell} "
+    return "|".join(parts)
 
 
 def numbers(cell: str) -> list[tuple[float, float]]:
@@ -53,7 +82,7 @@ def _half(word: str) -> float:
 
 def _cells(line: str) -> tuple[str, ...]:
     """Cells of one line; an escaped bar is part of its cell."""
-    return tuple(cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line.strip())[1:-1])
+    return tuple(cell.strip().replace("\\|", "|") for cell in BAR.split(line.strip())[1:-1])
 
 
 def position(head: Sequence[str], title: str, document: str) -> int:

@@ -291,13 +291,14 @@ def bench(
     jobs: options.Jobs = None,
     table: options.TableOnly = False,
     check: options.Check = False,
+    rewrite: options.Rewrite = False,
     claims: options.Claims = None,
     debug: options.Debug = False,
 ) -> None:
     """Compare methods fairly: one recipe, equal trials, all seeds, a report; or check stored claims against records."""
     from parsinet.cli import benching
 
-    benching.bench(suite, out, data, only or [], seeds or [], jobs, table, check, claims)
+    benching.bench(suite, out, data, only or [], seeds or [], jobs, table, check, rewrite, claims)
 
 
 def main() -> Any:

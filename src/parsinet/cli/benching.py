@@ -22,17 +22,19 @@ def bench(
     jobs: int | None,
     table: bool,
     check: bool,
+    rewrite: bool,
     claims: Path | None,
 ) -> None:
-    """Run a suite, rebuild its report, or check claims."""
+    """Run a suite, rebuild its report, or rewrite or check claims."""
     console = Console()
-    if check:
+    if check or rewrite:
         if suite is not None or table or only or seeds:
-            raise UsageError("--check compares claims with records and takes --claims FILE alone.")
-        console.print(suites.check(claims or CLAIMS), highlight=False, markup=False, soft_wrap=True)
+            raise UsageError("--check and --rewrite compare claims with records and take --claims FILE alone.")
+        for done in ([suites.rewrite] if rewrite else []) + ([suites.check] if check else []):
+            console.print(done(claims or CLAIMS), highlight=False, markup=False, soft_wrap=True)
         return
     if claims is not None:
-        raise UsageError("--claims goes with --check.")
+        raise UsageError("--claims goes with --check and --rewrite.")
     if suite is None:
         raise UsageError(f"Name a suite: {', '.join(suites.names())}, or a .yaml file of your own.")
     if data is not None:

@@ -191,4 +191,8 @@ BenchSeeds = Annotated[list[int] | None, typer.Option("--seed", min=0, help="Onl
 Jobs = Annotated[int | None, typer.Option(min=1, help="Trainings at the same time. [default: one per core]", show_default=False)]
 TableOnly = Annotated[bool, typer.Option("--table", "--report", help="Only rebuild the report from the records.")]
 Check = Annotated[bool, typer.Option("--check", help="Compare stored claims with records; exit code 1 where one does not hold.")]
+Rewrite = Annotated[
+    bool,
+    typer.Option("--rewrite", help="Put the records' numbers where claims and documents print others; goes before --check."),
+]
 Claims = Annotated[Path | None, typer.Option("--claims", metavar="FILE", help="[default: benchmarks/claims.yaml]", show_default=False)]

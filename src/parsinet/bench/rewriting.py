@@ -1,0 +1,95 @@
+"""Claims made true again: printed numbers that the records no longer say are replaced, in the claims file and in the documents."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+from parsinet import files
+from parsinet.bench.claims import Claim, expected, holds, load_claims, selector
+from parsinet.bench.documents import NUMBER, numbers, with_cells
+from parsinet.errors import DataError
+
+Cells = Mapping[str, Mapping[str, str]]
+
+
+def rewrite(path: Path) -> str:
+    """Put the records' numbers where a claim prints others, in the form in which they stood; one sentence says how many cells changed.
+
+    A cell without a number, words around numbers, and numbers that still hold stay as they are. What a record no longer holds stays too,
+    for `check` to name. New rows of a table are written by hand.
+
+    Errors: those of `check` for files that cannot be used; DataError if a document has no such table. Nothing is written then.
+    """
+    claims = load_claims(path)
+    changes = [_changes(claim, path.parent) for claim in claims]
+    written = {path: _claims_with(path.read_text(encoding="utf-8"), changes)}
+    for claim, cells in zip(claims, changes, strict=True):
+        for document in map(path.parent.joinpath, claim.documents if cells else ()):
+            text = written.get(document) or document.read_text(encoding="utf-8")
+            written[document] = with_cells(text, claim.after, list(claim.match), cells, document.name)
+    for target, text in written.items():
+        if text != target.read_text(encoding="utf-8"):
+            files.write_text(target, text)
+    count = sum(len(row) for cells in changes for row in cells.values())
+    return f"{count:,} cells of {sum(1 for cells in changes if cells)} tables were rewritten."
+
+
+def _changes(claim: Claim, folder: Path) -> dict[str, dict[str, str]]:
+    """The cells of a claim that no longer hold, with what they should print."""
+    select, found = selector(claim, folder), {}
+    for row, cells in claim.cells.items():
+        new = {}
+        for column, printed in cells.items():
+            try:
+                text = restated(printed, expected(claim, row, column, select))
+            except DataError:
+                continue
+            if text != printed:
+                new[column] = text
+        if new:
+            found[row] = new
+    return found
+
+
+def restated(printed: str, wanted: Sequence[tuple[float, float | None]]) -> str:
+    """A cell with the numbers that do not hold replaced, digits and form as they were: `2.08 (1.90–2.17)`, `43,933`, `3.19e+11`, `.05`."""
+    shown, places = numbers(printed), iter(range(len(printed)))
+
+    def put(match: re.Match[str]) -> str:
+        place = next(places)
+        if place >= len(wanted) or holds(shown[place], wanted[place]):
+            return match[0]
+        return _like(match[0], wanted[place][0])
+
+    return NUMBER.sub(put, printed)
+
+
+def _like(word: str, value: float) -> str:
+    mantissa, exponent, power = word.partition("e")
+    digits = len(mantissa.partition(".")[2])
+    if exponent:
+        text = f"{value:.{digits}e}"
+        return text if len(power.lstrip("+-")) > 1 else re.sub(r"e([+-])0", r"e\1", text)
+    text = f"{value:,.{digits}f}" if "," in word else f"{value:.{digits}f}"
+    return text.replace("0.", ".", 1) if word.lstrip("-").startswith(".") else text
+
+
+def _claims_with(text: str, changes: Sequence[Cells]) -> str:
+    """The claims file with cells replaced where they stand; all else, comments too, keeps its bytes."""
+    claims = _child(yaml.compose(text, Loader=yaml.SafeLoader), "claims")
+    edits: list[tuple[int, int, str]] = []
+    for claim, cells in zip(claims.value, changes, strict=True):
+        for row, new in cells.items():
+            for column, cell in new.items():
+                node = _child(_child(_child(claim, "cells"), row), column)
+                edits.append((node.start_mark.index, node.end_mark.index, json.dumps(cell, ensure_ascii=False)))
+    for start, end, cell in sorted(edits, reverse=True):
+        text = text[:start] + cell + text[end:]
+    return text
+
+
+def _child(node: yaml.Node, key: str) -> yaml.Node:
+    return next(value for name, value in node.value if name.value == key)
