@@ -43,7 +43,6 @@ class Waiting:
 def check_training(args: TrainingArguments) -> None:
     """UsageError for a training in which units cannot leave."""
     refused = {
-        f"{args.world_size} processes": args.world_size > 1,
         f"{args.n_gpu} GPUs in one process": args.n_gpu > 1,
         "fp16": args.fp16,
         "torch_compile": args.torch_compile,
@@ -55,8 +54,8 @@ def check_training(args: TrainingArguments) -> None:
     found = [name for name, there in refused.items() if there]
     if found:
         raise UsageError(
-            f"Prune: does not work with {' and '.join(found)}. Train on one device in full precision or bf16, with one model from start to "
-            "end; for several processes use a loop of your own (parsinet.distributed.Replicas)."
+            f"Prune: does not work with {' and '.join(found)}. Train on one device per process, in full precision or bf16, with one model "
+            "from start to end."
         )
 
 
