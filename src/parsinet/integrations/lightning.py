@@ -56,7 +56,7 @@ class Prune(Callback):
         examples: int | None = None,
         **options: Unpack[PrunerOptions],
     ) -> None:
-        check_options("Prune", options)
+        check_options("Prune", method, options)
         if loss is not None and not callable(loss):
             raise UsageError(f"Prune: loss must be a function (module, batch) → mean loss, got {type(loss).__name__}.")
         self.method, self.example_inputs, self.network, self.examples = method, example_inputs, network, examples

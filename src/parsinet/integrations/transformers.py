@@ -60,7 +60,7 @@ class Prune(TrainerCallback):
         checkpoint: str | Path | None = None,
         **options: Unpack[PrunerOptions],
     ) -> None:
-        check_options("Prune", options)
+        check_options("Prune", method, options)
         self.method, self.example_inputs = method, example_inputs
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
         self._options = options
@@ -98,6 +98,8 @@ class Prune(TrainerCallback):
             raise UsageError("Prune: give a new callback, with a new method, to Trainer(callbacks=[…]) for every training.")
         model, optimizer = told["model"], plain_optimizer(told["optimizer"])
         check_training(args)
+        if model is not waiting.model:
+            raise UsageError("Prune: model_init builds another model for every training. Give the model itself: Trainer(model, …).")
         check_groups("Prune", self.method, model, optimizer)
         self._replicas = None if self._wrapping is None else self._wrapping.replicas(args)
         saved = self._read(args, state, waiting.weights or model.state_dict()) if state.global_step else None
@@ -107,7 +109,7 @@ class Prune(TrainerCallback):
             self._pruner = self._build(args, state, model, optimizer, told["train_dataloader"])
             if saved is not None:
                 self._pruner.load_state_dict(saved["pruner"])
-            waiting.release(model)
+            waiting.release()
         optimizer.load_state_dict(inner)
 
     def on_pre_optimizer_step(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **told: Any) -> None:

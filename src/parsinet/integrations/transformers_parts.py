@@ -23,6 +23,7 @@ class Waiting:
     """
 
     def __init__(self, model: nn.Module) -> None:
+        self.model = model
         self.weights: dict[str, Any] | None = None
         self._handle = model.register_load_state_dict_pre_hook(self._take)  # type: ignore[no-untyped-call]
 
@@ -32,11 +33,11 @@ class Waiting:
             self.weights = dict(weights)
             weights.update(own)
 
-    def release(self, model: nn.Module) -> None:
+    def release(self) -> None:
         """Load what waits, and take nothing any more."""
         self._handle.remove()
         if self.weights is not None:
-            model.load_state_dict(self.weights, strict=False)  # tied tensors are stored once
+            self.model.load_state_dict(self.weights, strict=False)  # tied tensors are stored once
             self.weights = None
 
 

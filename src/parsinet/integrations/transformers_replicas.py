@@ -38,7 +38,7 @@ class Wrapping:
             )
         if wrapper._comm_hooks:
             raise UsageError("Prune: communication hooks of DistributedDataParallel are not supported. Leave comm_hook out.")
-        wrapper.reducer = wrapper.logger = None  # with them its hooks on the parameters go
+        wrapper.reducer = wrapper.logger = None  # type: ignore[assignment]  # its hooks on the parameters go with them
         replicas = Replicas(wrapper.module, **_options(wrapper, args))
         wrapper.forward, wrapper.no_sync = replicas.forward, replicas.no_sync  # type: ignore[method-assign]
         return replicas
