@@ -208,7 +208,9 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 
 def initialised(path: Path) -> None:
-    trainer = transformers.Trainer(None, arguments(path), sequences(), model_init=lambda: model(), callbacks=[Prune(method(), INPUTS)])
+    trainer = transformers.Trainer(
+        None, arguments(path), train_dataset=sequences(), model_init=lambda: model(), callbacks=[Prune(method(), INPUTS)]
+    )
     trainer.train()
 
 

@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def told(folder: Path) -> list[dict[str, Any]]:
     """What both ranks have seen."""
-    return launched("integrations.two_trainer", folder, seconds=500)
+    return launched("integrations.two_trainer", folder, seconds=1200)
 
 
 def test_replicas_end_bitwise_equal_and_resume_across_removals(told: list[dict[str, Any]], folder: Path) -> None:
