@@ -37,6 +37,14 @@ def results(scenarios: str, folder: Path, seconds: int) -> dict[str, list[Any]]:
     return {name: [told[name] for told in ranks] for name in ranks[0]}
 
 
+def launched(module: str, folder: Path, *words: str, seconds: int) -> list[Any]:
+    """What a module has told by rank, started as a user starts it: `torchrun -m module folder words`."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(SIZE), "-m", module, str(folder), *words]
+    done = subprocess.run(command, env=environment(), timeout=seconds, capture_output=True, text=True, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(SIZE)]
+
+
 def main(scenarios: Mapping[str, Callable[[int], Any]], seconds: float = 10 * TIMEOUT) -> None:
     """Run the scenarios in two forked processes; the exit status is 1 if one of them fails or does not end in time."""
     folder, names = Path(sys.argv[1]), list(scenarios)

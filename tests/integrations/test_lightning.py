@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +13,7 @@ pl = pytest.importorskip("lightning.pytorch", reason="lightning is not installed
 
 from lightning.pytorch.plugins.precision import MixedPrecision  # noqa: E402
 
+from distributed.pair import launched  # noqa: E402
 from integrations.toys import METHODS, StoppedError, Toy, Watch, loader, own_loop, same, step_loss, trainer  # noqa: E402
 from methods.toys import points  # noqa: E402
 from parsinet.errors import ParsinetError, RunError, StorageError, StructureError, UsageError  # noqa: E402
@@ -205,22 +202,7 @@ def test_a_second_fit_is_refused() -> None:
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_two_processes(accumulate: int, tmp_path: Path) -> None:
     """Both end bitwise equal; resumed across removals they are those that were never stopped."""
-    tests = Path(__file__).parent.parent
-    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{tests}:{tests.parent / 'src'}"}
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "integrations.two",
-        str(tmp_path),
-        str(accumulate),
-    ]
-    done = subprocess.run(command, env=environment, timeout=300, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    first, second = (json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in range(2))
+    first, second = launched("integrations.two", tmp_path, str(accumulate), seconds=300)
     assert first == second
     assert first["whole"] == first["resumed"]
     assert first["widths"][2] != first["widths"][0]

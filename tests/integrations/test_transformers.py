@@ -20,6 +20,7 @@ from architectures.huggingface import FAMILIES, build, example  # noqa: E402
 from parsinet.baselines import MagnitudeUnits  # noqa: E402
 from parsinet.errors import ParsinetError, RunError, StorageError, UsageError  # noqa: E402
 from parsinet.integrations.transformers import Prune, from_pretrained, save_pretrained  # noqa: E402
+from parsinet.integrations.transformers_replicas import Wrapping  # noqa: E402
 from parsinet.methods import Gates, Method, Pruner  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore:.*pin_memory.*")
@@ -92,10 +93,17 @@ def arguments(out: Path, **options: Any) -> Any:
 
 
 def train(
-    out: Path, *, dropout: float = 0.0, stop: int | None = None, resume: Any = None, prune: Prune | None = None, **options: Any
+    out: Path,
+    *,
+    dropout: float = 0.0,
+    net: nn.Module | None = None,
+    stop: int | None = None,
+    resume: Any = None,
+    prune: Prune | None = None,
+    **options: Any,
 ) -> Any:
     """The model, its pruner's callback and the widths after every step."""
-    net, prune = model(dropout), prune or Prune(method(), INPUTS)
+    net, prune = net or model(dropout), prune or Prune(method(), INPUTS)
     watch = Stop(prune, stop)
     trainer = transformers.Trainer(net, arguments(out, **options), train_dataset=sequences(), callbacks=[prune, watch])
     try:
@@ -188,10 +196,28 @@ def test_trainings_that_cannot_be_pruned_in_are_refused(name: str, tmp_path: Pat
 
 BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "option": (lambda _: Prune(method(), INPUTS, keep=3), "takes no 'keep'"),  # type: ignore[call-arg]
+    "a class": (lambda _: Prune(Gates, INPUTS), "got the class Gates"),  # type: ignore[arg-type]
+    "no method": (lambda _: Prune(None, INPUTS), "got a NoneType"),  # type: ignore[arg-type]
+    "model_init": (lambda path: initialised(path), "model_init builds another model"),
+    "no wrapper": (lambda path: Wrapping(model()).replicas(arguments(path)), "has not wrapped it"),
     "finish": (lambda _: Prune(method(), INPUTS).finish(), "nothing has been trained"),
     "no folder": (lambda path: from_pretrained(path), "save_pretrained has written"),
     "no Hugging Face model": (lambda path: save_pretrained(nn.Linear(2, 2), path), "parsinet.save"),
+    "spectral layers": (lambda path: save_pretrained(spectral_bert(), path), "pooler.dense is a spectral layer"),
 }
+
+
+def initialised(path: Path) -> None:
+    trainer = transformers.Trainer(
+        None, arguments(path), train_dataset=sequences(), model_init=lambda: model(), callbacks=[Prune(method(), INPUTS)]
+    )
+    trainer.train()
+
+
+def spectral_bert() -> nn.Module:
+    net = transformers.BertModel(transformers.BertConfig(vocab_size=16, hidden_size=8, num_hidden_layers=0, num_attention_heads=2))
+    pn.spectral.spectralize(net, "two-set", layers=["pooler.dense"])
+    return net
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -232,3 +258,31 @@ def test_a_class_nobody_knows_is_asked_for(tmp_path: Path) -> None:
     (tmp_path / "config.json").unlink()
     with pytest.raises(StorageError):
         from_pretrained(tmp_path)
+
+
+CONFIG = "config.json"
+DAMAGED: dict[str, tuple[str, Callable[[str], str | None], str]] = {
+    "no structure": ("structure.json", lambda _: None, "parsinet has not written it"),
+    "half a file": (CONFIG, lambda text: text[:20], "cannot be read"),
+    "a list": (CONFIG, lambda _: "[]", "holds a list"),
+    "dtype": (CONFIG, lambda text: text.replace("float32", "float99"), "no configuration of GPT2LMHeadModel"),
+    "generation": ("generation_config.json", lambda _: "{", "generation_config.json cannot be read"),
+    "width": (CONFIG, lambda text: text.replace('"n_embd": 8', '"n_embd": 12'), "do not fit"),
+    "a function": (CONFIG, lambda text: text.replace("GPT2LMHeadModel", "pipeline"), "pipeline is no class"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_folders_are_refused(name: str, tmp_path: Path) -> None:
+    file, damage, words = DAMAGED[name]
+    save_pretrained(model(), tmp_path)
+    text = damage((tmp_path / file).read_text())
+    (tmp_path / file).unlink() if text is None else (tmp_path / file).write_text(text)
+    with pytest.raises(ParsinetError, match=words):
+        from_pretrained(tmp_path)
+
+
+def test_the_class_given_must_be_one_of_models(tmp_path: Path) -> None:
+    save_pretrained(model(), tmp_path)
+    with pytest.raises(UsageError, match="kind must be a class of models"):
+        from_pretrained(tmp_path, nn.Linear)

@@ -109,6 +109,11 @@ class Replicas(nn.Module):
             for buffer in self.module.buffers():
                 dist.broadcast(buffer, source, group=self.ranks.group)
 
+    def end(self) -> None:
+        """Training is over: every rank has the buffers of rank 0, and no wrapper holds the parameters."""
+        self.align()
+        self.drop()
+
     def _live(self) -> DistributedDataParallel:
         if not self._wrapped or self._parameters_wrapped != self._trained():
             self.wrap()

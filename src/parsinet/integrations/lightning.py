@@ -56,7 +56,7 @@ class Prune(Callback):
         examples: int | None = None,
         **options: Unpack[PrunerOptions],
     ) -> None:
-        check_options("Prune", options)
+        check_options("Prune", method, options)
         if loss is not None and not callable(loss):
             raise UsageError(f"Prune: loss must be a function (module, batch) → mean loss, got {type(loss).__name__}.")
         self.method, self.example_inputs, self.network, self.examples = method, example_inputs, network, examples
@@ -69,7 +69,7 @@ class Prune(Callback):
         self._held: Held | None = None
         self._saved: Mapping[str, Any] = {}
         self._batches: list[Any] = []
-        self._stepped = False
+        self._stepped = self._finished = False
 
     @property
     def pruner(self) -> Pruner:
@@ -79,8 +79,11 @@ class Prune(Callback):
         return self._pruner
 
     def finish(self) -> nn.Module:
-        """The network as a plain and small module; what is still open is decided first, where training was cut short."""
-        return self.pruner.finish()
+        """The network, plain and small; what is still open is decided first, where training was cut short, by all processes."""
+        if not self._finished:
+            self.pruner.finish()
+            self._finished = True
+        return self.pruner.model
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Let the method prepare the network, before there is an optimizer; weights to be loaded wait until units have left."""
@@ -138,8 +141,7 @@ class Prune(Callback):
         """Decide what is still open, while all processes and devices are there."""
         self.finish()
         if isinstance(trainer.strategy.model, Replicas):
-            trainer.strategy.model.align()
-            trainer.strategy.model.drop()
+            trainer.strategy.model.end()
             trainer.strategy.model = pl_module
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

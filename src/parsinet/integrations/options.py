@@ -29,8 +29,11 @@ class PrunerOptions(TypedDict, total=False):
     approximate: bool
 
 
-def check_options(who: str, options: PrunerOptions) -> None:
-    """UsageError for an option no pruner takes."""
+def check_options(who: str, method: Method, options: PrunerOptions) -> None:
+    """UsageError for what is no method, and for an option no pruner takes."""
+    if isinstance(method, type) or not hasattr(method, "prepare"):
+        what = f"the class {method.__name__}" if isinstance(method, type) else f"a {type(method).__name__}"
+        raise UsageError(f"{who}: method must be a method such as parsinet.methods.Gates(price=1e-3), got {what}.")
     unknown = sorted(options.keys() - PrunerOptions.__annotations__.keys())
     if unknown:
         raise UsageError(f"{who}: takes no {unknown[0]!r}. Of a Pruner's options: {', '.join(PrunerOptions.__annotations__)}.")

@@ -23,6 +23,7 @@ class Waiting:
     """
 
     def __init__(self, model: nn.Module) -> None:
+        self.model = model
         self.weights: dict[str, Any] | None = None
         self._handle = model.register_load_state_dict_pre_hook(self._take)  # type: ignore[no-untyped-call]
 
@@ -32,18 +33,17 @@ class Waiting:
             self.weights = dict(weights)
             weights.update(own)
 
-    def release(self, model: nn.Module) -> None:
+    def release(self) -> None:
         """Load what waits, and take nothing any more."""
         self._handle.remove()
         if self.weights is not None:
-            model.load_state_dict(self.weights, strict=False)  # tied tensors are stored once
+            self.model.load_state_dict(self.weights, strict=False)  # tied tensors are stored once
             self.weights = None
 
 
 def check_training(args: TrainingArguments) -> None:
     """UsageError for a training in which units cannot leave."""
     refused = {
-        f"{args.world_size} processes": args.world_size > 1,
         f"{args.n_gpu} GPUs in one process": args.n_gpu > 1,
         "fp16": args.fp16,
         "torch_compile": args.torch_compile,
@@ -55,8 +55,8 @@ def check_training(args: TrainingArguments) -> None:
     found = [name for name, there in refused.items() if there]
     if found:
         raise UsageError(
-            f"Prune: does not work with {' and '.join(found)}. Train on one device in full precision or bf16, with one model from start to "
-            "end; for several processes use a loop of your own (parsinet.distributed.Replicas)."
+            f"Prune: does not work with {' and '.join(found)}. Train on one device per process, in full precision or bf16, with one model "
+            "from start to end."
         )
 
 
