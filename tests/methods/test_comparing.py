@@ -135,9 +135,8 @@ def test_without_a_closure_the_step_is_refused_and_nothing_has_changed(estimator
     model = network()
     optimizer, pruner = start(model, estimator=estimator, steps=4, gated=0.5)
     before = copy.deepcopy(pruner.state_dict())
-    with pytest.raises(
-        UsageError, match=rf'gates with estimator="{estimator}" learns by evaluating the loss again.*pruner.step\(lambda: loss_fn'
-    ):
+    words = rf'gates with estimator="{estimator}" learns by evaluating the loss again.*pruner.step\(lambda: loss_fn'
+    with pytest.raises(UsageError, match=words):
         pruner.step()
     assert same(pruner.state_dict(), before)
     x, y = points()
