@@ -96,7 +96,8 @@ def _surprise(outputs: list[Tensor], bank: GateBank) -> Tensor:
     logits = torch.cat([each.flatten(0, -2) for each in outputs]).float()
     labels = draw_labels(logits.detach(), bank.random((len(logits),)))
     positions = len(logits) / sum(len(each) for each in outputs)
-    return functional.cross_entropy(logits, labels, reduction="sum") / positions**0.5
+    total: Tensor = functional.cross_entropy(logits, labels, reduction="sum")
+    return total / positions**0.5
 
 
 def _derivatives(value: Tensor, gates: Passes, *, keep: bool = False) -> Passes:
