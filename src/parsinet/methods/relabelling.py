@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -97,7 +98,7 @@ def _surprise(outputs: list[Tensor], bank: GateBank) -> Tensor:
     labels = draw_labels(logits.detach(), bank.random((len(logits),)))
     positions = len(logits) / sum(len(each) for each in outputs)
     total: Tensor = functional.cross_entropy(logits, labels, reduction="sum")
-    return total / positions**0.5
+    return total / math.sqrt(positions)
 
 
 def _derivatives(value: Tensor, gates: Passes, *, keep: bool = False) -> Passes:
