@@ -1,6 +1,6 @@
-"""Accuracy over multiply-adds on networks that are harder to cut: ResNet-20 and ResNet-56 on CIFAR-10, a small language model.
+"""Accuracy over multiply-adds on networks that are harder to cut: ResNet-20, ResNet-56, VGG-Small on CIFAR-10, a small language model.
 
-    python benchmarks/gates/curves.py --data DIR [--network resnet-20|resnet-56|char-gpt] [--seeds 0 1] [--only ROW …]
+    python benchmarks/gates/curves.py --data DIR [--network resnet-20|resnet-56|vgg-small|char-gpt] [--seeds 0 1] [--only ROW …]
     python benchmarks/gates/curves.py [--network …] --table | --plot
 
 Short runs: lengths, optimizers and rows stand in settings.py. The rows of a network share epochs, schedule and, for a seed, the batches;

@@ -15,16 +15,16 @@ from __future__ import annotations
 
 import argparse
 import math
-import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from lenet_results import equal, plot, table
 from peers import cut, has_torch_pruning
 from protocol import BATCH, DECAY, HOLD, RATE, Costs, scheduled, sizes, stored, train, write
 from torch import Tensor, nn
@@ -250,82 +250,6 @@ def _small(setting: Setting, rows: list[dict[str, Any]], key: dict[str, Any]) ->
     return setting.network(key["seed"], mine[0]["widths"], from_ranges(mine[0].get("pixels", []))) if mine else None
 
 
-def curves(rows: list[dict[str, Any]]) -> Iterator[tuple[str, bool, float, list[dict[str, Any]]]]:
-    """Method, whether pixels may leave, strength, its rows over seeds."""
-    for name, inputs, strength in dict.fromkeys((row["method"], row["inputs"], row["strength"]) for row in rows):
-        yield name, inputs, strength, [row for row in rows if (row["method"], row["inputs"], row["strength"]) == (name, inputs, strength)]
-
-
-def table(network: str) -> str:
-    """Means over seeds, smallest and largest error in brackets."""
-    lines = [
-        "| method | pixels | strength | seeds | test error % | parameters | MACs | widths | CPU s | training MACs |",
-        "|---" * 10 + "|",
-    ]
-    for name, inputs, strength, rows in curves(stored(RESULTS / f"{network}.json")):
-        errors = [100 * row["test_error"] for row in rows]
-        mean = {key: statistics.mean(row[key] for row in rows) for key in ("parameters", "macs", "cpu_seconds", "train_macs")}
-        widths = "-".join(str(round(statistics.mean(values))) for values in zip(*(row["widths"] for row in rows), strict=True))
-        lines.append(
-            f"| {name} | {'leave' if inputs else 'stay'} | {strength:g} | {len(rows)} | {statistics.mean(errors):.2f} "
-            f"({min(errors):.2f}–{max(errors):.2f}) | {mean['parameters']:.0f} | {mean['macs']:.0f} | {widths} "
-            f"| {mean['cpu_seconds']:.0f} | {mean['train_macs']:.2e} |"
-        )
-    return "\n".join(lines)
-
-
-def equal(network: str, inputs: bool, key: str = "parameters") -> str:
-    """Errors at the wanted sizes, between the neighbouring rows of a method along straight lines of log error over log size."""
-    targets = SETTINGS[network].targets
-    rows = [row for row in stored(RESULTS / f"{network}.json") if row["inputs"] == inputs and row["method"] != "dense"]
-    lines = [f"| test error % at {key}, pixels {'leave' if inputs else 'stay'} | " + " | ".join(f"{size:,}" for size in targets) + " |"]
-    lines.append("|---" * (len(targets) + 1) + "|")
-    for name in dict.fromkeys(row["method"] for row in rows):
-        same = [each for method, _, _, each in curves(rows) if method == name]
-        points = sorted((statistics.mean(r[key] for r in each), 100 * statistics.mean(r["test_error"] for r in each)) for each in same)
-        lines.append(f"| {name} | " + " | ".join(_between(points, size) for size in targets) + " |")
-    return "\n".join(lines)
-
-
-def _between(points: list[tuple[float, float]], size: float) -> str:
-    """A dash outside of the rows, by more than a fiftieth of the size."""
-    for (x0, y0), (x1, y1) in pairwise(points):
-        if x0 / 1.02 <= size <= x1 * 1.02:
-            part = math.log(size / x0) / math.log(x1 / x0)
-            return f"{y0 * (y1 / y0) ** part:.2f}"
-    return "–"
-
-
-def plot(network: str, inputs: bool) -> Path:
-    """Error over parameters and over multiply-adds, one line per method, the dense network as a level."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot as plt
-
-    rows = stored(RESULTS / f"{network}.json")
-    figure, panels = plt.subplots(1, 2, figsize=(11, 4.6), sharey=True, layout="constrained")
-    for panel, key, label in zip(panels, ("parameters", "macs"), ("parameters", "multiply-adds per image"), strict=True):
-        for color, name in enumerate(name for name in ("dense", *ROWS, *ALONE[1:]) if any(row["method"] == name for row in rows)):
-            lines = [same for method, pixels, _, same in curves(rows) if method == name and (pixels == inputs or name == "dense")]
-            points = sorted((statistics.mean(r[key] for r in same), 100 * statistics.mean(r["test_error"] for r in same)) for same in lines)
-            if name == "dense":
-                panel.axhline(points[0][1], color="gray", linestyle=":", label="dense")
-            elif points:
-                panel.plot(*zip(*points, strict=True), "o-", markersize=4, color=f"C{color}", label=name)
-        panel.set(xscale="log", yscale="log", xlabel=label)
-        panel.xaxis.set_major_formatter(lambda value, place: f"{value / 1000:,g}k")
-        panel.xaxis.set_minor_formatter(lambda value, place: f"{value / 1000:,g}k" if f"{value:e}"[0] in "25" else "")
-        panel.yaxis.set_major_formatter("{x:g}")
-        panel.yaxis.set_minor_formatter(lambda value, place: f"{value:g}" if value < 10 else "")
-        panel.grid(alpha=0.3, which="both")
-    panels[0].set_ylabel("test error %")
-    panels[1].legend(fontsize=8)
-    path = RESULTS / f"{network}{'-inputs' if inputs else ''}.png"
-    figure.savefig(path, dpi=110)
-    return path
-
-
 def main() -> None:
     names = ["dense", *ROWS, "Torch-Pruning", "scratch"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -345,10 +269,12 @@ def main() -> None:
         if options.tune:
             return tune(options.network, options.only, options.inputs, data)
         run(options.network, options.only, options.seeds, options.inputs, data)
-    print(table(options.network))
-    print(equal(options.network, options.inputs))
+    rows = stored(RESULTS / f"{options.network}.json")
+    print(table(rows))
+    print(equal(rows, options.inputs, SETTINGS[options.network].targets))
     if not options.table:
-        print(plot(options.network, options.inputs))
+        path = RESULTS / f"{options.network}{'-inputs' if options.inputs else ''}.png"
+        print(plot(rows, options.inputs, names, path))
     return None
 
 

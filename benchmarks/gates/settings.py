@@ -45,6 +45,18 @@ def _at(kind: str, name: str, *shares: float) -> dict[str, Row]:
     return {f"{name}, {100 * share:g} %": Row(kind, {"macs": share}) for share in shares}
 
 
+def _images(*widths: int) -> dict[str, Row]:
+    """The rows of a network on images: all ways to 40 and 20 % of the multiply-adds, dense networks of these widths among them."""
+    return (
+        DENSE
+        | _at("gates", "Gates", 0.4, 0.2)
+        | _narrow(*widths)
+        | _at("peer", "Torch-Pruning", 0.4, 0.2)
+        | _at("again", "Gates' widths", 0.4, 0.2)
+        | _at("magnitude", "magnitude", 0.4, 0.2)
+    )
+
+
 @dataclass(frozen=True)
 class Setting:
     """A network's options, how much it trains on and how, its rows, and the layers whose outputs the peer's library must leave alone."""
@@ -59,19 +71,8 @@ class Setting:
 
 IMAGES = Recipe(batch=32, rate=0.05, optimizer=sgd, augment=Augmentation(crop_padding=4, flip=True))
 SETTINGS = {
-    "resnet-20": Setting(
-        8_000,
-        6,
-        IMAGES,
-        DENSE
-        | _at("gates", "Gates", 0.4, 0.2)
-        | _narrow(10, 7)
-        | _at("peer", "Torch-Pruning", 0.4, 0.2)
-        | _at("again", "Gates' widths", 0.4, 0.2)
-        | _at("magnitude", "magnitude", 0.4, 0.2),
-        ("fc",),
-        {},
-    ),
+    "resnet-20": Setting(8_000, 6, IMAGES, _images(10, 7), ("fc",), {}),
+    "vgg-small": Setting(8_000, 5, IMAGES, _images(20, 14), ("fc",), {"width": 32}),
     "resnet-56": Setting(
         4_000,
         5,

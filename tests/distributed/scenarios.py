@@ -268,6 +268,7 @@ METHODS: dict[str, Callable[[], Any]] = {
     "gates, by cost": lambda: Gates(cost_price=0.5, gated=0.8, fall_steps=12, interval=4, decide="absorb"),
     "gates, a draw per example": lambda: Gates(**GATES, draws="example"),
     "gates, pairs of losses": lambda: Gates(**GATES, estimator="disarm"),
+    "gates, drawn labels": lambda: Gates(**GATES, estimator="drawn-labels"),
     "sphere": lambda: Sphere(0.6, interval=5),
     "sphere, dense": lambda: Sphere(0.6, interval=5, regrow="dense"),
 }

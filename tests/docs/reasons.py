@@ -7,7 +7,7 @@ from pathlib import Path
 
 CALLS = ("freeze", "freeze_label", "_unite_or_freeze", "_refuse")
 """Whose last argument is a reason."""
-NAMES = ("reason", "single", "DIFFERS", "why")
+NAMES = ("reason", "single", "DIFFERS", "why", "cuts")
 """What a reason is assigned to, or passed as."""
 FUNCTIONS = ("_against", "_try", "_blamed")
 """What returns a reason."""

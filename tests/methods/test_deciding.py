@@ -124,7 +124,7 @@ def test_comparisons_are_paired_and_leave_no_trace() -> None:
     assert torch.equal(torch.get_rng_state(), random)
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
-    assert not bank(pruner)._pending
+    assert not bank(pruner).hearing.pending
     model.fc2.weight.data[:, 1] = 0
     assert deciding.gains(loss, model, bank(pruner), [1]) == 0, "a unit nobody reads gains nothing"
 

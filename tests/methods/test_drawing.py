@@ -60,7 +60,7 @@ def gap_to_examples_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> float:
     for n in range(count):
         monkeypatch.setattr(held, "draw", lambda examples, n=n: xi[n : n + 1])
         loss_of(call(model, tree_map(lambda leaf, n=n: leaf[n : n + 1], x))).backward()
-        (heard,) = held._pending
+        (heard,) = held.hearing.pending
         alone.append(dict(heard.examples))
         held.estimates()
     monkeypatch.setattr(held, "draw", lambda examples: xi)
@@ -86,7 +86,7 @@ def test_the_law_objects_to_the_factor_outside_the_mean_and_to_another_examples_
     assert gap_to_examples_alone("mlp-batch-norm", monkeypatch) > 1e-4
     monkeypatch.undo()
     outside = lambda q, xi: q.mean(0) + (0.5 - xi.mean(0)) * q.square().mean(0)  # noqa: E731
-    monkeypatch.setattr("parsinet.gates.ESTIMATORS", {"curvature": outside})
+    monkeypatch.setattr("parsinet.methods.estimating.ESTIMATORS", {"curvature": outside})
     assert gap_to_examples_alone("mlp-batch-norm", monkeypatch) > 1e-6
 
 

@@ -130,7 +130,7 @@ def test_several_forward_passes_before_one_backward_are_heard_with_their_own_dra
     together = bank(pruner).estimates()
     for group, estimate in estimates(model, pruner, torch.arange(64)).items():
         assert torch.allclose(together[group], estimate, rtol=1e-4, atol=1e-7)
-    assert not bank(pruner)._pending
+    assert not bank(pruner).hearing.pending
 
 
 def test_a_forward_pass_that_is_never_differentiated_teaches_nothing() -> None:
@@ -139,7 +139,7 @@ def test_a_forward_pass_that_is_never_differentiated_teaches_nothing() -> None:
     x, y = points()
     with torch.no_grad():
         model(x)
-    assert not bank(pruner)._pending
+    assert not bank(pruner).hearing.pending
     model(x)
     F.cross_entropy(model(x), y).backward()
     alone = bank(pruner).estimates()

@@ -64,6 +64,7 @@ def test_options_out_of_range_are_refused(options: dict[str, object], words: str
         {"clamp": None},
         {"draws": "example"},
         {"estimator": "arm"},
+        {"estimator": "drawn-labels"},
         {"estimator": "disarm", "draws": "example"},
         {"theta": 0.5},
         {"theta": 1.0},

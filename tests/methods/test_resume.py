@@ -58,7 +58,11 @@ class Compared(Run):
 
 
 @BEGINNINGS
-@pytest.mark.parametrize("options", [{"draws": "example"}, {"estimator": "disarm"}, {"estimator": "arm", "draws": "example"}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{"draws": "example"}, {"estimator": "disarm"}, {"estimator": "arm", "draws": "example"}, {"estimator": "drawn-labels"}],
+    ids=str,
+)
 def test_resume_is_bitwise_with_other_draws_and_estimators(options: dict[str, Any], begin: str) -> None:
     left = check_resume(lambda: Compared(OPTIMIZERS["adam"], **options), begin)
     assert len({str(units) for units in left}) >= 2, "a removal"

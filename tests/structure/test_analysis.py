@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ import parsinet as pn
 from networks import NETWORKS, call, flat, make
 from parsinet.errors import ArgumentTypeError, StructureError
 from parsinet.structure.proof import _uneven
+from parsinet.structure.rules import pieces
 
 STAYS: dict[str, set[str]] = {
     "super-resolution": {"last"},
@@ -221,6 +224,59 @@ class Writes(nn.Module):
 def test_writes_into_slices_are_seen() -> None:
     structure = pn.trace(Writes(), torch.randn(2, 4))
     assert "writes to indices by their position" in structure.group("fc1").reason
+
+
+class Cut(nn.Module):
+    """One layer read whole by one reader and in part by another; `norm`: what makes the units inexact by rule."""
+
+    def __init__(self, read: Callable[[Cut, Tensor], Tensor], size: int, *, norm: bool) -> None:
+        super().__init__()
+        self.read, self.n = read, 3
+        self.fc, self.norm = nn.Linear(4, 6), nn.LayerNorm(6) if norm else nn.Identity()
+        self.whole, self.piece = nn.Linear(6, 2), nn.Linear(size, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(torch.relu(self.fc(x)))
+        out: Tensor = self.whole(h) + self.piece(self.read(self, h))
+        return out
+
+
+BY_POSITION: dict[str, tuple[Callable[[Cut, Tensor], Tensor], int, bool]] = {
+    "[:, 0]": (lambda net, h: h[:, 0].unsqueeze(1), 1, True),
+    "[:, [0]]": (lambda net, h: h[:, [0]], 1, True),
+    "[:, 2:5]": (lambda net, h: h[:, 2:5], 3, True),
+    "[:, ::2]": (lambda net, h: h[:, ::2], 3, True),
+    "[:, 0:3], summed": (lambda net, h: h[:, 0:3].sum(1, keepdim=True), 1, True),
+    "[:, 0:1], summed": (lambda net, h: h[:, 0:1].sum(1, keepdim=True), 1, True),
+    "narrow": (lambda net, h: h.narrow(1, 1, 3), 3, True),
+    "[:, : self.n]": (lambda net, h: h[:, : net.n], 3, False),
+    "chunk": (lambda net, h: h.chunk(2, 1)[0], 3, False),
+}
+
+
+@pytest.mark.parametrize("norm", [False, True], ids=["exact", "normalised"])
+@pytest.mark.parametrize(("read", "size", "stays"), BY_POSITION.values(), ids=BY_POSITION)
+def test_what_is_cut_by_position_stays_however_it_is_written(read: Any, size: int, stays: bool, norm: bool) -> None:
+    structure = pn.trace(Cut(read, size, norm=norm), torch.randn(2, 4))
+    found = [group for group in structure.groups if group.name.startswith("fc")]
+    if not stays:
+        assert all(group.removable and group.exact is not norm for group in found)
+        return
+    assert not any(group.removable for group in found)
+    assert any("by position" in group.reason or "by its position" in group.reason or "by their position" in group.reason for group in found)
+
+
+def test_the_law_objects_to_cuts_that_are_not_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pieces, "_cut", lambda ctx, x, dim, cut, whole=pieces._cut: (whole(ctx, x, dim, cut)[0], True))
+    with pytest.raises(AssertionError):
+        test_what_is_cut_by_position_stays_however_it_is_written(lambda net, h: h[:, 2:5], 3, True, False)
+
+
+def test_one_unit_cut_off_stays_and_those_behind_it_leave() -> None:
+    """`x[:, :1]` keeps its place when the others go: a trial has shown it."""
+    first, rest = (pn.trace(Cut(lambda net, h: h[:, :1], 1, norm=False), torch.randn(2, 4)).group(name) for name in ("fc", "fc#2"))
+    assert "single unit" in first.reason
+    assert (rest.size, rest.removable, rest.exact) == (5, True, True)
 
 
 def test_frozen_encoder_layers_show_their_heads() -> None:

@@ -30,6 +30,7 @@ RECIPES: dict[str, tuple[dict[str, Any], int]] = {
     "gates, a teacher, an average": ({"method": GATES, "optimizer.lr": 1e-2, "model.batch_norm": True, **LIFTS}, 3),
     "gates, a draw per example": ({"method": {**GATES, "draws": "example"}, "optimizer.lr": 1e-2}, 3),
     "gates, pairs of losses": ({"method": {**GATES, "estimator": "disarm"}, "optimizer.lr": 1e-2}, 1),
+    "gates, drawn labels": ({"method": {**GATES, "estimator": "drawn-labels"}, "optimizer.lr": 1e-2}, 3),
     "gates, skips": ({"method": {**GATES, "blocks": True, "block_price": 0.05}, "model.widths": [16, 16, 16], "skips": True}, 3),
     "spectral": ({"method": {"name": "spectral", "share": 0.6, "begin": 0.1, "end": 0.8, "interval": 3}}, 3),
     "spectral-sparse": ({"method": {"name": "spectral-sparse", "every": 3}}, 0),

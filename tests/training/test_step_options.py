@@ -80,11 +80,12 @@ def test_a_method_that_learns_from_gradients_is_refused_a_scale(quick: Quick, sm
         quick(small(precision="float16", method__name="rigl", method__sparsity=0.5))
 
 
-@pytest.mark.parametrize("estimator", ["curvature", "disarm"])
+@pytest.mark.parametrize("estimator", ["curvature", "disarm", "drawn-labels"])
 def test_comparisons_are_counted_as_training(quick: Quick, pruning: Recipes, monkeypatch: pytest.MonkeyPatch, estimator: str) -> None:
     """Every forward pass in training mode, counted by a hook.
 
-    The last part of the gated phase compares losses at every fourth step, an estimator of pairs of losses at every step of it.
+    The last part of the gated phase compares losses at every fourth step; an estimator that asks for the loss does
+    at every step of it, twice for pairs, once for drawn labels.
     """
     shown: list[int] = [0]
 
@@ -100,7 +101,7 @@ def test_comparisons_are_counted_as_training(quick: Quick, pruning: Recipes, mon
     start, *_, end = read_record(result.folder / "record.jsonl")
     removals = [event for event in read_record(result.folder / "record.jsonl") if event["event"] == "removal"][: len(shown) - 1]
     macs = [start["macs"], *(event["macs"] for event in removals)]
-    assert sum(shown) > (3 if estimator == "curvature" else 5) * 1438
+    assert sum(shown) > {"curvature": 3, "disarm": 5, "drawn-labels": 4}[estimator] * 1438
     assert end["train_macs"] == sum(examples * each for examples, each in zip(shown, macs, strict=True))
     assert end["dense_train_macs"] == 3 * 1438 * start["macs"]
 

@@ -1,6 +1,7 @@
 """Bernoulli gates with the flattening hyper-prior: prices, gradient estimators, the gate itself and its stability tests."""
 
 from parsinet.gates.antithetic import PAIR_ESTIMATORS, PairEstimator, antithetic, arm, disarm
+from parsinet.gates.drawn_labels import LABEL_ESTIMATORS, LabelEstimator, draw_labels, drawn_curvature, is_cross_entropy
 from parsinet.gates.estimators import ESTIMATORS, Estimator, curvature_corrected, exact_flip, exact_flips, straight_through
 from parsinet.gates.gate import QSink, gate
 from parsinet.gates.hyperprior import log_density, log_gamma, optimal_prior, price, profile
@@ -12,11 +13,13 @@ from parsinet.gates.update import dead_units, ema_, open_units, pin_best_, theta
 
 __all__ = [
     "ESTIMATORS",
+    "LABEL_ESTIMATORS",
     "MOST",
     "PAIR_ESTIMATORS",
     "PANEL",
     "Complexity",
     "Estimator",
+    "LabelEstimator",
     "Owner",
     "PairEstimator",
     "QSink",
@@ -30,10 +33,13 @@ __all__ = [
     "curvature_corrected",
     "dead_units",
     "disarm",
+    "draw_labels",
+    "drawn_curvature",
     "ema_",
     "exact_flip",
     "exact_flips",
     "gate",
+    "is_cross_entropy",
     "log_density",
     "log_gamma",
     "open_units",

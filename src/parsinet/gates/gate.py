@@ -89,10 +89,10 @@ def gate(h: Tensor, xi: Tensor, axis: int, sink: QSink | None = None, owner: Own
     per-example derivative the estimators expect is B·q. A scaled loss (mixed precision) must be un-scaled by the caller.
 
     h: [B, ...], batch first, before the gate (z = 0 would hide it). xi: [n] (one draw per batch) or [B, n] (one per example), any real
-    dtype, not differentiated. axis: dimension of the units, not 0; negative counts from the end. owner: which unit owns each index of
-    the axis (an `Owner`, or its int64 index [n_axis], which costs a search per call); None if index i is unit i. sink: None to multiply
-    only; without gradient mode it receives nothing, nor from a second backward pass through the
-    same graph. h may be a raw input that needs no gradient.
+    dtype; differentiated if it requires a gradient. axis: dimension of the units, not 0; negative counts from the end. owner: which unit
+    owns each index of the axis (an `Owner`, or its int64 index [n_axis], which costs a search per call); None if index i is unit i. sink:
+    None to multiply only; without gradient mode it receives nothing, nor from a second backward pass through the same graph. h may be a
+    raw input that needs no gradient.
     Raises UsageError for shapes that do not fit. Source: derived in our specification; the method is Guenter & Sideris, arXiv 2205.04650.
     """
     place = axis + h.dim() if axis < 0 else axis
@@ -118,7 +118,7 @@ def _factor(h: Tensor, xi: Tensor, axis: int, owner: Owner | None) -> Tensor:
         raise UsageError(f"gate: owner must name a unit for each of the {length} indices of axis {axis}, got {indices}.")
     if xi.shape not in ((units,), (len(h), units)):
         raise UsageError(f"gate: xi must be [{units}] or [{len(h)}, {units}] for h of shape {list(h.shape)}, got {list(xi.shape)}.")
-    values = xi.detach().to(h.dtype)
+    values = xi.to(h.dtype)
     if owner is not None:
         values = owner.spread(values)
     if axis == h.dim() - 1 and (h.dim() == 2 or xi.dim() == 1):

@@ -44,7 +44,7 @@ class Method(Protocol):
 
     A method that lets whole residual branches go (`Structure.blocks`) has `blocks = True`; one that works on the network's inputs,
     `inputs = True`; one that learns from derivatives and can do so through a scaled loss, a `forget` (see `Listening`); one that cannot,
-    `unscaled = True`; one that learns only by comparing losses (`Probing`), as long as it does, what makes it so in `compares`.
+    `unscaled = True`; one that learns only by evaluating losses (`Probing`), as long as it does, what makes it so in `evaluates`.
     """
 
     name: str

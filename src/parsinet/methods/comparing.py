@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,10 +25,8 @@ def under_gates(loss: Callable[[], Tensor], model: nn.Module, bank: GateBank) ->
     """
 
     def evaluated(xi: Tensor) -> Tensor:
-        with torch.no_grad(), bank.holding(xi), _undisturbed(model):
-            value = loss()
-        if not isinstance(value, Tensor) or value.numel() != 1:
-            raise UsageError("Pruner: the closure given to step must return the batch's mean loss, one number in a tensor.")
+        with torch.no_grad(), bank.holding(xi), undisturbed(model):
+            value = one_number(loss())
         return value.detach().float().cpu().double().reshape(())
 
     return evaluated
@@ -58,8 +57,16 @@ class Pairs:
         return found
 
 
+def one_number(value: Any) -> Tensor:
+    """What a closure has returned. UsageError for anything but one number in a tensor."""
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        raise UsageError("Pruner: the closure given to step must return the batch's mean loss, one number in a tensor.")
+    return value
+
+
 @contextmanager
-def _undisturbed(model: nn.Module) -> Iterator[None]:
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Within, the model may run; afterwards its buffers and torch's random numbers are as they were."""
     tables = [module._buffers for module in model.modules()]
     buffers = [(table, name, buffer, buffer.clone()) for table in tables for name, buffer in table.items() if buffer is not None]
     devices = sorted({parameter.device.index for parameter in model.parameters() if parameter.device.type == "cuda"})

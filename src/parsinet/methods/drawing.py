@@ -12,6 +12,8 @@ from parsinet.errors import RunError, UsageError
 from parsinet.structure import Structure
 
 BATCH, EXAMPLE = "batch", "example"
+ROWS = 'gates per example (draws="example", estimator="drawn-labels")'
+INSTEAD = 'Use draws="batch" and another estimator'
 
 
 def examples_in(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
@@ -19,7 +21,7 @@ def examples_in(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
     for leaf in tree_leaves((args, kwargs)):
         if isinstance(leaf, Tensor) and leaf.dim():
             return len(leaf)
-    raise RunError('Gates: draws="example" needs a tensor with the examples first among the model\'s inputs. Use draws="batch".')
+    raise RunError(f"Gates: {ROWS} want a tensor with the examples first among the model's inputs. {INSTEAD}.")
 
 
 def check_sites(structure: Structure, groups: list[str]) -> None:
@@ -36,6 +38,6 @@ def check_examples(xi: Tensor, h: Tensor, group: str) -> None:
     """RunError if there is a row of gates per example and the gated tensor has not the examples first."""
     if xi.dim() == 2 and len(xi) != len(h):
         raise RunError(
-            f'Gates: draws="example" needs the examples first wherever {group} is read; the batch has {len(xi)}, the tensor read there is '
-            f'{list(h.shape)}. Use draws="batch", or leave {group} out of groups.'
+            f"Gates: {ROWS} want the examples first wherever {group} is read; the batch has {len(xi)}, the tensor read there is "
+            f"{list(h.shape)}. {INSTEAD}, or leave {group} out of groups."
         )

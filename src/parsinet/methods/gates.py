@@ -9,16 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from parsinet import gates
 from parsinet.methods.base import Alive, Budget, decayed_groups, generator
 from parsinet.methods.blocking import BlockOptions
 from parsinet.methods.choice import check_inputs, gateable_groups
-from parsinet.methods.comparing import Pairs
 from parsinet.methods.deciding import SHARE, TARGETED, Deciding
 from parsinet.methods.drawing import BATCH, EXAMPLE, check_sites
+from parsinet.methods.estimating import Estimating
 from parsinet.methods.gating import GateBank
 from parsinet.methods.openness import Openness
-from parsinet.methods.options import check_either, check_known, check_list, check_number
+from parsinet.methods.options import check_either, check_list, check_number
 from parsinet.methods.pace import PaceOptions
 from parsinet.methods.price_options import PriceOptions
 from parsinet.methods.pricing import Pricing
@@ -44,7 +43,9 @@ class Gates:
     removal. interval: steps between removals (default a two-hundredth of the run, at least 10; 100 if unknown). threshold: a unit at or
     below it may leave.
     clamp: bound of a step's force in units of the price, None for none. estimator: "curvature" or "straight-through", from the backward
-    pass; "arm" or "disarm", unbiased and noisy, from two more evaluations of the loss per step: `Pruner.step` then needs its closure.
+    pass; "drawn-labels", curvature from labels drawn from the model, for the mean cross-entropy of outputs that are logits, from one more
+    evaluation of the loss per step and two backward passes to the gates; "arm" or "disarm", unbiased and noisy, from two more evaluations.
+    These three need the closure of `Pruner.step`.
     draws: a gate sample for the whole "batch", or one for each "example", which needs the examples first in every tensor that is gated.
     decide: how gates come to 0 or 1 in the last part of the gated phase, whose share of it is `deciding` (default 0.4, 0.25 with a
     target). "flips": gates that stand at 0 or 1 stay there, and the exact gains of single units are compared with their prices (if
@@ -96,16 +97,15 @@ class Gates:
         self.prices = PriceOptions(price, log_gamma, cost_price, computation, Target.given("Gates", target))
         self.prices.check(self._block_options)
         self.pacing = PaceOptions(gated, warmup, fall_steps, interval)
+        self._estimating = Estimating(estimator)
         self._deciding = Deciding(decide, deciding, usual=SHARE if target is None else TARGETED)
         check_number("Gates", "threshold", threshold, least=0, most=0.5)
         check_number("Gates", "clamp", clamp, above=0)
-        check_known("Gates", "estimator", estimator, [*gates.ESTIMATORS, *gates.PAIR_ESTIMATORS])
         check_either("Gates", "draws", draws, BATCH, EXAMPLE)
         check_list("Gates", "groups", groups, "a list of group names")
         self.openness, self.threshold, self.clamp = Openness.given(theta), threshold, clamp
         self.inputs, self.blocks, self.settled = inputs, bool(blocks), False
-        self._wanted, self.estimator, self.draws, self._generator = groups, estimator, draws, generator(seed)
-        self._pairs = Pairs(gates.PAIR_ESTIMATORS[estimator]) if estimator in gates.PAIR_ESTIMATORS else None
+        self._wanted, self.draws, self._generator = groups, draws, generator(seed)
         self._bank = GateBank({}, torch.empty(0), torch.device("cpu"), None, self._generator)
         self._pace = self.pacing.of(None)
         self._pricing: Pricing
@@ -130,11 +130,10 @@ class Gates:
         sizes = {name: structure.group(name).size for name in (*units, *blocks)}
         device = next(model.parameters()).device
         theta = self.openness.row(sizes, blocks, self._generator)
-        heard = gates.ESTIMATORS.get(self.estimator)
-        self._bank = GateBank(sizes, theta, device, heard, self._generator, blocks, budget.ranks, self.draws)
+        self._bank = GateBank(sizes, theta, device, self._estimating.heard, self._generator, blocks, budget.ranks, self.draws)
         self._pricing = self.prices.pricing(budget, self._block_options.terms(structure, blocks))
         self._pricing.attach(model, structure, budget, self._bank.rows(), self._pace.last, self._pace.fall_steps)
-        self._bank.scaler = budget.scaler
+        self._bank.hearing.scaler = budget.scaler
         self._bank.place(model, structure)
         self._deciding.attach(len(self._bank.theta), self._pace.last)
         self._model = model
@@ -144,27 +143,27 @@ class Gates:
         return 0.0
 
     @property
-    def compares(self) -> str:
-        """The option by which gates learn from comparisons alone, as long as they learn; else nothing."""
-        return "" if self._pairs is None or self.settled else f'estimator="{self.estimator}"'
+    def evaluates(self) -> str:
+        """The option by which gates learn from evaluations of the loss alone, as long as they learn; else nothing."""
+        return f'estimator="{self._estimating.name}"' if self._estimating.asks and not self.settled else ""
 
     def probe(self, loss: Callable[[], Tensor]) -> None:
-        """Compare two losses for the estimators that do; towards the end of the gated phase, those with and without single units."""
+        """Evaluate the loss for the estimators that ask; towards the end of the gated phase, compare it with and without single units."""
         if not self.settled and self._model is not None:
-            if self._pairs is not None:
-                self._pairs.compare(loss, self._model, self._bank)
+            self._estimating.probe(loss, self._model, self._bank)
             self._deciding.probe(loss, self._model, self._bank, self._pricing.row(), self._steps + 1)
 
     def forget(self) -> None:
         """The step was left out: no θ moves by what its backward passes told."""
-        self._bank.forget()
+        self._bank.hearing.forget()
 
     def step(self) -> Alive | None:
         """Move every θ; every `interval` steps name the units that stay, at the end of the gated phase settle."""
         if self.settled:
             return None
         self._steps += 1
-        walk(self._bank, self._estimates(), self._pricing, self._pace.fall_steps, self.clamp, absorbing=self._deciding.begun(self._steps))
+        found, absorbing = self._estimating.estimates(self._bank), self._deciding.begun(self._steps)
+        walk(self._bank, found, self._pricing, self._pace.fall_steps, self.clamp, absorbing=absorbing)
         if self._pace.guards(self._steps):
             guard(self._bank)
         if self._pace.over(self._steps):
@@ -175,13 +174,6 @@ class Gates:
         rows = self._bank.rows()
         self._pricing.refresh(self._steps, rows)
         return self._pricing.leaving(staying(self._bank, self._pricing, self.threshold), rows)
-
-    def _estimates(self) -> Mapping[str, Tensor]:
-        """ĝ per group from the backward passes, or from the pair of losses, since the last step."""
-        if self._pairs is None:
-            return self._bank.estimates()
-        found = self._pairs.take()
-        return {} if found is None else self._bank.split(found)
 
     def scores(self) -> Mapping[str, Tensor]:
         """θ, and among equal θ the usefulness."""

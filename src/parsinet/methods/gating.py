@@ -1,12 +1,9 @@
-"""Gates in a network: where they sit, what they draw, what the backward pass tells them."""
+"""Gates in a network: where they sit, what they draw, and with which gates each forward pass runs."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -14,25 +11,16 @@ from torch import Tensor, nn
 
 from parsinet.distributed import ALONE, Ranks, own, pooled
 from parsinet.errors import StructureError
-from parsinet.gates import Estimator, Owner, QSink, gate, open_units
+from parsinet.gates import Estimator, Owner, gate, open_units
 from parsinet.methods.blocking import place_blocks
 from parsinet.methods.drawing import BATCH, check_examples, examples_in
+from parsinet.methods.hearing import Draw, Hearing
 from parsinet.methods.placing import Handle, place
-from parsinet.methods.scaling import inverse
 from parsinet.methods.weighing import WholeSink, weigh
 from parsinet.structure import Structure
 
-
-@dataclass(frozen=True, eq=False)
-class Draw:
-    """The gates of one forward pass, per group, and what its backward pass tells of them; without sinks nothing is learned.
-
-    examples: per group, the derivative of each example's own loss in ξ [B, n], as far as a backward pass has come.
-    """
-
-    xi: Mapping[str, Tensor]
-    sinks: Mapping[str, QSink | WholeSink] = field(default_factory=dict)
-    examples: dict[str, Tensor] = field(default_factory=dict)
+Given = Callable[[tuple[Any, ...], Mapping[str, Any]], Mapping[str, Tensor]]
+"""What makes the gates of a forward pass from the model's arguments, where they are not those of training."""
 
 
 class GateBank:
@@ -60,16 +48,13 @@ class GateBank:
         self.sizes = dict(sizes)
         self.ranks = ranks
         self.blocks = frozenset(blocks)
-        self._estimator, self._draws = estimator, draws
+        self.hearing, self._draws = Hearing(estimator), draws
         self.theta = theta.to(device)
         self.usefulness = torch.zeros_like(self.theta)
         self._random = random
         self._draw = Draw(self.split(torch.ones_like(self.theta)))
-        self._pending: list[Draw] = []
         self._handles: list[Handle] = []
-        self._held: Tensor | None = None
-        self.scaler: torch.amp.GradScaler | None = None
-        """What scales the loss: derivatives are divided by its scale as they come."""
+        self._given: Given | None = None
         self._weighed: frozenset[str] = frozenset()
         """Groups gated in the weights that read them, where only the derivative of the whole batch is known."""
 
@@ -98,51 +83,14 @@ class GateBank:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self._pending.clear()
+        self.hearing.forget()
 
     def estimates(self) -> dict[str, Tensor]:
         """ĝ per group from the backward passes since the last call, of all ranks; groups no pass went through are missing.
 
         One all-reduce where several ranks train: the mean of their estimates is the estimate of the whole batch.
         """
-        return pooled(self._heard(), self.split(self.theta), self.ranks)
-
-    def _heard(self) -> dict[str, Tensor]:
-        """ĝ per group from the backward passes of this process.
-
-        Several passes are read as the optimizer reads them: the sum of their losses is the mean loss of all their examples. With B of
-        them in all the derivative of an example's own loss is B·q, and ĝ is the mean over examples, so that micro-batches tell what one
-        batch tells.
-        """
-        found: list[tuple[Draw, dict[str, Tensor]]] = []
-        for draw in self._pending:
-            heard = {group: sink.take() for group, sink in draw.sinks.items() if not sink.empty}
-            if heard:
-                found.append((draw, heard))
-        self._pending.clear()
-        if len(found) == 1:
-            return found[0][1]
-        count: Counter[str] = Counter()
-        for draw, _ in found:
-            count.update({group: len(q) for group, q in draw.examples.items()})
-        total: dict[str, Tensor] = {}
-        for draw, heard in found:
-            for group in heard:
-                estimate = self._share(draw, heard, group, count[group])
-                total[group] = total[group] + estimate if group in total else estimate
-        return total
-
-    def _share(self, draw: Draw, heard: Mapping[str, Tensor], group: str, count: int) -> Tensor:
-        """What one of several passes over `count` examples adds to ĝ; derivatives of whole batches add up as the passes' losses do."""
-        if group in self._weighed:
-            return heard[group]
-        assert self._estimator is not None, "gates that hear nothing leave nothing to read"
-        share = len(draw.examples[group]) / count
-        return self._estimator(draw.examples[group] / share, draw.xi[group]) * share
-
-    def forget(self) -> None:
-        """Drop what the backward passes since the last call told."""
-        self._pending.clear()
+        return pooled(self.hearing.estimates(), self.split(self.theta), self.ranks)
 
     def rounded(self, group: str, theta: Tensor, usefulness: Tensor) -> Tensor:
         """Which units are open at θ ≥ ½; only a block may be left without."""
@@ -161,7 +109,7 @@ class GateBank:
         self.sizes = {group: size for group, size in self.sizes.items() if size}
         self.theta, self.usefulness = self.theta[mask], self.usefulness[mask]
         self._draw = Draw(self.split(torch.ones_like(self.theta)))
-        self._pending.clear()
+        self.hearing.forget()
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
         """θ and usefulness per group."""
@@ -200,50 +148,50 @@ class GateBank:
     def uniform(self, examples: int | None = None) -> Tensor:
         """The random numbers of a draw, in [0, 1)."""
         shape = (len(self.theta),) if examples is None else (examples, len(self.theta))
+        return self.random(shape)
+
+    def random(self, shape: Sequence[int]) -> Tensor:
+        """Random numbers in [0, 1); on every rank others."""
         return torch.rand(shape, generator=own(self._random, self.ranks)).to(self.theta.device)
 
-    @contextmanager
-    def holding(self, xi: Tensor) -> Iterator[None]:
+    def holding(self, xi: Tensor) -> AbstractContextManager[None]:
         """Within, every forward pass runs with these gates, all groups in one row, and none is learned from."""
-        self._held = xi
+        return self._giving(lambda args, kwargs: self.split(xi))
+
+    @contextmanager
+    def followed(self) -> Iterator[list[dict[str, Tensor]]]:
+        """Within, gates are drawn for every forward pass as in training, in tensors that a loss can be differentiated by.
+
+        Gives these, for every forward pass: per group [B, n], a row for each example, or [n] where the group is gated in weights.
+        """
+        passes: list[dict[str, Tensor]] = []
+
+        def given(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Tensor]:
+            examples = examples_in(args, kwargs)
+            rows = self._drawn(args, kwargs).expand(examples, -1)
+            xi = {group: row[0] if group in self._weighed else row for group, row in self.split(rows).items()}
+            passes.append({group: row.clone().requires_grad_() for group, row in xi.items()})
+            return passes[-1]
+
+        with self._giving(given):
+            yield passes
+
+    @contextmanager
+    def _giving(self, given: Given) -> Iterator[None]:
+        self._given = given
         try:
             yield
         finally:
-            self._held = None
+            self._given = None
+
+    def _drawn(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+        """The gates of a forward pass in training, one row or one per example."""
+        return self.draw() if self._draws == BATCH else self.draw(examples_in(args, kwargs))
 
     def _open_and_close(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self._held is not None:
-            self._draw = Draw(self.split(self._held))
-            return
-        if not model.training:
+        if self._given is not None:
+            self._draw = Draw(self._given(args, kwargs))
+        elif model.training:
+            self._draw = self.hearing.listen(self.split(self._drawn(args, kwargs)), self._weighed, self.theta.device)
+        else:
             self._draw = Draw({name: self.rounded(name, theta, use).to(theta.dtype) for name, theta, use in self.rows()})
-            return
-        xi = self.split(self.draw() if self._draws == BATCH else self.draw(examples_in(args, kwargs)))
-        heard = self._estimator if torch.is_grad_enabled() else None
-        self._draw = Draw(xi) if heard is None else self._listening(xi, heard)
-
-    def _listening(self, xi: dict[str, Tensor], estimator: Estimator) -> Draw:
-        """The gates of a forward pass whose backward pass is to be learned from."""
-        examples: dict[str, Tensor] = {}
-        unscale = inverse(self.scaler, self.theta.device)
-        sinks: dict[str, QSink | WholeSink] = {
-            group: QSink(partial(_estimate, estimator, xi[group], examples, group, unscale))
-            for group in self.sizes
-            if group not in self._weighed
-        }
-        for group in self._weighed:
-            sinks[group] = sink = WholeSink(unscale)
-            xi[group] = xi[group].clone().requires_grad_()
-            xi[group].register_hook(sink.add)  # type: ignore[no-untyped-call]
-        draw = Draw(xi, sinks, examples)
-        self._pending.append(draw)
-        return draw
-
-
-def _estimate(estimator: Estimator, xi: Tensor, examples: dict[str, Tensor], group: str, unscale: Tensor | None, q: Tensor) -> Tensor:
-    """From the derivatives of a mean loss over B examples: B·q is each example's own, which is kept in `examples`.
-
-    unscale: one over the scale of the loss that was differentiated, None where it was not scaled.
-    """
-    examples[group] = q.mul_(len(q)) if unscale is None else q.mul_(len(q) * unscale)
-    return estimator(q, xi)

@@ -136,17 +136,17 @@ class Pruner:
         """Call after every optimizer step. Returns what left, None if nothing did.
 
         closure: runs the model on the batch of this step and returns its mean loss without `penalty`: `lambda: loss_fn(model(x), y)`.
-        Methods that compare losses (`Gates`) call it at some steps, without gradients; the model's buffers and torch's random numbers
-        stay as they are.
+        Methods that evaluate losses (`Gates`) call it at some steps; gradients, the model's buffers and torch's random numbers stay as
+        they are.
 
         Raises, with nothing changed, StructureError if a fold turns out not to be exact, UsageError without a closure where the method
         learns by nothing else.
         """
-        compares = getattr(self.method, "compares", "")
-        if compares and closure is None:
+        evaluates = getattr(self.method, "evaluates", "")
+        if evaluates and closure is None:
             raise UsageError(
-                f"Pruner: {self.method.name} with {compares} learns by comparing losses. Give step a closure that evaluates the loss on "
-                "the batch: pruner.step(lambda: loss_fn(model(x), y))."
+                f"Pruner: {self.method.name} with {evaluates} learns by evaluating the loss again. Give step a closure that does so on the "
+                "batch: pruner.step(lambda: loss_fn(model(x), y))."
             )
         self._step += 1
         if self._scale.fell():

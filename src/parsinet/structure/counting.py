@@ -82,11 +82,13 @@ def count_split(tracing: Tracing, axes: Sequence[Axis], before: int) -> None:
             count(tracing, number, axis)
 
 
-def count_cut(tracing: Tracing, start: int, stop: int, first: Axis, piece: Axis) -> None:
-    """Where a slice was told its bounds: `x[:n]` has n indices, and so has what `x[n:]` leaves out (`first`)."""
+def count_cut(tracing: Tracing, start: int, stop: int, first: Axis, piece: Axis) -> bool:
+    """Where a slice was told its bounds: `x[:n]` has n indices, and so has what `x[n:]` leaves out (`first`). True if one was counted."""
+    counted = False
     for entry in sizes_of(tracing):
         if isinstance(entry, slice):
             if entry.start is not None and entry.start == start:
-                count(tracing, entry.start, first)
+                counted |= count(tracing, entry.start, first)
             if entry.stop is not None and entry.stop == stop and not start:
-                count(tracing, entry.stop, piece)
+                counted |= count(tracing, entry.stop, piece)
+    return counted

@@ -115,6 +115,8 @@ class Layout:
     """Modules that read the model's raw inputs: they select what they read, and their own input keeps its size."""
     blocks: Blocks = NO_BLOCKS
     block_groups: dict[str, UnitGroup] = field(default_factory=dict)
+    cuts: dict[str, str] = field(default_factory=dict)
+    """Groups that slices cut at bounds nothing keeps, and where, in words: they leave only if a trial shows that the cuts follow."""
 
 
 def build_layout(tracing: Tracing, axes: dict[str, tuple[Axis, ...]]) -> Layout:
@@ -129,8 +131,9 @@ def build_layout(tracing: Tracing, axes: dict[str, tuple[Axis, ...]]) -> Layout:
     tracing.inexact.extend(folded)
     met, blind, outside = (roots_of(tracing, axes) for axes in (tracing.met, tracing.blind, tracing.outside))
     read = roots_of(tracing, [entry.labels for entry in tracing.reads])
+    cuts = {group: f"{where} cuts it by position" for axis, where in tracing.cuts for group in slot(resolve(axis), axis.size).owners}
     return Layout(
-        groups=_groups(tracing, units, tensors),
+        groups=_groups(tracing, units, tensors, cuts),
         tensors=tensors,
         counts={place: slot(resolve(axis), axis.size) for place, axis in tracing.counts.items()},
         reads={(entry.module, entry.axis): slot(resolve(entry.labels), entry.labels.size) for entry in tracing.reads},
@@ -141,11 +144,17 @@ def build_layout(tracing: Tracing, axes: dict[str, tuple[Axis, ...]]) -> Layout:
         weighed=_weighed(tracing, units, axes, read_dims) - frozenset(g for g, roots in units.items() if (met | blind)[roots].any()),
         produced=frozenset((name, d) for name, d in tensors if made[axes[name][d].rows].any()),
         work=_work(tracing, slot),
+        cuts=cuts,
     )
 
 
-def _groups(tracing: Tracing, units: Mapping[str, Rows], tensors: Mapping[tuple[str, int], Slot]) -> dict[str, UnitGroup]:
-    """The groups with their verdicts so far: what is frozen stays; what a computation runs over is inexact."""
+def _groups(
+    tracing: Tracing, units: Mapping[str, Rows], tensors: Mapping[tuple[str, int], Slot], cuts: Mapping[str, str]
+) -> dict[str, UnitGroup]:
+    """The groups with their verdicts so far: what is frozen stays; what a computation runs over is inexact.
+
+    What is inexact and cut by position stays too: no trial could tell whether the cut is still where it was.
+    """
     reasons = [reason for _, reason in tracing.inexact]
     why = np.full(tracing.labels.count + 1, NONE)
     for number in reversed(range(len(reasons))):
@@ -160,8 +169,9 @@ def _groups(tracing: Tracing, units: Mapping[str, Rows], tensors: Mapping[tuple[
         frozen = tracing.labels.first_reason(roots)
         single = "" if frozen or len(roots) > 1 else "it is a single unit, and a group keeps at least one"
         exact = bool((why[roots] == NONE).all())
-        reason = frozen or single or ("" if exact else reasons[why[roots[0]]])
-        groups[group] = UnitGroup(group, len(roots), not (frozen or single), exact, reason, tuple(parameters[group]))
+        stays = frozen or single or ("" if exact else cuts.get(group, ""))
+        reason = stays or ("" if exact else reasons[why[roots[0]]])
+        groups[group] = UnitGroup(group, len(roots), not stays, exact, reason, tuple(parameters[group]))
     return groups
 
 

@@ -59,7 +59,8 @@ def prove(model: nn.Module, structure: Structure, example_inputs: ExampleInputs)
 
 
 def _with(structure: Structure, verdicts: Mapping[str, str]) -> Structure:
-    groups = {name: _judged(group, verdicts.get(name)) for name, group in structure.layout.groups.items()}
+    cuts = structure.layout.cuts
+    groups = {name: _judged(group, verdicts.get(name), cuts.get(name, "")) for name, group in structure.layout.groups.items()}
     return Structure(replace(structure.layout, groups=groups))
 
 
@@ -137,9 +138,12 @@ def _uneven(structure: Structure) -> dict[str, Mask]:
     return masks
 
 
-def _judged(group: UnitGroup, verdict: str | None) -> UnitGroup:
+def _judged(group: UnitGroup, verdict: str | None, cut: str) -> UnitGroup:
+    """The group after its trial. cut: what is said of a slice that cuts it by position; there units would take each other's places."""
     if verdict is None:
         return group
+    if verdict == "inexact" and cut:
+        return replace(group, removable=False, reason=cut)
     if verdict == "inexact":
         return replace(group, exact=False, reason="removal changes more than silence does: a size enters the computation")
     return replace(group, removable=False, reason=verdict)

@@ -89,6 +89,8 @@ class Tracing:
     """Axes whose size a view takes from an attribute by the looks of it."""
     inexact: list[tuple[Axis, str]] = field(default_factory=list)
     """Axes whose removal changes more than silence does, and why."""
+    cuts: list[tuple[Axis, str]] = field(default_factory=list)
+    """Axes that a slice cuts at positions nothing is seen to keep, and where."""
     roles: list[tuple[Axis, str]] = field(default_factory=list)
     """Axes with a name of their own within the producing module's parent: heads, qk_dim, groups."""
     seen: dict[int, Value] = field(default_factory=dict)

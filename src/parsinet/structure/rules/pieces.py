@@ -14,21 +14,31 @@ from parsinet.structure.tracing import Tracing, Value
 
 
 def slice_(ctx: Tracing, x: Value, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Value:
-    """A cut along one axis; labels go with their indices. Pieces of a size that the module keeps may take it from there."""
+    """A cut along one axis; labels go with their indices. A bound that nothing keeps does not follow when units before it leave."""
+    piece, follows = _cut(ctx, x, dim, slice(start, end, step))
+    if not follows:
+        ctx.cuts.append((x.axes[dim], ctx.where))
+    return piece
+
+
+def _cut(ctx: Tracing, x: Value, dim: int, cut: slice) -> tuple[Value, bool]:
+    """One piece, and whether a module is seen to keep its bounds. Pieces of a size that the module keeps may take it from there."""
     axis = x.axes[dim]
-    cut = slice(start, end, step)
     new = part(axis, cut) if axis.tracked else Axis(len(range(axis.size)[cut]), free=axis.free)
-    if new.size < axis.size and axis.tracked:
-        count_cut(ctx, start or 0, axis.size if end is None else end, part(axis, slice(0, start or 0)), new)
-    if new.size < axis.size and not start:
-        ctx.hint(PIECES, new)
-    return x.replace_axis(dim, new)
+    if new.size == axis.size:
+        return x.replace_axis(dim, new), True
+    start, stop = cut.start or 0, axis.size if cut.stop is None else cut.stop
+    counted = axis.tracked and count_cut(ctx, start, stop, part(axis, slice(0, start)), new)
+    hinted = not start and ctx.hint(PIECES, new)
+    return x.replace_axis(dim, new), counted or hinted
 
 
 def narrow(ctx: Tracing, x: Value, dim: int, start: int, length: int) -> Value:
-    piece = slice_(ctx, x, dim, start, start + length)
+    piece, follows = _cut(ctx, x, dim, slice(start, start + length))
     for number in sizes_of(ctx)[2:]:
-        count(ctx, number, piece.axes[dim])
+        follows |= count(ctx, number, piece.axes[dim])
+    if not follows:
+        ctx.cuts.append((x.axes[dim], ctx.where))
     return piece
 
 
@@ -60,7 +70,7 @@ def _equal_pieces(ctx: Tracing, x: Value, size: int, dim: int = 0) -> list[Value
     """They stay equal, so index i of one goes with index i of the others."""
     total = x.axes[dim].size
     starts = range(0, total, size)
-    pieces = [slice_(ctx, x, dim, start, min(start + size, total)) for start in starts]
+    pieces = [_cut(ctx, x, dim, slice(start, min(start + size, total)))[0] for start in starts]
     for piece in pieces[1:]:
         if piece.axes[dim].size == size:
             ctx.labels.unify(pieces[0].axes[dim], piece.axes[dim], ctx.where)
@@ -80,7 +90,7 @@ def split_with_sizes(ctx: Tracing, x: Value, sizes: list[int], dim: int = 0) -> 
 
 def _pieces(ctx: Tracing, x: Value, sizes: list[int], dim: int) -> list[Value]:
     starts = np.cumsum([0, *sizes])
-    return [slice_(ctx, x, dim, int(start), int(start) + size) for start, size in zip(starts[:-1], sizes, strict=True)]
+    return [_cut(ctx, x, dim, slice(int(start), int(start) + size))[0] for start, size in zip(starts[:-1], sizes, strict=True)]
 
 
 def select(ctx: Tracing, x: Value, dim: int, index: int) -> Value:
