@@ -184,8 +184,8 @@ def test_a_shrunk_network_still_exports(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "albert",
         "swin",
+        pytest.param("albert", marks=pytest.mark.slow),
         pytest.param("gpt2", marks=pytest.mark.slow),
         pytest.param("llama", marks=pytest.mark.slow),
         pytest.param("t5", marks=pytest.mark.slow),
