@@ -28,6 +28,9 @@ TRAINED: dict[str, dict[str, Any]] = {
     "random-units": {"share": 0.5},
 }
 
+LATER = ("sbp", "random-units")
+"""Trained in the slow run."""
+
 
 def recipe(name: str, **dotted: Any) -> Any:
     """Six epochs of a small perceptron."""
@@ -40,7 +43,7 @@ def recipe(name: str, **dotted: Any) -> Any:
     return recipe_from(with_values({}, {**said, **{f"method.{key}": value for key, value in TRAINED[name].items()}}))
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in LATER else name for name in TRAINED])
 def test_a_run_ends_smaller_and_still_reads_digits(name: str, tmp_path: Path) -> None:
     result = train(recipe(name), tmp_path / "run", console=Console(file=io.StringIO()))
     assert result.after.parameters < 0.85 * result.before.parameters

@@ -31,7 +31,10 @@ def test_what_leaves_at_the_end_is_what_evaluation_saw(name: str) -> None:
     assert torch.allclose(run.model(x), before, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", [name for name in TELLING if name not in ("lstm", "cells")])
+READ = [name for name in TELLING if name not in ("lstm", "cells")]
+
+
+@pytest.mark.parametrize("name", [name if name in TELLING[::2] else pytest.param(name, marks=pytest.mark.slow) for name in READ])
 def test_factors_in_front_of_readers_are_factors_in_their_weights(name: str) -> None:
     """On every kind of network that is not all recurrent: factors in place and settled weights give the same function."""
     model, inputs, structure = traced(name, double=True)

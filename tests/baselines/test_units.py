@@ -35,7 +35,11 @@ def test_every_one_lives_through_a_run_and_lets_units_go(name: str) -> None:
     assert run.pruner.penalty() == 0.0
 
 
-@CASES
+ALIKE = {"normal-jeffreys", "spike-slab", "random-units"}
+"""Methods that keep what another of the table keeps; resumed in the slow run."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in ALIKE else name for name in OPTIONS])
 def test_resume_is_bitwise(name: str) -> None:
     drawn = {"seed": 5} if name in NOISY or name == "random-units" else {}
     left = check_resume(lambda: Run(name), "telling", other=lambda: Run(name, **drawn))

@@ -223,11 +223,6 @@ def test_shell_completion_offers_names() -> None:
     assert completed("parsinet inspect --data fashion").split() == ["fashion-mnist"]
 
 
-def test_help_imports_no_torch() -> None:
-    code = "import sys, parsinet.cli; sys.exit(any(name in sys.modules for name in ('torch', 'sklearn', 'matplotlib', 'pydantic')))"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
 @pytest.mark.slow
 def test_the_demo_compares_dense_and_gates() -> None:
     result = parsinet("demo", "--out", "demo")

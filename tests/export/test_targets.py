@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import os
 import subprocess
@@ -120,6 +121,19 @@ def test_csr(name: str, tmp_path: Path) -> None:
 
 
 # What must be caught
+
+
+@pytest.mark.parametrize("name", ["mlp", "char-gpt"])
+def test_agreement_objects_to_another_weight_and_to_another_shape(name: str) -> None:
+    model, case = NETWORKS[name].model(), NETWORKS[name]
+    other = copy.deepcopy(model)
+    outputs_agree(model, other, case, 0.0)
+    with pytest.raises(AssertionError):
+        outputs_agree(model, lambda x: model(x)[:1], case)
+    with torch.no_grad():
+        next(other.parameters())[:, 0] += 0.1
+    with pytest.raises(AssertionError):
+        outputs_agree(model, other, case)
 
 
 def flipped(content: bytes, tensor: Tensor) -> bytes:

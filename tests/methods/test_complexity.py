@@ -39,7 +39,7 @@ def lost(model: nn.Module, structure: Structure, masks: dict[str, Tensor]) -> tu
 
 
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
-@cases(TELLING)
+@cases(TELLING[::2])
 def test_a_cost_at_0_and_1_is_what_is_measured_once_the_units_are_gone(name: str) -> None:
     """Whole numbers: multiply-adds per example are rounded by the measurement alone."""
     model, inputs, structure = traced(name)

@@ -54,6 +54,10 @@ IN_FRONT = {
 }
 """Networks whose groups are gated in front of modules: streams, heads, feed-forward widths; a few of their groups."""
 
+LAYERS = ("resnet-20", "tiny-vit", "torch-encoder")
+KIN = {"cells", "projected", "directions", "seq2seq", "einsum", "torch-encoder"}
+"""Networks whose readers are of the kinds of another of the table; their derivatives are left to the slow run."""
+
 
 def double(name: str) -> tuple[nn.Module, Any]:
     model, x = make(name)
@@ -121,7 +125,7 @@ def loss_of(result: Tensor) -> Tensor:
     return (torch.sin(3 * result) + result.square()).mean()
 
 
-@pytest.mark.parametrize("name", [*WEIGHED, "resnet-20", "tiny-vit", "torch-encoder"])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in KIN else name for name in (*WEIGHED, *LAYERS)])
 def test_the_derivative_is_that_of_the_loss_in_the_gate(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Central differences of the mean loss in ξ at a drawn ξ, all uses of a unit together: the sum over a residual stream, over time."""
     model, x = double(name)
@@ -212,7 +216,7 @@ def sequences(n: int, seed: int) -> tuple[Tensor, Tensor]:
     return x, (x[:, :, 0].sum(1) > 0).long()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=pytest.mark.slow) if kind in ("lstm", "heads") else kind for kind in KINDS])
 def test_training_runs_and_units_leave(kind: str) -> None:
     build, expected = KINDS[kind]
     with torch.random.fork_rng():

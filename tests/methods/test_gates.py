@@ -32,7 +32,7 @@ def flips(model: nn.Module, pruner: Pruner, x: Tensor, y: Tensor, draws: int) ->
     return total / draws
 
 
-@pytest.mark.parametrize("estimator", ["curvature", "straight-through"])
+@pytest.mark.parametrize("estimator", ["curvature", pytest.param("straight-through", marks=pytest.mark.slow)])
 def test_usefulness_has_the_sign_and_the_order_of_exact_flips(estimator: str) -> None:
     """On a network trained under gates that do not move. The bound on the correlation: 0.90 and 0.91 were measured with more draws."""
     model, (x, y) = network(first=24, second=16), points(256, seed=1000)

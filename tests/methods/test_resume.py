@@ -57,12 +57,16 @@ class Compared(Run):
         return removal
 
 
+PARTS = ({"draws": "example"}, {"estimator": "disarm"})
+DRAWS = [
+    *(pytest.param(part, marks=pytest.mark.slow) for part in PARTS),
+    {"estimator": "arm", "draws": "example"},
+    {"estimator": "drawn-labels"},
+]
+
+
 @BEGINNINGS
-@pytest.mark.parametrize(
-    "options",
-    [{"draws": "example"}, {"estimator": "disarm"}, {"estimator": "arm", "draws": "example"}, {"estimator": "drawn-labels"}],
-    ids=str,
-)
+@pytest.mark.parametrize("options", DRAWS, ids=str)
 def test_resume_is_bitwise_with_other_draws_and_estimators(options: dict[str, Any], begin: str) -> None:
     left = check_resume(lambda: Compared(OPTIMIZERS["adam"], **options), begin)
     assert len({str(units) for units in left}) >= 2, "a removal"

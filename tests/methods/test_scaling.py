@@ -147,10 +147,13 @@ def test_methods_that_learn_from_gradients_as_they_are_refuse_a_scaler(name: str
 
 
 def test_methods_that_do_not_take_one() -> None:
-    prune(baselines.SET(sparsity=0.5), torch.amp.GradScaler("cpu"))
+    model = prune(baselines.SET(sparsity=0.5), torch.amp.GradScaler("cpu"))
+    weights = torch.cat([parameter.flatten() for parameter in model.parameters() if parameter.dim() > 1])
+    assert float((weights == 0).float().mean()) == pytest.approx(0.5, abs=0.01), "the masks are in place"
 
 
-def prune(method: Method, scaler: torch.amp.GradScaler) -> None:
+def prune(method: Method, scaler: torch.amp.GradScaler) -> nn.Module:
     model = network()
     method.prepare(model)
     Pruner(model, torch.optim.SGD(method.param_groups(model), lr=0.1), method, points(4)[0], steps=60, examples=64, scaler=scaler)
+    return model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import pytest
@@ -81,8 +82,12 @@ def test_the_gate_multiplies_norm_and_activation_too() -> None:
     assert seen[0].abs().max() == 0
 
 
-@pytest.mark.parametrize("prices", PRICES)
-@pytest.mark.parametrize("name", NETWORKS)
+TELLING = {("plain", "layers and units"), ("norms", "by cost")}
+"""What is resumed in the default run; the other pairs in the slow one."""
+RESUMED = [pytest.param(*pair, marks=() if pair in TELLING else pytest.mark.slow) for pair in product(NETWORKS, PRICES)]
+
+
+@pytest.mark.parametrize(("name", "prices"), RESUMED)
 def test_resume_is_bitwise_across_the_removal_of_layers(name: str, prices: str) -> None:
     def begin() -> tuple[nn.Module, Any, pn.Pruner]:
         model = network(name, "same")

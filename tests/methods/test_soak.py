@@ -19,7 +19,7 @@ from parsinet.methods import Spectral
 
 WINDOW: dict[str, Any] = {"begin": 0.0, "end": 1.0, "interval": 1}
 METHODS = {"spectral": lambda: Spectral(share=0.8, eigenvalues=0.0, **WINDOW), "random": lambda: RandomUnits(share=0.8, seed=0, **WINDOW)}
-REMOVALS = 24
+REMOVALS = 12
 OWN = tracemalloc.Filter(True, str(Path(parsinet.__file__).parent / "*"))
 
 
@@ -48,7 +48,7 @@ def soaked(method: Any, leak: list[Any] | None = None) -> tuple[int, list[dict[s
             removals += 1
             if leak is not None:
                 leak.append(torch.zeros(300))
-            if removals % 6 == 0:
+            if removals % 3 == 0:
                 held.append(alive(run))
                 own = tracemalloc.take_snapshot().filter_traces([OWN])
                 sizes.append(sum(entry.size for entry in own.statistics("filename")))

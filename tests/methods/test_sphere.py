@@ -207,9 +207,12 @@ def test_a_last_gradient_that_is_not_finite_costs_no_sparsity() -> None:
     assert run.nonzeros() == round(WEIGHTS * 0.4)
 
 
+OTHERS: list[dict[str, Any]] = [{"controller": "authors", "regrow": "dense"}, {"regrow": "soft"}]
+
+
 @BEGINNINGS
 @pytest.mark.parametrize(
-    "options", [{}, {"regrow": "hard", "growth": "momentum"}, {"controller": "authors", "regrow": "dense"}, {"regrow": "soft"}]
+    "options", [{}, {"regrow": "hard", "growth": "momentum"}, *(pytest.param(options, marks=pytest.mark.slow) for options in OTHERS)]
 )
 def test_resume_is_bitwise(options: dict[str, Any], begin: str) -> None:
     check_resume(lambda: Run(sparsity=0.8, **options), begin, lambda state: state["pruner"]["method"]["state"]["topology"]["masks"])

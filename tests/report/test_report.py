@@ -2,8 +2,6 @@
 
 import io
 import struct
-import subprocess
-import sys
 import threading
 import zlib
 from pathlib import Path
@@ -11,7 +9,6 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-import parsinet.errors
 from parsinet.errors import ArgumentTypeError, DataError, StorageError, UsageError
 from parsinet.report import report
 
@@ -136,20 +133,3 @@ def test_runs_named_alike_are_told_apart_and_named_twice_shown_once(tmp_path: Pa
     assert text.count("one/run ") == 1
     assert text.count("two/run") == 2, "its row and the remark that it is the reference"
     assert (out / "gates-one-run.png").exists()
-
-
-BARE = """
-import sys, types
-package = types.ModuleType("parsinet")
-package.__path__ = [sys.argv[1]]
-sys.modules["parsinet"] = package
-import parsinet.report
-print([name for name in ("torch", "matplotlib.pyplot", "parsinet.training", "parsinet.methods") if name in sys.modules])
-"""
-
-
-def test_report_itself_imports_neither_torch_nor_pyplot() -> None:
-    """The package's own `__init__` is left out: it offers the whole library and so imports torch."""
-    source = Path(parsinet.errors.__file__).parent
-    ran = subprocess.run([sys.executable, "-c", BARE, str(source)], capture_output=True, text=True, check=True)
-    assert ran.stdout.strip() == "[]"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import parsinet as pn
-from networks import NETWORKS, call, flat, make
+from networks import NETWORKS, call, flat, make, traced
 from parsinet.errors import ArgumentTypeError, StructureError
 from parsinet.structure.proof import _uneven
 from parsinet.structure.rules import pieces
@@ -85,8 +85,7 @@ UNITS = {
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_what_stays_is_the_output_or_known(name: str) -> None:
-    model, x = make(name)
-    structure = pn.trace(model.eval(), x)
+    model, _, structure = traced(name, double=True)
     stays = {group.name for group in structure.groups if not group.removable and not is_output(group.reason)}
     assert stays == STAYS.get(name, set())
     assert {group.name for group in structure.removable() if not group.exact} == INEXACT.get(name, set())
@@ -102,7 +101,9 @@ def is_output(reason: str) -> bool:
     return reason in ("it is part of the model's output", "rows of an embedding are chosen by the input")
 
 
-@pytest.mark.parametrize("name", ["resnet-20", "torch-encoder", "gpt", "elman", "spectral-norm", "sets"])
+@pytest.mark.parametrize(
+    "name", ["resnet-20", "torch-encoder", "elman", "spectral-norm", "sets", pytest.param("gpt", marks=pytest.mark.slow)]
+)
 def test_the_model_is_untouched(name: str) -> None:
     model, x = make(name)
     model.train()

@@ -39,8 +39,21 @@ OWN: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "nested": (residual.Nested, (3, 4)),
     "residual-mlp": (residual.ResidualMLP, (3, 6)),
 }
-QUICK = ("convnext", "tiny-vit", "torch-encoder", "torch-seq2seq")
-TABLE = ("resnet-20", "resnext", "mobilenet", "mixer", "char-gpt", "nano-gpt", "windows", "res2net", "grouped-query", "perceiver")
+QUICK = ("convnext", "torch-encoder")
+TABLE = (
+    "tiny-vit",
+    "torch-seq2seq",
+    "resnet-20",
+    "resnext",
+    "mobilenet",
+    "mixer",
+    "char-gpt",
+    "nano-gpt",
+    "windows",
+    "res2net",
+    "grouped-query",
+    "perceiver",
+)
 CASES = pytest.mark.parametrize("name", [*OWN, *QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in TABLE)])
 
 
@@ -184,8 +197,8 @@ def test_a_shrunk_network_still_exports(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "albert",
         "swin",
+        pytest.param("albert", marks=pytest.mark.slow),
         pytest.param("gpt2", marks=pytest.mark.slow),
         pytest.param("llama", marks=pytest.mark.slow),
         pytest.param("t5", marks=pytest.mark.slow),

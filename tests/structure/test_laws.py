@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 import parsinet as pn
-from networks import DEEP, NETWORKS, TELLING, Inputs, call, cases, flat, make
+from networks import DEEP, NETWORKS, TELLING, Inputs, call, cases, flat, make, traced
 from parsinet.structure.cutting import cut
 from parsinet.structure.plan import Plan
 from parsinet.structure.traced import Structure
@@ -23,22 +22,13 @@ EXACT = 1e-10
 
 CASES = cases(name for name in NETWORKS if name not in DEEP)
 DEAR = cases(TELLING)
+DEAREST = cases(TELLING[::2])
 
 
-@pytest.fixture(scope="module")
-def traced() -> dict[str, tuple[nn.Module, Inputs, Structure]]:
-    return {}
-
-
-def get(traced: dict[str, tuple[nn.Module, Inputs, Structure]], name: str) -> tuple[nn.Module, Inputs, Structure]:
-    """A fresh float64 copy of the network, its inputs and its structure (traced once per module)."""
-    if name not in traced:
-        model, x = make(name)
-        model = model.double().eval()
-        x = tree_map(lambda leaf: leaf.double() if leaf.is_floating_point() else leaf, x)
-        traced[name] = (model, x, pn.trace(model, x))
-    model, x, structure = traced[name]
-    return copy.deepcopy(model), x, structure
+def get(name: str) -> tuple[nn.Module, Inputs, Structure]:
+    """A fresh float64 copy of the network, its inputs and its structure."""
+    model, x, structure = traced(name, double=True)
+    return model.eval(), x, structure
 
 
 def random_plan(structure: Structure, seed: int, *, exact_only: bool = True) -> Plan:
@@ -63,17 +53,17 @@ def silence_gap(model: nn.Module, x: Inputs, plan: Plan) -> float:
 
 @CASES
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
-def test_shrunk_equals_silenced(traced: dict, name: str, seed: int) -> None:
-    model, x, structure = get(traced, name)
+def test_shrunk_equals_silenced(name: str, seed: int) -> None:
+    model, x, structure = get(name)
     plan = random_plan(structure, seed)
     assert not plan.empty
     assert silence_gap(model, x, plan) < EXACT
 
 
 @CASES
-def test_gradients_reach_what_is_left(traced: dict, name: str) -> None:
+def test_gradients_reach_what_is_left(name: str) -> None:
     """After a removal training goes on: every parameter that trained before still gets a gradient of its own shape."""
-    model, x, structure = get(traced, name)
+    model, x, structure = get(name)
     model.train()
     reached = {key for key, gradient in gradients(model, x).items() if gradient is not None}
     pn.shrink(model, random_plan(structure, 5, exact_only=False))
@@ -90,8 +80,8 @@ def gradients(model: nn.Module, x: Inputs) -> dict[str, Tensor | None]:
 
 
 @CASES
-def test_silence_changes_the_output_and_leaves_no_trace(traced: dict, name: str) -> None:
-    model, x, structure = get(traced, name)
+def test_silence_changes_the_output_and_leaves_no_trace(name: str) -> None:
+    model, x, structure = get(name)
     before, state = flat(call(model, x)), copy.deepcopy(model.state_dict())
     with pn.silence(model, random_plan(structure, 0)):
         assert not torch.allclose(flat(call(model, x)), before)
@@ -99,9 +89,9 @@ def test_silence_changes_the_output_and_leaves_no_trace(traced: dict, name: str)
 
 
 @DEAR
-def test_two_removals_equal_one(traced: dict, name: str) -> None:
+def test_two_removals_equal_one(name: str) -> None:
     """Removing twice, the second time by the structure derived without tracing, is removing once; a fresh trace agrees."""
-    model, x, structure = get(traced, name)
+    model, x, structure = get(name)
     first = random_plan(structure, 3)
     pn.shrink(model, first)
     derived = structure.after(first)
@@ -118,16 +108,16 @@ def sizes(structure: Structure) -> dict[str, int]:
 
 
 @CASES
-def test_inexact_groups_still_run(traced: dict, name: str) -> None:
-    model, x, structure = get(traced, name)
+def test_inexact_groups_still_run(name: str) -> None:
+    model, x, structure = get(name)
     shape = flat(call(model, x)).shape
     pn.shrink(model, random_plan(structure, 5, exact_only=False))
     assert flat(call(model, x)).shape == shape
 
 
 @CASES
-def test_saved_and_loaded_is_bitwise_the_same(traced: dict, name: str, tmp_path: Path) -> None:
-    model, x, structure = get(traced, name)
+def test_saved_and_loaded_is_bitwise_the_same(name: str, tmp_path: Path) -> None:
+    model, x, structure = get(name)
     plan = random_plan(structure, 6)
     pn.shrink(model, plan)
     pn.shrink(model, random_plan(structure.after(plan), 7))
@@ -138,9 +128,9 @@ def test_saved_and_loaded_is_bitwise_the_same(traced: dict, name: str, tmp_path:
     assert str(loaded) == str(model)
 
 
-@DEAR
-def test_a_shrunk_network_still_exports(traced: dict, name: str) -> None:
-    model, x, structure = get(traced, name)
+@DEAREST
+def test_a_shrunk_network_still_exports(name: str) -> None:
+    model, x, structure = get(name)
     pn.shrink(model, random_plan(structure, 10))
     args, kwargs = ((), x) if isinstance(x, dict) else (x if isinstance(x, tuple) else (x,), {})
     with warnings.catch_warnings():
@@ -179,9 +169,9 @@ def by_hand(model: nn.Module, optimizer: torch.optim.Optimizer, build: object) -
 
 @pytest.mark.parametrize("optimizer_name", OPTIMIZERS)
 @pytest.mark.parametrize("name", ["mlp", "branches", "gated", "lstm", "resnet-20"])
-def test_training_goes_on_as_if_the_units_had_never_been(traced: dict, name: str, optimizer_name: str) -> None:
+def test_training_goes_on_as_if_the_units_had_never_been(name: str, optimizer_name: str) -> None:
     """Every live parameter and optimizer state tensor continues bitwise as in the small network trained by hand from the cut state."""
-    model, x, structure = get(traced, name)
+    model, x, structure = get(name)
     model.train()
     build = OPTIMIZERS[optimizer_name]
     optimizer = build([p for p in model.parameters() if p.requires_grad])
@@ -209,9 +199,9 @@ def test_training_goes_on_as_if_the_units_had_never_been(traced: dict, name: str
             assert not torch.equal(a, old), f"{key} does not move"
 
 
-def test_removal_between_backward_and_step_keeps_gradients(traced: dict) -> None:
+def test_removal_between_backward_and_step_keeps_gradients() -> None:
     """A graph of an earlier pass that is still alive must not hold on to old shapes (autograd's gradient accumulators)."""
-    model, x, structure = get(traced, "mlp")
+    model, x, structure = get("mlp")
     loss = model(x).sum()
     loss.backward()
     gradient = model.fc1.weight.grad.clone()
@@ -233,22 +223,22 @@ def keep_the_first(tensor: Tensor, by_dim: dict[int, tuple[int, ...]]) -> Tensor
 
 
 @pytest.mark.parametrize("name", ["mlp", "branches", "tiny-vit", "lstm"])
-def test_the_law_objects_to_keeping_the_first_units(traced: dict, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, x, structure = get(traced, name)
+def test_the_law_objects_to_keeping_the_first_units(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x, structure = get(name)
     monkeypatch.setattr("parsinet.structure.removal.cut", keep_the_first)
     assert silence_gap(model, x, random_plan(structure, 0)) > 1e-6
 
 
-def test_the_law_objects_to_uncut_optimizer_state(traced: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_law_objects_to_uncut_optimizer_state(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("parsinet.structure.removal._states", lambda tensor, optimizers: [])
     with pytest.raises((AssertionError, RuntimeError)):
-        test_training_goes_on_as_if_the_units_had_never_been(traced, "mlp", "adam")
+        test_training_goes_on_as_if_the_units_had_never_been("mlp", "adam")
 
 
-def test_the_law_objects_to_swapped_rows_on_disk(traced: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_law_objects_to_swapped_rows_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("parsinet.structure.storage.tensors_to_bytes", _flip_rows)
     with pytest.raises(AssertionError):
-        test_saved_and_loaded_is_bitwise_the_same(traced, "mlp", tmp_path)
+        test_saved_and_loaded_is_bitwise_the_same("mlp", tmp_path)
 
 
 def _flip_rows(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
@@ -264,19 +254,19 @@ def test_cut_keeps_memory_format() -> None:
     assert torch.equal(smaller, tensor[[1, 3]][:, [0, 2, 5]])
 
 
-def test_the_law_objects_to_a_forgotten_buffer(traced: dict) -> None:
-    model, x, structure = get(traced, "mlp-batch-norm")
+def test_the_law_objects_to_a_forgotten_buffer() -> None:
+    model, x, structure = get("mlp-batch-norm")
     plan = random_plan(structure, 0)
     forgetful = replace(plan, tensors={place: kept for place, kept in plan.tensors.items() if "running" not in place[0]})
     with pytest.raises(RuntimeError, match="running_mean"):
         silence_gap(model, x, forgetful)
 
 
-def test_tied_and_frozen_weights_stay_so_and_the_check_would_see_it(traced: dict) -> None:
+def test_tied_and_frozen_weights_stay_so_and_the_check_would_see_it() -> None:
     def kept(model: nn.Module) -> bool:
         return model.tied.weight is model.lift.weight and not model.lift.weight.requires_grad
 
-    model, _, structure = get(traced, "twice")
+    model, _, structure = get("twice")
     pn.shrink(model, random_plan(structure, 0))
     assert kept(model)
     untied = copy.deepcopy(model)

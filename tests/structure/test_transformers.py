@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ transformers = pytest.importorskip("transformers", reason='transformers is not i
 
 EXACT = 1e-10
 """float64: sums over fewer terms differ in the last digits only."""
-ALIKE = {*SLOW, "bert", "roberta", "distilbert", "electra", "mistral", "qwen2", "phi", "deit", "clip-text"}
+ALIKE = {*SLOW, "bert", "roberta", "distilbert", "electra", "mistral", "qwen2", "phi", "deit", "clip-text", "opt", "bloom"}
 """Families left to the slow run: the laws take longest on them, or their parts are those of another in the table."""
 CASES = pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in ALIKE else ()) for name in FAMILIES])
+EXPORTED = {"bert-classifier", "llama", "t5-encoder", "vit"}
+"""Families whose small model the default run exports; the others in the slow one."""
 Traced = dict[str, tuple[nn.Module, Structure]]
 
 
@@ -119,7 +122,7 @@ def sizes(model: nn.Module) -> dict[str, dict[str, int]]:
     return {path: {key: value for key, value in module.__dict__.items() if type(value) is int} for path, module in model.named_modules()}
 
 
-@CASES
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in EXPORTED else pytest.mark.slow) for name in FAMILIES])
 def test_the_small_model_exports(traced: Traced, name: str) -> None:
     model, inputs, structure = get(traced, name)
     pn.shrink(model, random_plan(structure, 4))
@@ -169,6 +172,7 @@ def test_the_configuration_stays_where_layers_differ(traced: Traced) -> None:
     assert model.get_submodule("model.layers.0.mlp").intermediate_size == 30
 
 
+@pytest.mark.slow
 def test_a_cache_in_the_output_binds_nothing(traced: Traced) -> None:
     """llama here returns its cache, mistral does not: the same groups."""
     with_cache, without = get(traced, "llama"), get(traced, "mistral")
@@ -185,8 +189,9 @@ def test_units_of_a_transposed_layer_can_be_gated(traced: Traced) -> None:
 
 def test_the_dry_run_notices_a_number_without_a_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     """Planted fault: GPT-2's layers keep `nf`; without the rule for it, and without marks, nothing of the model is offered."""
+    shallow = replace(FAMILIES["gpt2"], options={**FAMILIES["gpt2"].options, "n_layer": 1})
     monkeypatch.setattr("parsinet.structure.attributes.NAMED_RULES", {})
     monkeypatch.setattr("parsinet.structure.kept._mark", lambda value, path, name: value)
-    structure = pn.trace(build(FAMILIES["gpt2"]), example(FAMILIES["gpt2"]))
+    structure = pn.trace(build(shallow), example(shallow))
     assert not structure.removable()
     assert "x.view(size_out)" in structure.group("transformer.wte").reason

@@ -42,7 +42,7 @@ def exactly(one: Any, other: Any) -> bool:
 
 
 @given(states)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_plain_states_come_back_exactly(state: Any) -> None:
     assert exactly(through_bytes(state), state)
 

@@ -437,7 +437,7 @@ def test_settings_of_torch_act(
 ) -> None:
     seen: list[tuple[int, bool]] = []
     at_step(monkeypatch, 1, lambda: seen.append((torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())))
-    quick(small(**{"threads": 1, **setting}))
+    quick(small(**{"threads": 1, "epochs": 1, **setting}))
     assert seen == [expected]
 
 

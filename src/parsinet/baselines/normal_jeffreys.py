@@ -9,12 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from parsinet.baselines.noisy import NoisyGates, NoisyOptions
-from parsinet.errors import UsageError
-from parsinet.methods.options import check_above_zero
+from parsinet.baselines.gaussian import GaussianGates
+from parsinet.baselines.noisy import NoisyOptions
 
-LOG_VARIANCE = -9.0
-"""log σ² at the start, μ being 1."""
 K1, K2, K3 = 0.63576, 1.87320, 1.48695
 """Molchanov, Ashukha, Vetrov's fit to the divergence, arXiv 1701.05369."""
 
@@ -26,7 +23,7 @@ def divergence(log_alpha: Tensor) -> Tensor:
     return K1 - K1 * torch.sigmoid(K2 + K3 * log_alpha) + 0.5 * softplus(-log_alpha)
 
 
-class NormalJeffreys(NoisyGates):
+class NormalJeffreys(GaussianGates):
     """Group normal-Jeffreys (BC-GNJ): a unit's activation times z ~ N(μ, σ²), at the price (kl/N) Σ_units KL(z ‖ log-uniform).
 
     A unit is dead where log σ²/μ² > threshold. The weights behind z are points under the optimizer's decay, where the source gives each a
@@ -39,27 +36,7 @@ class NormalJeffreys(NoisyGates):
     name = "normal-jeffreys"
 
     def __init__(self, *, kl: float = 1.0, threshold: float = -3.0, rate: float = 5e-3, **options: Unpack[NoisyOptions]) -> None:
-        check_above_zero(self.name, kl=kl)
-        if threshold != threshold:
-            raise UsageError(f"{self.name}: threshold must be a number, got {threshold}.")
-        self.kl, self.threshold = kl, threshold
-        super().__init__(rate=rate, **options)
-
-    def _start(self, units: int) -> dict[str, Tensor]:
-        return {"mu": torch.ones(units), "log_variance": torch.full((units,), LOG_VARIANCE)}
-
-    def _draw(self, values: Mapping[str, Tensor], shape: tuple[int, ...]) -> Tensor:
-        mu, deviation = values["mu"], torch.exp(0.5 * values["log_variance"])
-        return mu + deviation * self._normal((*shape, len(mu)), mu)
-
-    def _test(self, values: Mapping[str, Tensor]) -> Tensor:
-        return values["mu"]
-
-    def _worth(self, values: Mapping[str, Tensor]) -> Tensor:
-        return values["mu"].square().log() - values["log_variance"]
-
-    def _dead(self, values: Mapping[str, Tensor]) -> Tensor:
-        return self._worth(values) < -self.threshold
+        super().__init__(kl=kl, threshold=threshold, rate=rate, **options)
 
     def _cost(self, values: Mapping[str, Tensor]) -> Tensor:
         return self.kl / self._examples * divergence(-self._worth(values)).sum()

@@ -8,14 +8,10 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from parsinet.baselines.noisy import NoisyGates, NoisyOptions
-from parsinet.errors import UsageError
+from parsinet.baselines.gaussian import GaussianGates
+from parsinet.baselines.noisy import NoisyOptions
 from parsinet.methods import Budget
-from parsinet.methods.options import check_above_zero
 from parsinet.structure import Structure
-
-LOG_VARIANCE = -9.0
-"""log σ² at the start, μ being 1."""
 
 
 def bottleneck(mu: Tensor, log_variance: Tensor) -> Tensor:
@@ -26,7 +22,7 @@ def bottleneck(mu: Tensor, log_variance: Tensor) -> Tensor:
     return 0.5 * torch.log1p(mu.square() * torch.exp(-log_variance))
 
 
-class VIB(NoisyGates):
+class VIB(GaussianGates):
     """Information bottlenecks: a unit's activation times z ~ N(μ, σ²), at the price kl · ½ log(1 + μ²/σ²) per position and example.
 
     Positions are the places at which the unit occurs in one example: 1 in a fully connected layer, H·W in a feature map. A unit is dead
@@ -46,29 +42,9 @@ class VIB(NoisyGates):
         rate: float = 5e-3,
         **options: Unpack[NoisyOptions],
     ) -> None:
-        check_above_zero(self.name, kl=kl)
-        if threshold != threshold:
-            raise UsageError(f"{self.name}: threshold must be a number, got {threshold}.")
-        self.kl, self.threshold = kl, threshold
         self._positions: dict[str, int] = {}
         self._parts: dict[str, float] = {}
-        super().__init__(rate=rate, **options)
-
-    def _start(self, units: int) -> dict[str, Tensor]:
-        return {"mu": torch.ones(units), "log_variance": torch.full((units,), LOG_VARIANCE)}
-
-    def _draw(self, values: Mapping[str, Tensor], shape: tuple[int, ...]) -> Tensor:
-        mu, deviation = values["mu"], torch.exp(0.5 * values["log_variance"])
-        return mu + deviation * self._normal((*shape, len(mu)), mu)
-
-    def _test(self, values: Mapping[str, Tensor]) -> Tensor:
-        return values["mu"]
-
-    def _worth(self, values: Mapping[str, Tensor]) -> Tensor:
-        return values["mu"].square().log() - values["log_variance"]
-
-    def _dead(self, values: Mapping[str, Tensor]) -> Tensor:
-        return self._worth(values) < -self.threshold
+        super().__init__(kl=kl, threshold=threshold, rate=rate, **options)
 
     def _cost(self, values: Mapping[str, Tensor]) -> Tensor:
         parts = self.rows.split(bottleneck(values["mu"], values["log_variance"]))

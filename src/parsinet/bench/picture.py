@@ -1,17 +1,21 @@
 """Plot: error over size and over training time, one line per row of a suite, bars for the range over seeds."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from statistics import mean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from parsinet.bench.suite import Suite
 from parsinet.report import style
 from parsinet.report.pareto import unbeaten
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 
 WIDE, TALL, NAMES = 4.9, 4.6, 2.5
 MARKS = "osD^vP*X"
@@ -41,6 +45,8 @@ def pareto(suite: Suite, events: Sequence[Event]) -> Figure | None:
 
 
 def _draw(panel: Axes, suite: Suite, rows: Sequence[Event], looks: Mapping[str, tuple[str, Any, str]], key: str) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+
     panel.grid(axis="both", color=style.GRID, linewidth=0.8)
     panel.set_xscale("log")
     panel.set_yscale("log")
@@ -59,9 +65,9 @@ def _draw(panel: Axes, suite: Suite, rows: Sequence[Event], looks: Mapping[str, 
         axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=20))
         axis.set_minor_locator(NullLocator())
         axis.set_minor_formatter(NullFormatter())
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    panel.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
     percent = suite.metric == "error"
-    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %" if percent else f"{value:g}"))
+    panel.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %" if percent else f"{value:g}")
 
 
 def _points(own: Sequence[Event], suite: Suite, key: str) -> list[tuple[float, float, float, float]]:

@@ -1,12 +1,14 @@
 """The report of one run or several: a table in the terminal; plots, a summary and a page in a folder."""
 
+from __future__ import annotations
+
 import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from matplotlib.figure import Figure
 from rich.console import Console
 
 from parsinet import files
@@ -24,6 +26,10 @@ from parsinet.report.sweep_report import sweep_report
 from parsinet.report.sweeps import is_sweep
 from parsinet.report.terminal import show
 from parsinet.report.thetas import thetas
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 PAGE = "report.html"
 

@@ -1,16 +1,22 @@
 """Picture of what a network's inputs matter: one score per pixel, drawn at the pixel's place."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from parsinet.errors import UsageError
 from parsinet.report import style
 from parsinet.report.records import Run
 from parsinet.report.style import Floats
+
+if TYPE_CHECKING:
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
+
 
 WHOLE = "input"
 """Name of the group of a network's only input."""
@@ -52,6 +58,8 @@ def kept_pixels(run: Run) -> Floats | None:
 
 def draw(scores: ArrayLike, shape: Sequence[int], *, title: str, names: Sequence[str] | None = None, below: str | None = None) -> Figure:
     """The page that `input_picture` writes. below: the line under the title, by default how many inputs hardly matter."""
+    from matplotlib.colors import Normalize
+
     images = _images(scores, shape)
     if names is None:
         names = [f"channel {number}" for number in range(len(images))] if len(images) > 1 else [""]

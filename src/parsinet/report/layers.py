@@ -1,13 +1,17 @@
 """Plot: how wide each layer was over training: one line per group, or a heat map where there are many."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from parsinet.report import style, timeline
 from parsinet.report.records import Run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 FEW = 6
 """Up to this many groups are drawn as lines."""
@@ -30,6 +34,8 @@ def _change(start: int, series: timeline.Series) -> str:
 
 
 def _lines(run: Run, watched: dict[str, int], series: dict[str, timeline.Series]) -> Figure:
+    from matplotlib.ticker import MaxNLocator
+
     words = [f"{style.shortened(name)}  {_change(size, series[name])}" for name, size in watched.items()]
     probe = style.figure(1, 1)
     right = max(style.text_size(probe, text)[0] for text in words) + 0.35

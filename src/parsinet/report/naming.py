@@ -1,15 +1,20 @@
 """Names beside the points of a scatter plot: off all points and lines, off each other, with a line to the point where far."""
 
+from __future__ import annotations
+
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from parsinet.report import style
 from parsinet.report.style import Floats
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 
 Box = tuple[float, float, float, float]
 """Left, bottom, right, top in inches."""

@@ -1,13 +1,18 @@
 """Picture of a network: its groups of units from input to output, as bars of their sizes in the colour of what may leave."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from parsinet.report import style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 
 ROW = 0.22
 """Inches per group."""

@@ -1,13 +1,17 @@
 """Which colour stands for which run: one each for a few runs, one per method for many."""
 
-from collections.abc import Sequence
-from typing import Any
+from __future__ import annotations
 
-from matplotlib.figure import Figure
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from parsinet.report import style
 from parsinet.report.records import Run
 from parsinet.report.style import COLOURS, DASHES, INK
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 CROWD = 20
 """More runs than this have no names in a plot; they are told apart by method."""

@@ -1,17 +1,22 @@
 """Plot: what several runs traded: test error against parameters, and against training time."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from parsinet.report import style, timeline
 from parsinet.report.naming import name_points
 from parsinet.report.palette import CROWD, colours, legend
 from parsinet.report.records import Run
 from parsinet.report.style import Floats
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 
 WIDE, TALL = 4.9, 4.0
 ROOM = 0.3
@@ -43,6 +48,8 @@ def pareto(runs: Sequence[Run]) -> Figure | None:
 
 def framed(panel: Axes, x: Floats, y: Floats, *, first: bool) -> None:
     """Axes for points x, y ≥ 0 with y in per cent, logarithmic in x where it spans much. first: with numbers at y."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
+
     panel.grid(axis="both", color=style.GRID, linewidth=0.8)
     wide = bool(x.min() > 0 and x.max() > 4 * x.min())
     if wide:
@@ -56,7 +63,7 @@ def framed(panel: Axes, x: Floats, y: Floats, *, first: bool) -> None:
         room = ROOM * float(np.ptp(x)) or 0.1 * (float(x.max()) or 1.0)
         panel.set_xlim(max(x.min() - room, 0.0), x.max() + room)
         panel.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    panel.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
     room = 0.15 * float(np.ptp(y)) or 0.1 * (float(y.max()) or 0.01)
     panel.set_ylim(max(y.min() - room, 0.0), y.max() + room)
     style.percent_ticks(panel, 6)

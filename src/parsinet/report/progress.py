@@ -1,19 +1,23 @@
 """Plot: error and size over training, of one run in two panels or of several runs in three."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from parsinet.report import numbers, style, timeline
 from parsinet.report.palette import CROWD, colours, legend
 from parsinet.report.records import Run
 from parsinet.report.style import Floats
 from parsinet.report.timeline import Unit
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 
 PLOT, LEFT, TOP, BOTTOM, SPACE = 6.3, 0.75, 0.75, 0.6, 0.55
 
@@ -128,6 +132,8 @@ def _page(panels: Sequence[Panel], *, whole: bool) -> tuple[Figure, list[Axes]]:
 
 
 def _draw(axes: Axes, panel: Panel, end: float, *, whole: bool) -> Axes:
+    from matplotlib.ticker import MultipleLocator
+
     axes.set_xlim(0, end or 1)
     style.thousands(axes, whole=whole)
     if panel.kind == "error":
@@ -135,7 +141,7 @@ def _draw(axes: Axes, panel: Panel, end: float, *, whole: bool) -> Axes:
     else:
         axes.set_ylim(0, max(1.04, *(1.04 * float(line.y.max()) for line in panel.lines)))
         axes.yaxis.set_major_locator(MultipleLocator(0.25))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
     for line in panel.lines:
         way = "steps-post" if line.stairs else "default"
         axes.plot(line.x, line.y, color=line.colour, linestyle=line.dash, linewidth=line.weight, drawstyle=way, clip_on=False)

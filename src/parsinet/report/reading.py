@@ -1,20 +1,18 @@
 """Read a run record (`record.jsonl`) back: event by event, forgiving towards lines that were cut off."""
 
 import json
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from parsinet.errors import DataError, StorageError
-from parsinet.report.records import End, Epoch, Removal, Run, Size, Status, Timing
-from parsinet.report.told import told
+from parsinet.report.events import Event, end_of, epoch_of, removal_of, run_of
+from parsinet.report.records import End, Epoch, Removal, Run, Status
 
 FORMAT = 1
 RECORD = "record.jsonl"
 
-Event = Mapping[str, Any]
 Result = TypeVar("Result")
 
 
@@ -87,99 +85,7 @@ def _start(folder: Path, event: Event) -> Run:
         raise DataError(
             f"{folder} has a record of format {event['format']}; this parsinet reads format {FORMAT}. Install a newer parsinet."
         )
-    recipe = event.get("recipe") or {}
-    dataset = event.get("dataset") or {}
-    return Run(
-        folder=folder,
-        name=folder.resolve().name,
-        method=_named(recipe.get("method")),
-        model=_named(recipe.get("model")),
-        dataset=_named(dataset),
-        seed=event.get("seed"),
-        versions=dict(event.get("versions") or {}),
-        machine=dict(event.get("machine") or {}),
-        start=_size(event),
-        groups={group["name"]: int(group["size"]) for group in event.get("groups") or ()},
-        epochs=(),
-        removals=(),
-        settled=None,
-        total_epochs=None,
-        end=None,
-        status="unfinished",
-        reason="",
-        notes=(),
-        input_shape=tuple(int(side) for side in dataset.get("input_shape") or ()) if isinstance(dataset, Mapping) else (),
-        fixed={group["name"]: str(group.get("reason") or "") for group in event.get("groups") or () if not group.get("removable", True)},
-    )
-
-
-def _named(entry: Any) -> str:
-    """The name in a recipe entry, which is the name itself or a mapping that has one."""
-    if isinstance(entry, Mapping):
-        entry = entry.get("name")
-    return str(entry) if entry else "?"
-
-
-def _number(event: Event, key: str) -> float | None:
-    """A finite number or None."""
-    value = event.get(key)
-    number = math.nan if value is None else float(value)
-    return number if math.isfinite(number) else None
-
-
-def _size(event: Event) -> Size:
-    stored, nonzeros = (None if event.get(key) is None else int(event[key]) for key in ("bytes", "nonzeros"))
-    return Size(int(event["parameters"]), int(event["macs"]), stored, nonzeros)
-
-
-def _epoch(event: Event) -> Epoch:
-    return Epoch(
-        epoch=int(event["epoch"]),
-        step=int(event["step"]),
-        size=_size(event),
-        seconds=_number(event, "seconds") or 0.0,
-        train_error=_number(event, "train_error"),
-        validation_error=_number(event, "validation_error"),
-        widths={name: int(units) for name, units in (event.get("widths") or {}).items()},
-        theta=_theta(event.get("method")),
-        price=_price(event.get("method")),
-        loss=_number(event, "loss"),
-        validation_loss=_number(event, "validation_loss"),
-        told=told(event.get("method")),
-    )
-
-
-def _price(described: Any) -> float | None:
-    price = described.get("price") if isinstance(described, Mapping) else None
-    return None if price is None else float(price)
-
-
-def _theta(described: Any) -> dict[str, tuple[float, ...]]:
-    """group → θ of its units, from what the method said of itself; methods without gates say other things."""
-    groups = described.get("groups") if isinstance(described, Mapping) else None
-    known = groups.items() if isinstance(groups, Mapping) else ()
-    with_gates = ((name, facts["theta"]) for name, facts in known if isinstance(facts, Mapping) and isinstance(facts.get("theta"), list))
-    return {name: tuple(float(value) for value in theta) for name, theta in with_gates}
-
-
-def _removal(event: Event) -> Removal:
-    after = {name: int(units[1]) for name, units in event["groups"].items()}
-    return Removal(int(event["step"]), after, _size(event))
-
-
-def _end(event: Event) -> End:
-    timings = (Timing(int(t["batch"]), float(t["before"]["median"]), float(t["after"]["median"])) for t in event.get("latency") or ())
-    return End(
-        test_error=_number(event, "test_error"),
-        train_seconds=_number(event, "train_seconds"),
-        train_macs=_number(event, "train_macs"),
-        dense_train_macs=_number(event, "dense_train_macs"),
-        before=_size(event["before"]),
-        after=_size(event["after"]),
-        latency=tuple(timings),
-        inputs={name: tuple(int(unit) for unit in units) for name, units in (event.get("inputs") or {}).items()},
-        widths={name: int(units) for name, units in (event.get("widths") or {}).items()},
-    )
+    return run_of(folder, event)
 
 
 @dataclass
@@ -200,13 +106,13 @@ class _Draft:
             self._go_back(int(event["step"]))
         match event["event"]:
             case "epoch":
-                epoch = _epoch(event)
+                epoch = epoch_of(event)
                 while self.epochs and self.epochs[-1].epoch >= epoch.epoch:
                     self.epochs.pop()
                 self.epochs.append(epoch)
                 self.total = int(event.get("epochs") or 0) or None
             case "removal":
-                self.removals.append(_removal(event))
+                self.removals.append(removal_of(event))
             case "settled":
                 self.settled = int(event["step"])
             case "interrupted":
@@ -216,7 +122,7 @@ class _Draft:
             case "failed":
                 self.status, self.reason = "failed", str(event.get("reason", "no reason recorded"))
             case "end":
-                self.status, self.end = "finished", _end(event)
+                self.status, self.end = "finished", end_of(event)
 
     def _go_back(self, step: int) -> None:
         while self.epochs and self.epochs[-1].step > step:

@@ -1,18 +1,20 @@
 """The look of every plot: figures in inches without pyplot, a colour-blind-safe palette, labels that keep apart."""
 
+from __future__ import annotations
+
 import functools
 import io
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import Colormap, ListedColormap
-from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, get_font
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
+    from matplotlib.figure import Figure
+
 
 Floats = NDArray[np.float64]
 
@@ -29,6 +31,9 @@ LABEL_GAP = 0.175
 
 def figure(width: float, height: float) -> Figure:
     """A white page of `width` × `height` inches on the Agg canvas."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     page = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
     FigureCanvasAgg(page)
     return page
@@ -88,6 +93,8 @@ def x_title(panel: Axes, words: str) -> None:
 
 @functools.cache
 def _glyphs() -> frozenset[int]:
+    from matplotlib.font_manager import findfont, get_font
+
     return frozenset(get_font(findfont(FONT)).get_charmap())
 
 
@@ -151,6 +158,8 @@ def end_labels(panel: Axes, ends: Sequence[tuple[float, float]], words: Sequence
 
 def percent_axis(panel: Axes, values: Floats) -> None:
     """A vertical axis for errors given as fractions: logarithmic where they span more than a factor of three, else from zero."""
+    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+
     low, high = float(values.min()), float(values.max())
     if low > 0 and high > 3 * low:
         panel.set_yscale("log")
@@ -158,7 +167,7 @@ def percent_axis(panel: Axes, values: Floats) -> None:
         panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=20))
         panel.yaxis.set_minor_locator(NullLocator())
         panel.yaxis.set_minor_formatter(NullFormatter())
-        panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+        panel.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
     else:
         panel.set_ylim(0, 1.08 * high if high > 0 else 0.01)
         percent_ticks(panel, 5)
@@ -166,19 +175,26 @@ def percent_axis(panel: Axes, values: Floats) -> None:
 
 def percent_ticks(panel: Axes, most: int) -> None:
     """At most `most` steps on the vertical axis, all written in per cent with the same number of digits."""
+    from matplotlib.ticker import MaxNLocator
+
     locator = MaxNLocator(most, steps=[1, 2, 2.5, 5, 10])
     ticks = 100 * np.asarray(locator.tick_values(*panel.get_ylim()), dtype=float)
     digits = next((n for n in range(6) if np.allclose(ticks, np.round(ticks, n), rtol=0, atol=1e-9)), 6)
     panel.yaxis.set_major_locator(locator)
-    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.{digits}f} %"))
+    panel.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.{digits}f} %")
 
 
 def thousands(axis: Axes, *, whole: bool = True) -> None:
     """Numbers (whole ones, unless said) with thousands separators on the horizontal axis."""
+    from matplotlib.ticker import MaxNLocator
+
     axis.xaxis.set_major_locator(MaxNLocator(nbins="auto", steps=[1, 2, 5, 10], integer=whole, min_n_ticks=1))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
 
 
 def tints(palest: float = 0.0) -> Colormap:
     """White (or from `palest` in (0, 1) on a light blue) to dark blue: one hue, so that it reads the same to every eye and in print."""
-    return ListedColormap(matplotlib.colormaps["Blues"](np.linspace(palest, 1.0, 256)))
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
+
+    return ListedColormap(colormaps["Blues"](np.linspace(palest, 1.0, 256)))

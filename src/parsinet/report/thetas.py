@@ -1,16 +1,21 @@
 """Plot: gate probabilities θ of the units still there: their distribution over epochs and at the end, group by group."""
 
+from __future__ import annotations
+
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
 
 from parsinet.report import style
 from parsinet.report.records import Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import LogNorm
+    from matplotlib.figure import Figure
+
 
 BINS = 25
 EDGES = np.linspace(0.0, 1.0, BINS + 1)
@@ -33,7 +38,7 @@ def thetas(run: Run) -> Figure | None:
     settled = " (grey: decided, no θ any more)" if any(np.isnan(table).any() for table in counts.values()) else ""
     words = f"Gate probability θ of the units still there, over epochs{settled}; at the side: the histogram last known"
     style.write(page, 0.3, height - 0.6, words)
-    norm = LogNorm(1, max(2.0, *(float(np.nanmax(table)) for table in counts.values())))
+    norm = _norm(counts)
     for place, name in enumerate(names):
         row, column = divmod(place, across)
         left, bottom = 0.7 + column * wide, height - 1.15 - row * (tall + 0.5) - tall - 0.12
@@ -41,6 +46,13 @@ def thetas(run: Run) -> Figure | None:
         _cell(page, (left, bottom, wide - 0.35, tall), run, name, counts[name], norm, edge=(column == 0, last))
     _scale(page, norm, height - 0.88)
     return page
+
+
+def _norm(counts: Mapping[str, style.Floats]) -> LogNorm:
+    """Units per cell on a logarithmic scale, one for all groups."""
+    from matplotlib.colors import LogNorm
+
+    return LogNorm(1, max(2.0, *(float(np.nanmax(table)) for table in counts.values())))
 
 
 def _grid(many: int) -> tuple[int, float, float]:
@@ -98,7 +110,9 @@ def _histogram(side: Axes, table: style.Floats) -> int:
     return int(final.sum())
 
 
-def _scale(page: Figure, norm: Any, bottom: float) -> None:
+def _scale(page: Figure, norm: LogNorm, bottom: float) -> None:
+    from matplotlib.cm import ScalarMappable
+
     bar = style.axes(page, 2.2, bottom, 1.6, 0.09)
     page.colorbar(ScalarMappable(norm, style.tints(PALEST)), cax=bar, orientation="horizontal", ticks=[])
     bar.minorticks_off()

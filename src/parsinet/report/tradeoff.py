@@ -1,11 +1,11 @@
 """Plot: the trials of a sweep: validation error against size, or, of a single objective, trial by trial."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from parsinet.report import numbers, style
 from parsinet.report.naming import name_points
@@ -13,6 +13,11 @@ from parsinet.report.pareto import framed
 from parsinet.report.style import COLOURS, INK, SOFT, Floats
 from parsinet.report.sweep_table import counted, label
 from parsinet.report.sweeps import Reference, Sweep
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 
 WIDE, TALL = 7.2, 4.4
 LEFT, BOTTOM, TOP, RIGHT = 0.85, 0.7, 1.0, 0.4
@@ -127,4 +132,4 @@ def _keys(panel: Axes, sweep: Sweep, pruned: bool) -> None:
         *([] if sweep.reference is None else [f"– – {sweep.reference.name}: {numbers.error(sweep.reference.values[0])}"]),
     ]
     style.note(panel, 1.0, 1.03, "    ".join(words), colour=SOFT, ha="right")
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    panel.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")

@@ -1,24 +1,20 @@
 """The ledger of a sweep: one Optuna study that workers share, with trials claimed, given back, and finished."""
 
-import contextlib
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
-import sqlalchemy.exc
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from parsinet.errors import MissingExtraError, RunError, StorageError, UsageError
-from parsinet.files import make_folder
+from parsinet.errors import RunError, UsageError
 from parsinet.tuning import workers
 from parsinet.tuning.definition import Definition
 from parsinet.tuning.sampler import SeededByTrial, pruner
 from parsinet.tuning.space import Choices, Entry
+from parsinet.tuning.storage import storage_at, storage_faults
 
 LOSSES = 3
 """So many workers may be lost over one trial, then it has failed: it is what ends them."""
@@ -31,7 +27,7 @@ class Ledger:
         self.folder, self.definition, self.worker = folder, definition, worker
         self.silence = workers.Silence()
         with workers.alone(folder), storage_faults(place):
-            self.storage = _storage(place, folder)
+            self.storage = storage_at(place, folder)
             self.study = _study(self.storage, name, definition)
             self.study_id = self.storage.get_study_id_from_name(name)
 
@@ -111,54 +107,6 @@ class Ledger:
 
     def _id(self, number: int) -> int:
         return self.storage.get_trial_id_from_study_id_trial_number(self.study_id, number)
-
-
-@contextlib.contextmanager
-def storage_faults(place: str | None = None) -> Iterator[None]:
-    """Turn what databases and journal files raise into one sentence; passwords in URLs stay out of it."""
-    try:
-        yield
-    except sqlalchemy.exc.ArgumentError:
-        raise UsageError(f"--storage {_shown(place)} is no database URL. Write {_FORMS}.") from None
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(f"--storage {_shown(place)} needs the driver {error.name}: pip install {error.name}.") from None
-    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
-        reason = str(getattr(error, "orig", None) or error.__cause__ or error).strip().splitlines()[0].rstrip(".")
-        raise StorageError(
-            f"The storage of the sweep cannot be used ({reason}). Finished trials are safe; mend it and run the same command again."
-        ) from error
-
-
-_FORMS = "postgresql://user:password@host/database, sqlite:///file.db, or the path of a journal file such as sweep.log"
-
-
-def _shown(place: str | None) -> str:
-    """A URL as it may be shown: without what stands before its host."""
-    kind, sign, rest = (place or "").partition("://")
-    return f"{kind}://…{rest.rpartition('@')[2]}" if sign and "@" in rest else (place or "")
-
-
-def _storage(place: str | None, folder: Path) -> BaseStorage:
-    """A database for a URL, a journal for a path, SQLite in the sweep's folder for None."""
-    if place is None:
-        return _database(f"sqlite:///{folder / 'study.db'}")
-    if "://" in place:
-        return _database(place)
-    path = Path(place)
-    if path.is_dir() or path.suffix in (".db", ".sqlite", ".sqlite3"):
-        raise UsageError(f"--storage {place} is no journal file. Write {_FORMS}.")
-    make_folder(path.parent)
-    return JournalStorage(JournalFileBackend(str(path)))
-
-
-def _database(url: str) -> RDBStorage:
-    """The database; made by whoever is first, so that one of several that begin at once may fail once."""
-    for _ in range(4):
-        try:
-            return RDBStorage(url)
-        except (sqlalchemy.exc.OperationalError, sqlalchemy.exc.ProgrammingError, sqlalchemy.exc.IntegrityError):
-            time.sleep(0.5)
-    return RDBStorage(url)
 
 
 def _study(storage: BaseStorage, name: str, definition: Definition) -> optuna.Study:
