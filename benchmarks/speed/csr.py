@@ -14,9 +14,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 
 import torch
-from protocol import Benchmark, Row, main, markdown
+from protocol import THREADS, Benchmark, Row, main, markdown
 from torch import Tensor, nn
 
 from parsinet.export import CSRLinear, to_csr
@@ -71,7 +72,7 @@ def break_even(rows: Sequence[Row]) -> float | None:
     points = sorted((row["density"], row["csr / dense"]) for row in rows)
     if points[0][1] >= 1:
         return None
-    for (low, before), (high, after) in zip(points, points[1:], strict=False):
+    for (low, before), (high, after) in pairwise(points):
         if after >= 1:
             part = -math.log(before) / (math.log(after) - math.log(before))
             return math.exp((1 - part) * math.log(low) + part * math.log(high))
@@ -112,7 +113,7 @@ BENCHMARK = Benchmark(
     name="csr",
     about=str(__doc__),
     rounds=40,
-    cases=[{"size": f"{outputs}×{inputs}", "threads": threads} for outputs, inputs in SIZES for threads in (1, 2)],
+    cases=[{"size": f"{outputs}×{inputs}", "threads": threads} for outputs, inputs in SIZES for threads in THREADS],
     measure=measure,
     tables=tables,
     judge=judge,

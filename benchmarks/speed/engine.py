@@ -1,6 +1,6 @@
 """How long it takes to find a network's units and to remove 30 % of them: torch.export alone, parsinet, Torch-Pruning.
 
-    python benchmarks/speed/engine.py [--rounds 3] [--only encoder] [--again]
+    python benchmarks/speed/engine.py [--rounds 2] [--only encoder] [--again]
     python benchmarks/speed/engine.py --table
 
 Each network (networks.py) is a process of its own with one thread; every round measures every part once, on a fresh copy, after a garbage
@@ -17,11 +17,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from networks import NETWORKS
 from protocol import Benchmark, Row, main, markdown, ratios, shown, spread
 from torch import Tensor, nn
 
 import parsinet as pn
+from networks import NETWORKS
 
 try:
     import torch_pruning
@@ -42,12 +42,19 @@ def measure(case: Row, rounds: int) -> list[Row]:
             if number:
                 times[part].append(seconds)
     times["plan + shrink"] = [a + b for a, b in zip(times["plan"], times["shrink"], strict=True)]
-    return [
-        {
-            "seconds": {part: {**spread(values, 4), "least": round(min(values), 4)} for part, values in times.items()},
-            "over export": {part: ratios(times[part], times["export"]) for part in ("trace", "trace with blocks")},
-        }
-    ]
+    row: Row = {
+        "seconds": {part: spread(values, 4) for part, values in times.items()},
+        "over export": {part: ratios(times[part], times["export"]) for part in ("trace", "trace with blocks")},
+    }
+    if case["network"].endswith(" layers"):
+        row["milliseconds per layer"] = per_layer(case["network"], times)
+    return [row]
+
+
+def per_layer(name: str, times: Mapping[str, list[float]]) -> dict[str, float]:
+    """Of "encoder, N layers" the least time of each part in thousandths of a second, divided by N; constant if all is linear in depth."""
+    layers = int(name.split()[1])
+    return {part: round(1000 * min(values) / layers, 3) for part, values in times.items()}
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:
@@ -101,7 +108,7 @@ def tables(rows: Sequence[Row]) -> dict[str, str]:
     """Per network, and per layer of the encoders."""
     head = ["network", "export alone", "trace", "trace ÷ export", "with blocks", "with blocks ÷ export", "plan + shrink"]
     layers = ["layers", "export alone", "trace", "with blocks", "plan + shrink", "Torch-Pruning build", "prune"]
-    encoders = [row for row in rows if row["network"].endswith(" layers")]
+    encoders = [row for row in rows if "milliseconds per layer" in row]
     return {
         "engine": markdown([*head, "Torch-Pruning build", "prune"], (_line(row) for row in rows)),
         "engine per layer": markdown(layers, (_per_layer(row) for row in encoders)),
@@ -119,21 +126,18 @@ def _line(row: Row) -> list[str]:
 
 
 def _per_layer(row: Row) -> list[str]:
-    """Of "encoder, N layers" the least time of each part in thousandths of a second, divided by N; constant if all is linear in depth."""
-    layers = int(row["network"].split()[1])
-
     def least(part: str, digits: int = 1) -> str:
-        found: Mapping[str, float] = row["seconds"].get(part, {})
-        return f"{1000 * found['least'] / layers:.{digits}f} ms" if found else "–"
+        found = row["milliseconds per layer"].get(part)
+        return "–" if found is None else f"{found:.{digits}f} ms"
 
     ours = [least("export"), least("trace"), least("trace with blocks"), least("plan + shrink", 2)]
-    return [str(layers), *ours, least("torch-pruning build"), least("torch-pruning prune")]
+    return [row["network"].split()[1], *ours, least("torch-pruning build"), least("torch-pruning prune")]
 
 
 BENCHMARK = Benchmark(
     name="engine",
     about=str(__doc__),
-    rounds=3,
+    rounds=2,
     cases=[{"network": name, "threads": 1} for name in NETWORKS],
     measure=measure,
     tables=tables,

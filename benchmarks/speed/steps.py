@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from lean import NETWORKS, Network, kept, shrunk
-from protocol import Benchmark, Row, Work, main, markdown, ratios, shown, spread, take_turns
+from protocol import THREADS, Benchmark, Row, Work, main, markdown, ratios, shown, spread, take_turns
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -168,16 +168,15 @@ def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 
 def tables(rows: Sequence[Row]) -> dict[str, str]:
-    """Per network and number of threads."""
-    return {f"{name}": _table([row for row in rows if row["network"] == name]) for name in NETWORKS if any(r["network"] == name for r in rows)}
+    """One per network."""
+    return {f"steps {name}": _table([row for row in rows if row["network"] == name]) for name in NETWORKS}
 
 
 def _table(rows: Sequence[Row]) -> str:
-    threads = sorted({row["threads"] for row in rows})
-    head = [f"{title}, {count} thread{'s' * (count > 1)}" for count in threads for title in ("before", "after", "after ÷ whole")]
+    head = [f"{title}, {count} thread{'s' * (count > 1)}" for count in THREADS for title in ("before", "after", "after ÷ whole")]
     found = {(row["method"], row["threads"]): row for row in rows}
     body = [
-        [name, *(shown(found.get((name, count), {}).get(key)) for count in threads for key in ("before", "after", "after / whole"))]
+        [name, *(shown(found.get((name, count), {}).get(key)) for count in THREADS for key in ("before", "after", "after / whole"))]
         for name in LOOPS
         if any(row["method"] == name for row in rows)
     ]
@@ -188,7 +187,7 @@ BENCHMARK = Benchmark(
     name="steps",
     about=str(__doc__),
     rounds=15,
-    cases=[{"network": name, "threads": threads} for name in NETWORKS for threads in (1, 2)],
+    cases=[{"network": name, "threads": threads} for name in NETWORKS for threads in THREADS],
     measure=measure,
     tables=tables,
 )
