@@ -74,7 +74,8 @@ def with_cells(text: str, claim: Claim, cells: Mapping[str, Mapping[str, str]]) 
     """The claims with other cells in one of them, a line per row."""
     lines = [f"      {quoted(row)}: {flow(told)}" for row, told in cells.items()]
     own = re.compile(rf'(  - claim: "?{re.escape(claim.claim)}"?\n(?:    .*\n)*?    cells:)[^\n]*\n(?:      .*\n)*')
-    text, count = own.subn(lambda found: found[1] + "\n" + "\n".join(lines) + "\n", text)
+    told = "\n".join(["", *lines]) if lines else " {}"
+    text, count = own.subn(lambda found: f"{found[1]}{told}\n", text)
     if count != 1:
         sys.exit(f"{CLAIMS.name} has {count} claims called {claim.claim!r} with cells; it needs one.")
     return text
