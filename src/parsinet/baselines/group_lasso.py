@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
-from parsinet.baselines.slices import SIDES, Slices, counts, slices
+from parsinet.baselines.slices import SIDES, Slices, counts, slices, squared_norms
 from parsinet.baselines.units import JudgedUnits, UnitOptions
 from parsinet.errors import UsageError
 from parsinet.methods import Budget
 from parsinet.methods.options import check_above_zero, check_either
-from parsinet.structure import Structure
+from parsinet.structure import Plan, Structure
 
 
 def shrinkage(norms: Tensor, threshold: Tensor) -> Tensor:
@@ -56,6 +56,7 @@ class GroupLasso(JudgedUnits):
         self.lam, self.weights, self.early = lam, weights, early
         self.silences = weights == "outgoing"
         self._optimizers: Sequence[torch.optim.Optimizer] = ()
+        self._found: dict[str, tuple[list[Slices], Tensor]] = {}
         super().__init__(begin=begin, end=end, **options)
 
     def attach(self, model: nn.Module, structure: Structure, budget: Budget, optimizers: Sequence[torch.optim.Optimizer] = ()) -> None:
@@ -72,21 +73,34 @@ class GroupLasso(JudgedUnits):
         missing = [part.tensor for part in parts if id(tensors[part.tensor]) not in rates]
         return f"the optimizer does not train {', '.join(missing)}" if missing else ""
 
+    def removed(self, structure: Structure, plan: Plan) -> None:
+        """Units have other slices now."""
+        super().removed(structure, plan)
+        self._found = {}
+
     @torch.no_grad()
     def _follow(self) -> None:
         """One proximal step for every group."""
         if self._steps <= self._first:
             return
         tensors, rates = self._tensors(), self._rates()
-        for name, norms in self._scores().items():
-            parts = self._slices(name)
-            threshold = self.lam * rates[id(tensors[parts[0].tensor])] * counts(parts, tensors, len(norms)).sqrt()
+        for name in self._original:
+            parts, numbers = self._known(name, tensors)
+            norms = squared_norms(parts, tensors, len(numbers)).sqrt()
+            threshold = self.lam * rates[id(tensors[parts[0].tensor])] * numbers.sqrt()
             factor = shrinkage(norms, threshold)
             for part in parts:
                 tensors[part.tensor].mul_(part.spread(factor, tensors[part.tensor]))
 
+    def _known(self, name: str, tensors: Mapping[str, Tensor]) -> tuple[list[Slices], Tensor]:
+        """A group's slices and how many weights each of its units has, looked up once between two removals."""
+        if name not in self._found:
+            parts = slices(self.structure, name, self.weights)
+            self._found[name] = parts, counts(parts, tensors, self.structure.group(name).size)
+        return self._found[name]
+
     def _scores(self) -> dict[str, Tensor]:
-        return self._norms(self._slices)
+        return self._norms(lambda name: slices(self.structure, name, self.weights))
 
     def _alive(self, progress: float) -> dict[str, Tensor]:
         if not self.early and not self.settled:
@@ -95,9 +109,6 @@ class GroupLasso(JudgedUnits):
         for mask in masks.values():
             mask[0] |= ~mask.any()
         return masks
-
-    def _slices(self, name: str) -> list[Slices]:
-        return slices(self.structure, name, self.weights)
 
     def _rates(self) -> dict[int, float]:
         return {id(p): group["lr"] for optimizer in self._optimizers for group in optimizer.param_groups for p in group["params"]}
