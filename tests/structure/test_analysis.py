@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import parsinet as pn
 from networks import NETWORKS, call, flat, make, traced
 from parsinet.errors import ArgumentTypeError, StructureError
+from parsinet.structure import proof
 from parsinet.structure.proof import _uneven
 from parsinet.structure.rules import pieces
 
@@ -258,6 +259,7 @@ BY_POSITION: dict[str, tuple[Callable[[Cut, Tensor], Tensor], int, bool]] = {
 @pytest.mark.parametrize("norm", [False, True], ids=["exact", "normalised"])
 @pytest.mark.parametrize(("read", "size", "stays"), BY_POSITION.values(), ids=BY_POSITION)
 def test_what_is_cut_by_position_stays_however_it_is_written(read: Any, size: int, stays: bool, norm: bool) -> None:
+    torch.manual_seed(0)
     structure = pn.trace(Cut(read, size, norm=norm), torch.randn(2, 4))
     found = [group for group in structure.groups if group.name.startswith("fc")]
     if not stays:
@@ -271,6 +273,19 @@ def test_the_law_objects_to_cuts_that_are_not_noted(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(pieces, "_cut", lambda ctx, x, dim, cut, whole=pieces._cut: (whole(ctx, x, dim, cut)[0], True))
     with pytest.raises(AssertionError):
         test_what_is_cut_by_position_stays_however_it_is_written(lambda net, h: h[:, 2:5], 3, True, False)
+
+
+def offered(seed: int) -> bool:
+    """Whether a group is offered whose first unit is read by its place, then summed; on one example half of the units are shut."""
+    torch.manual_seed(seed)
+    read, size, _ = BY_POSITION["[:, 0:1], summed"]
+    return any(group.removable for group in pn.trace(Cut(read, size, norm=False), torch.randn(1, 4)).groups if group.name.startswith("fc"))
+
+
+def test_a_unit_that_is_shut_hides_no_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not any(offered(seed) for seed in range(6))
+    monkeypatch.setattr(proof, "_flipped", lambda subject: ())
+    assert any(offered(seed) for seed in range(6)), "one trial alone is deceived"
 
 
 def test_one_unit_cut_off_stays_and_those_behind_it_leave() -> None:

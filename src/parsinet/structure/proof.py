@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import traceback
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -46,6 +46,7 @@ def prove(model: nn.Module, structure: Structure, example_inputs: ExampleInputs)
     verdicts: dict[str, str] = {}
     subject = _subject(core_of(model, structure, call), call)
     _search(subject, names, verdicts)
+    _search_anew(subject, [name for name in names if name in structure.layout.cuts], verdicts)
     units = _with(structure, verdicts)
     if not any(block.removable for block in structure.blocks):
         return units
@@ -91,6 +92,32 @@ def _search(subject: _Subject, names: Sequence[str], verdicts: dict[str, str], b
     half = len(names) // 2
     _search(subject, names[:half], verdicts, beside)
     _search(subject, names[half:], verdicts, [*beside, *(name for name in names[:half] if name not in verdicts)])
+
+
+def _search_anew(subject: _Subject, names: Sequence[str], verdicts: dict[str, str]) -> None:
+    """Judge groups that slices cut under other signs of the parameters too: a ReLU that is shut hides that units changed places."""
+    for flipped in _flipped(subject) if names else ():
+        _search(flipped, [name for name in names if name not in verdicts], verdicts)
+
+
+def _flipped(subject: _Subject) -> Iterator[_Subject]:
+    """The same network with parameters of other signs: all turned, a random half, the other half. Left out where it does not run."""
+    draw = torch.Generator().manual_seed(0)
+    random = [1.0 - 2.0 * torch.randint(2, tensor.shape, generator=draw) for tensor in subject.model.parameters()]
+    for signs in ([-torch.ones_like(sign) for sign in random], random, [-sign for sign in random]):
+        model = duplicate(subject.model)
+        with torch.no_grad():
+            for tensor, sign in zip(model.parameters(), signs, strict=True):
+                tensor.mul_(sign.to(tensor))
+        if _finite(model, subject.call):
+            yield replace(subject, model=model)
+
+
+def _finite(model: nn.Module, call: Call) -> bool:
+    try:
+        return all(bool(tensor.isfinite().all()) for tensor in call.on(model))
+    except Exception:
+        return False
 
 
 def _try(subject: _Subject, names: Sequence[str], uneven: bool) -> str | None:
