@@ -91,5 +91,7 @@ def _claims_with(text: str, changes: Sequence[Cells]) -> str:
     return text
 
 
-def _child(node: yaml.Node, key: str) -> yaml.Node:
-    return next(value for name, value in node.value if name.value == key)
+def _child(node: yaml.Node | None, key: str) -> yaml.Node:
+    assert isinstance(node, yaml.MappingNode)
+    found: yaml.Node = next(value for name, value in node.value if name.value == key)
+    return found
