@@ -46,7 +46,7 @@ def prove(model: nn.Module, structure: Structure, example_inputs: ExampleInputs)
     verdicts: dict[str, str] = {}
     subject = _subject(core_of(model, structure, call), call)
     _search(subject, names, verdicts)
-    _search_anew(subject, [name for name in names if name in structure.layout.cuts], verdicts)
+    _search_anew(subject, [name for name in names if name in structure.layout.cuts and name not in verdicts], verdicts)
     units = _with(structure, verdicts)
     if not any(block.removable for block in structure.blocks):
         return units
