@@ -1,4 +1,7 @@
-"""Names, at the end of a run, the tests of the default suite that use more than two seconds of processor time."""
+"""The same drawn examples at every run; at its end, the names of the tests that use more than two seconds of processor time.
+
+`pytest --hypothesis-profile=default` draws other examples at every run, to search for what the kept ones do not show.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,10 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("repeatable", derandomize=True, print_blob=True)
+settings.load_profile("repeatable")
 
 LIMIT = 2.0
 """Seconds of this process' processor time, which other work on the machine does not lengthen (threads that wait busily do)."""

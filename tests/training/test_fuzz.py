@@ -206,6 +206,24 @@ def test_structures(network: dict[str, bytes], data: st.DataObject) -> None:
             assert isinstance(pn.load(folder, small), nn.Module)
 
 
+words = st.sampled_from(["", "0", "2", "3", "0.weight", "2.bias", "in_features", "__class__", "zero", "-1", "0-2", "0,2", "a.b", "."])
+phrases = st.recursive(scalars | words, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3), max_leaves=6)
+ENTRIES = ("absent", "attributes", "bare", "merges", "removals", "shared", "sizes", "tensors", "units", "weights")
+
+
+@settings(many, suppress_health_check=list(HealthCheck))
+@given(changed=st.dictionaries(st.sampled_from(ENTRIES), phrases | st.dictionaries(words, phrases, max_size=2), min_size=1, max_size=3))
+@example(changed={"attributes": {"3": []}})
+@example(changed={"tensors": {"3": {"3": 0}}})
+def test_structures_in_their_own_words(network: dict[str, bytes], changed: dict[str, Any]) -> None:
+    record = json.loads(network["structure.json"])
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "model.safetensors").write_bytes(network["model.safetensors"])
+        (Path(folder) / "structure.json").write_text(json.dumps({**record, "format": 3, **changed}))
+        with contextlib.suppress(ParsinetError):
+            assert isinstance(pn.load(folder, small), nn.Module)
+
+
 IDX = b"\0\0\x08\x03\0\0\0\x02\0\0\0\x02\0\0\0\x02" + bytes(range(8))
 
 

@@ -180,11 +180,14 @@ def _check(model: nn.Module, record: StructureRecord) -> None:
     check_present(model, record.absent, record.bare)
     for name, dims in record.tensors.items():
         for dim, kept in dims.items():
-            if not all(0 <= index < record.sizes.get(name, {}).get(dim, 0) for index in kept):
+            size = record.sizes.get(name, {}).get(dim)
+            if size is None or not all(0 <= index < size for index in kept):
                 raise StructureError(f"The structure record is damaged: it keeps indices of {name} that it says do not exist.")
     for path, attributes in record.attributes.items():
+        if path not in modules:
+            raise StructureError(f"The structure record is damaged: it speaks of {path!r}, a module the network does not have.")
         for attribute, value in attributes.items():
-            known = path in modules and (keeps(modules[path], attribute, value) or (path in record.absent and attribute == SIZE))
+            known = keeps(modules[path], attribute, value) or (path in record.absent and attribute == SIZE)
             known = known and (attribute != "__class__" or value not in SELECTED or f"{path}.{KEPT}".lstrip(".") in record.tensors)
             if not known or not isinstance(value, int | str | list | tuple):
                 raise StructureError(f"The structure record is damaged: it sets {path}.{attribute}, which the network does not have.")
