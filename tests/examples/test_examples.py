@@ -73,8 +73,11 @@ def test_own_rules_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_the_loop_under_accelerate_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("accelerate", reason="accelerate is not installed (pip install 'parsinet[accelerate]')")
-    options = ["--epochs", "4", "--out", str(tmp_path / "lean")]
-    assert "bitwise equal: True" in shown("accelerate_loop.py", options, monkeypatch, capsys)
+    options = ["--epochs", "4", "--out", str(tmp_path / "lean"), "--save", str(tmp_path / "saved")]
+    whole = shown("accelerate_loop.py", options, monkeypatch, capsys)
+    assert "bitwise equal: True" in whole
+    resumed = shown("accelerate_loop.py", [*options[:-2], "--resume", str(tmp_path / "saved")], monkeypatch, capsys)
+    assert resumed.splitlines()[-2] == whole.splitlines()[-2]
 
 
 def test_every_example_is_tested() -> None:

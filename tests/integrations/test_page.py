@@ -56,11 +56,13 @@ def test_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_accelerate() -> None:
     accelerate = pytest.importorskip("accelerate")
+    from parsinet.integrations.accelerate import prepare_model, register_for_checkpointing
+
     model, method, (x, y) = network(), pn.methods.Gates(price=1e-3), points(64)
     optimizer = torch.optim.Adam(method.param_groups(model), lr=0.01)
     names: dict[str, Any] = {"pn": pn, "model": model, "method": method, "optimizer": optimizer, "x": x, "cross_entropy": F.cross_entropy}
     names |= {"loader": DataLoader(TensorDataset(x, y), 16), "accelerator": accelerate.Accelerator(cpu=True)}
-    exec(shown("Accelerate"), names)
+    exec(shown("Accelerate"), {"prepare_model": prepare_model, "register_for_checkpointing": register_for_checkpointing}, names)
     assert names["lean"] is model
 
 

@@ -38,6 +38,14 @@ def test_replicas_end_bitwise_equal_and_resume_across_removals(told: list[dict[s
     assert digest(from_pretrained(folder / "lean").state_dict()) == first["whole"]
 
 
+def test_gates_resume(told: list[dict[str, Any]]) -> None:
+    first, second = (rank["resumed_gates"] for rank in told)
+    assert first == second
+    assert first["whole"] == first["resumed"]
+    begin, _, end = first["widths"]
+    assert begin != end
+
+
 @pytest.mark.parametrize("name", ["gates", "gates, accumulated", "spectral"])
 def test_the_lean_model_is_that_of_gradients_averaged_by_hand(name: str, told: list[dict[str, Any]]) -> None:
     first, second = (rank["twins"][name] for rank in told)

@@ -46,16 +46,22 @@ def spectral() -> Method:
     return Spectral(0.5, layers=layers, eigenvalue_lasso=1e-3, begin=0.2, end=0.7, interval=2)
 
 
-def resumed(folder: Path) -> Any:
+def resumed(folder: Path, build: Callable[[], Method] = gradual) -> Any:
     """Dropout and shuffled batches included: never stopped; stopped after a checkpoint; gone on from it."""
     usual: dict[str, Any] = {"dropout": 0.1, "save_steps": SAVED}
-    whole, prune, widths = train(folder / "whole", prune=Prune(gradual(), INPUTS), **usual)
-    _, _, part = train(folder / "part", stop=SAVED, prune=Prune(gradual(), INPUTS), **usual)
+    whole, prune, widths = train(folder / "whole", prune=Prune(build(), INPUTS), **usual)
+    _, _, part = train(folder / "part", stop=SAVED, prune=Prune(build(), INPUTS), **usual)
     shutil.copytree(folder / "part" / f"checkpoint-{SAVED}", folder / f"copy-{RANK}")
-    again, _, _ = train(folder / "part", resume=True, prune=Prune(gradual(), INPUTS), **usual)
+    again, _, _ = train(folder / "part", resume=True, prune=Prune(build(), INPUTS), **usual)
     if RANK == 0:  # the other process need not be there any more
         save_pretrained(prune.finish(), folder / "lean")
     return {"whole": digest(whole.state_dict()), "resumed": digest(again.state_dict()), "widths": [widths[0], part[-1], widths[-1]]}
+
+
+def resumed_gates(folder: Path) -> Any:
+    """The same with gates, whose own state moves with every step."""
+    (folder / "gates").mkdir(exist_ok=True)
+    return resumed(folder / "gates", method)
 
 
 def by_hand(net: nn.Module, net_method: Method, accumulate: int) -> nn.Module:
@@ -139,5 +145,5 @@ def planted(folder: Path) -> Any:
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    told = {scenario.__name__: scenario(folder) for scenario in (resumed, twins, planted)}
+    told = {scenario.__name__: scenario(folder) for scenario in (resumed, resumed_gates, twins, planted)}
     (folder / f"rank-{RANK}.json").write_text(json.dumps(told))
