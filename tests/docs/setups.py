@@ -121,6 +121,15 @@ def pruning(names: Names) -> None:
     names["pruner"] = pn.Pruner(model, names["optimizer"], names["method"], names["example_inputs"], steps=names["steps"])
 
 
+def gating(names: Names) -> None:
+    """A loop with gates that let units leave within a few steps."""
+    network(names)
+    model = names["model"]
+    names["method"] = pn.methods.Gates(price=0.02, gated=0.8, fall_steps=8, interval=2)
+    names["optimizer"] = torch.optim.Adam(names["method"].param_groups(model), lr=1e-2)
+    names["pruner"] = pn.Pruner(model, names["optimizer"], names["method"], names["example_inputs"], steps=names["steps"])
+
+
 def ended(names: Names) -> None:
     """The same after its last step, its structure fixed; as if no steps were wanted of it, so that every average may begin."""
     pruning(names)
@@ -153,6 +162,6 @@ def tuned(names: Names) -> None:
     names["space"] = {"method.price": {"low": 1e-4, "high": 1e-2, "log": True}}
 
 
-SITUATIONS = (averaged, deep, digits, ended, first_run, growing, inputs_alone, network)
+SITUATIONS = (averaged, deep, digits, ended, first_run, gating, growing, inputs_alone, network)
 SITUATIONS += (own_operator, pixels, plain, planned, pruning, ranked, residual, several_runs, tuned)
 SETUPS: dict[str, Callable[[Names], None]] = {made.__name__: made for made in SITUATIONS}

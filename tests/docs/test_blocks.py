@@ -5,11 +5,15 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from docs.blocks import MarkerError, blocks, commands
 from docs.running import refusal, run_commands, run_page
+from docs.setups import SETUPS
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = {page.relative_to(ROOT).as_posix(): page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
@@ -45,6 +49,41 @@ def test_the_readme_runs_and_its_network_shrinks(tmp_path: Path, monkeypatch: py
 def test_the_commands_of_a_page_are_accepted(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert run_commands(PAGES[page].read_text(encoding="utf-8"), tmp_path, monkeypatch) == []
+
+
+def test_a_loop_of_ones_own_goes_on_bitwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two functions of the page on running, used as it says: gone on from a checkpoint after removals, by what was built anew."""
+    monkeypatch.chdir(tmp_path)
+    (block,) = [block for block in blocks((ROOT / "docs" / "running.md").read_text(encoding="utf-8")) if "def resume()" in block.code]
+
+    def built() -> dict[str, Any]:
+        torch.manual_seed(0)
+        names: dict[str, Any] = {}
+        SETUPS["digits"](names)
+        names.update(steps=40, example_inputs=names["x"][:2])
+        SETUPS["gating"](names)
+        exec(block.code, names)
+        return names
+
+    def go_on(names: dict[str, Any], first: int) -> None:
+        for step in range(first, 40):
+            if step == 24:
+                names["save"](step)
+            names["loss_fn"](nn.functional.dropout(names["model"](names["x"]), 0.1), names["y"]).backward()
+            names["optimizer"].step()
+            names["optimizer"].zero_grad()
+            names["pruner"].step()
+
+    whole = built()
+    go_on(whole, 0)
+    again = built()
+    step = again["resume"]()
+    assert step == 24
+    assert 1 < sum(again["pruner"].widths().values()) < 40, "nothing had left before the checkpoint"
+    go_on(again, step)
+    expected, found = whole["pruner"].finish().state_dict(), again["pruner"].finish().state_dict()
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
 def test_few_blocks_are_fragments() -> None:
