@@ -204,6 +204,8 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no folder": (lambda path: from_pretrained(path), "save_pretrained has written"),
     "no Hugging Face model": (lambda path: save_pretrained(nn.Linear(2, 2), path), "parsinet.save"),
     "spectral layers": (lambda path: save_pretrained(spectral_bert(), path), "pooler.dense is a spectral layer"),
+    "gates at work": (lambda path: save_pretrained(at_work(Gates(price=1e-3)), path), "still at work"),
+    "factors at work": (lambda path: save_pretrained(at_work(pn.baselines.VIB()), path), "still at work"),
 }
 
 
@@ -212,6 +214,14 @@ def initialised(path: Path) -> None:
         None, arguments(path), train_dataset=sequences(), model_init=lambda: model(), callbacks=[Prune(method(), INPUTS)]
     )
     trainer.train()
+
+
+def at_work(given: Method) -> nn.Module:
+    """A model some method has met, and not left."""
+    net = model()
+    given.prepare(net)
+    pn.Pruner(net, torch.optim.Adam(net.parameters()), given, INPUTS, steps=9)
+    return net
 
 
 def spectral_bert() -> nn.Module:

@@ -20,13 +20,16 @@ from parsinet.structure.configs import first_config
 from parsinet.structure.storage import STRUCTURE
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
+AT_WORK = ("parsinet.methods.", "parsinet.baselines.")
+"""Where hooks come from that a method puts on a model and takes away when it has finished."""
 
 
 def save_pretrained(model: nn.Module, folder: str | Path) -> None:
     """Write a model that has lost units: `config.json` it was built from, `structure.json`, `model.safetensors`, no pickle.
 
-    In several processes call it in one of them. Errors: UsageError if it is no model of transformers, or has spectral layers that were not
-    folded, of which no configuration knows; those of `parsinet.save`.
+    In several processes call it in one of them. Errors: UsageError if it is no model of transformers, if a method is still at work on it
+    (its gates would not be in the files), or if it has spectral layers that were not folded, of which no configuration knows; those of
+    `parsinet.save`.
     """
     if not isinstance(model, PreTrainedModel):
         raise UsageError(f"save_pretrained: takes a model of transformers, got {type(model).__name__}. Use parsinet.save for others.")
@@ -36,6 +39,8 @@ def save_pretrained(model: nn.Module, folder: str | Path) -> None:
             f"save_pretrained: {spectral[0]} is a spectral layer, which no configuration describes. Give the finished model: "
             "prune.finish(), or parsinet.spectral.fold(model)."
         )
+    if _is_at_work(model):
+        raise UsageError("save_pretrained: a method is still at work on the model, and its gates would be lost. Call prune.finish() first.")
     config = copy.deepcopy(first_config(model))
     config.architectures = [type(model).__name__]
     config.dtype = model.dtype
@@ -68,6 +73,12 @@ def from_pretrained(folder: str | Path, kind: type[Any] | None = None) -> Any:
         _values(folder / GENERATION)
         model.generation_config = GenerationConfig.from_pretrained(str(folder))
     return model
+
+
+def _is_at_work(model: nn.Module) -> bool:
+    """Whether a method of parsinet changes what the modules compute."""
+    hooks = (hook for module in model.modules() for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values()))
+    return any((getattr(hook, "__module__", None) or "").startswith(AT_WORK) for hook in hooks)
 
 
 def _values(path: Path) -> dict[str, Any]:
