@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from parsinet.bench import check, rewrite
-from parsinet.bench.documents import numbers, table_after
+from parsinet.bench import check, redraft, rewrite
+from parsinet.bench.documents import numbers, table_after, with_tables
 from parsinet.bench.rewriting import restated
 from parsinet.errors import DataError, RunError, StorageError, UsageError
 
@@ -136,6 +136,44 @@ def test_rewriting_follows_the_records_in_claims_and_documents(tmp_path: Path) -
     page = (tmp_path / "page.md").read_text()
     assert page == "# Page\n\n| method | mean (range) | at 200 |\n|---|---|---|\n| a | 2.08 (0.25–4.00) | 0.87 |\n"
     assert stored.read_text().startswith("# a comment\n")
+
+
+ANEW = """| method | mean (range) | at 200 |
+|---|---|---|
+| b | 1.00 (1.00–1.00) | – |
+| a | 2.33 (1.00–4.00) | 1.73 |"""
+
+
+def test_claims_follow_a_table_with_new_rows(tmp_path: Path) -> None:
+    """Rows come and go in the order of the table; comments and the claims around it keep their bytes."""
+    stored, page = planted(tmp_path, {}), tmp_path / "page.md"
+    one = stored.read_text().removeprefix("claims:\n")
+    stored.write_text(f"# a comment\nclaims:\n{one.replace('a is good', 'another').replace('page.md', 'other.md')}# between\n{one}")
+    (tmp_path / "rows.json").write_text(json.dumps({"rows": [*ROWS, {"method": "b", "size": 100, "error": 0.01, "strength": 1}]}))
+    page.write_text(with_tables("# Page\n<!-- table t -->\nold\n<!-- end -->\nbelow\n", {"t": ANEW}, page.name))
+    before = stored.read_text()
+    redraft(stored, "page.md")
+    after = stored.read_text()
+    assert [list(claim["cells"]) for claim in yaml.safe_load(after)["claims"]] == [["a"], ["b", "a"]]
+    assert after[: after.index("# between")] == before[: before.index("# between")]
+    assert after.replace('"', "").partition("cells:")[0] == before.partition("cells:")[0]
+    (tmp_path / "other.md").write_text(f"# Page\n{ANEW.replace('| b | 1.00 (1.00–1.00) | – |', '')}".replace("|\n\n|", "|\n|"))
+    check(stored)
+    redraft(stored, "page.md")
+    assert stored.read_text() == after
+    page.write_text(page.read_text().replace("1.00 (1.00–1.00)", "2.00 (2.00–2.00)"))
+    redraft(stored, "page.md")
+    with pytest.raises(RunError, match="prints 2 in"):
+        check(stored)
+
+
+def test_a_table_needs_one_place(tmp_path: Path) -> None:
+    assert with_tables("a\n<!-- table t -->\nold\n<!-- end -->\nb\n", {"t": "| x |"}, "page") == (
+        "a\n<!-- table t -->\n\n| x |\n\n<!-- end -->\nb\n"
+    )
+    for text in ("nothing", 2 * "<!-- table t -->\n<!-- end -->\n"):
+        with pytest.raises(DataError, match="places for the table 't'"):
+            with_tables(text, {"t": "| x |"}, "page")
 
 
 @pytest.mark.parametrize(

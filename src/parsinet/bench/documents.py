@@ -62,6 +62,19 @@ def with_cells(text: str, words: str, keys: Sequence[str], cells: Mapping[str, M
     return "".join(lines)
 
 
+def with_tables(text: str, tables: Mapping[str, str], document: str) -> str:
+    """A document with the tables between `<!-- table NAME -->` and `<!-- end -->` replaced; all else keeps its bytes.
+
+    tables: NAME → the table, Markdown. Errors: DataError where the document has no such place, or more than one.
+    """
+    for name, table in tables.items():
+        marked = re.compile(rf"(<!-- table {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
+        text, count = marked.subn(lambda found, table=table: f"{found[1]}\n{table}\n\n{found[2]}", text)
+        if count != 1:
+            raise DataError(f"{document} has {count} places for the table {name!r}; it needs one.")
+    return text
+
+
 def _with_cell(line: str, place: int, cell: str) -> str:
     parts = BAR.split(line)
     old = parts[place + 1].strip()

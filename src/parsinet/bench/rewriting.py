@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from parsinet import files
-from parsinet.bench.claims import Claim, expected, holds, load_claims, selector
+from parsinet.bench.claims import Claim, drafted, expected, holds, load_claims, selector
 from parsinet.bench.documents import NUMBER, numbers, with_cells
 from parsinet.errors import DataError
 
@@ -35,6 +35,49 @@ def rewrite(path: Path) -> str:
             files.write_text(target, text)
     count = sum(len(row) for cells in changes for row in cells.values())
     return f"{count:,} cells of {sum(1 for cells in changes if cells)} tables were rewritten."
+
+
+def redraft(path: Path, document: str) -> None:
+    """Give every claim about this document alone the cells that it prints, after its tables were written anew from the records.
+
+    Rows come and go with those of the table; all else in the claims file keeps its bytes. `check` then holds both against the records.
+    Errors: those of `load_claims`; DataError if the document has no such table.
+    """
+    claims, text = load_claims(path), path.read_text(encoding="utf-8")
+    nodes = _child(yaml.compose(text, Loader=yaml.SafeLoader), "claims").value
+    for claim, node in reversed(list(zip(claims, nodes, strict=True))):
+        if claim.documents == (document,):
+            begin = _key(node, "cells").end_mark.index
+            text = (
+                text[:begin] + ":" + _block(drafted(claim, path.parent), node.start_mark.column + 2) + text[_end(_child(node, "cells")) :]
+            )
+    if text != path.read_text(encoding="utf-8"):
+        files.write_text(path, text)
+
+
+def _block(cells: Cells, indent: int) -> str:
+    """A mapping of YAML, a line per row; the text behind the colon of its key."""
+    rows = [
+        f"\n{' ' * indent}{_quoted(row)}: {{{', '.join(f'{_quoted(key)}: {_quoted(cell)}' for key, cell in told.items())}}}"
+        for row, told in cells.items()
+    ]
+    return "".join(rows) if rows else " {}"
+
+
+def _quoted(words: str) -> str:
+    """A string of YAML."""
+    return json.dumps(words, ensure_ascii=False)
+
+
+def _end(node: yaml.Node) -> int:
+    """Where a value's last character stands; the end mark of a block is where the next one begins."""
+    block = isinstance(node, yaml.MappingNode) and not node.flow_style
+    return _end(node.value[-1][1]) if block else node.end_mark.index
+
+
+def _key(node: yaml.MappingNode, key: str) -> yaml.Node:
+    found: yaml.Node = next(name for name, _ in node.value if name.value == key)
+    return found
 
 
 def _changes(claim: Claim, folder: Path) -> dict[str, dict[str, str]]:
@@ -85,7 +128,7 @@ def _claims_with(text: str, changes: Sequence[Cells]) -> str:
         for row, new in cells.items():
             for column, cell in new.items():
                 node = _child(_child(_child(claim, "cells"), row), column)
-                edits.append((node.start_mark.index, node.end_mark.index, json.dumps(cell, ensure_ascii=False)))
+                edits.append((node.start_mark.index, node.end_mark.index, _quoted(cell)))
     for start, end, cell in sorted(edits, reverse=True):
         text = text[:start] + cell + text[end:]
     return text
