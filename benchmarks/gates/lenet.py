@@ -8,7 +8,8 @@ One recipe for all: 20 epochs (LeNet-5-Caffe 10), batch 128, Adam 2e-3 held for 
 5e-4 in the gradient, test error of the last epoch. --tune: strengths. Each method with one gets trials, seed 0, 10,000 training images
 held out: a first guess, then one trial per wanted size at the strength that the trials so far predict for it; the strengths that all of
 them predict are those of the other runs. Methods that are told a share or a size need no trial. --inputs: pixels may leave as well; rows
-that cannot let them go are left out. Rows already in the results are not run again.
+that cannot let them go are left out. Rows already in the results are not run again. --table puts the tables of README.md and their claims
+in ../claims.yaml in line with the results.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ from protocol import BATCH, DECAY, HOLD, RATE, Costs, scheduled, sizes, stored, 
 from torch import Tensor, nn
 
 import parsinet as pn
-from parsinet import baselines
+from parsinet import baselines, files
+from parsinet.bench import redraft
+from parsinet.bench.documents import with_tables
 from parsinet.data import Batches, Dataset, Split
 from parsinet.methods import Dense, Gates, Method
 from parsinet.structure.record import from_ranges
@@ -38,6 +41,7 @@ from parsinet.training.evaluate import evaluate
 from parsinet.training.loop import fit
 
 RESULTS = Path(__file__).parent / "results"
+README = Path(__file__).parent / "README.md"
 Build = Callable[[float, int, bool], Method]
 
 
@@ -259,7 +263,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--inputs", action="store_true", help="pixels may leave too")
     parser.add_argument("--tune", action="store_true")
-    parser.add_argument("--table", action="store_true", help="only print the table")
+    parser.add_argument("--table", action="store_true", help="only rewrite the tables of README.md and their claims")
     parser.add_argument("--plot", action="store_true", help="only draw the curves")
     options = parser.parse_args()
     if options.inputs and options.network == "lenet-5-caffe":
@@ -270,9 +274,15 @@ def main() -> None:
             return tune(options.network, options.only, options.inputs, data)
         run(options.network, options.only, options.seeds, options.inputs, data)
     rows = stored(RESULTS / f"{options.network}.json")
-    print(table(rows))
-    print(equal(rows, options.inputs, SETTINGS[options.network].targets))
-    if not options.table:
+    tables = {options.network: table(rows)}
+    for inputs in sorted({row["inputs"] for row in rows}):
+        name = f"{options.network} at equal size, pixels {'leave' if inputs else 'stay'}"
+        tables[name] = equal(rows, inputs, SETTINGS[options.network].targets)
+    print("\n\n".join(tables.values()))
+    if options.table:
+        files.write_text(README, with_tables(README.read_text(encoding="utf-8"), tables, README.name))
+        redraft(README.parent.parent / "claims.yaml", "gates/README.md")
+    else:
         path = RESULTS / f"{options.network}{'-inputs' if options.inputs else ''}.png"
         print(plot(rows, options.inputs, names, path))
     return None

@@ -8,6 +8,7 @@ from pathlib import Path
 from parsinet.errors import DataError
 
 NUMBER = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[+-]?\d+)?|-?\.\d+")
+END = "<!-- end -->"
 BAR = re.compile(r"(?<!\\)\|")
 
 
@@ -68,10 +69,11 @@ def with_tables(text: str, tables: Mapping[str, str], document: str) -> str:
     tables: NAME → the table, Markdown. Errors: DataError where the document has no such place, or more than one.
     """
     for name, table in tables.items():
-        marked = re.compile(rf"(<!-- table {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
-        text, count = marked.subn(lambda found, table=table: f"{found[1]}\n{table}\n\n{found[2]}", text)
-        if count != 1:
-            raise DataError(f"{document} has {count} places for the table {name!r}; it needs one.")
+        mark = f"<!-- table {name} -->\n"
+        before, *rest = text.split(mark)
+        if len(rest) != 1 or END not in rest[0]:
+            raise DataError(f"{document} has {len(rest)} places for the table {name!r} that end; it needs one.")
+        text = f"{before}{mark}\n{table}\n\n{END}{rest[0].partition(END)[2]}"
     return text
 
 

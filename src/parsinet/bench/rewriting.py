@@ -40,7 +40,8 @@ def rewrite(path: Path) -> str:
 def redraft(path: Path, document: str) -> None:
     """Give every claim about this document alone the cells that it prints, after its tables were written anew from the records.
 
-    Rows come and go with those of the table; all else in the claims file keeps its bytes. `check` then holds both against the records.
+    Rows come and go with those of the table (a `partial` claim gets no new ones); all else in the claims file keeps its bytes. `check`
+    then holds both against the records.
     Errors: those of `load_claims`; DataError if the document has no such table.
     """
     claims, text = load_claims(path), path.read_text(encoding="utf-8")
