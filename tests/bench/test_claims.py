@@ -167,6 +167,14 @@ def test_claims_follow_a_table_with_new_rows(tmp_path: Path) -> None:
         check(stored)
 
 
+def test_a_partial_claim_gets_no_new_rows(tmp_path: Path) -> None:
+    stored, page = planted(tmp_path, {}, partial=True), tmp_path / "page.md"
+    page.write_text(f"# Page\n{ANEW.replace('1.73', '1.7')}\n")
+    redraft(stored, "page.md")
+    (claim,) = yaml.safe_load(stored.read_text())["claims"]
+    assert claim["cells"] == {"a": {"mean (range)": "2.33 (1.00–4.00)", "at 200": "1.7"}}
+
+
 def test_a_table_needs_one_place(tmp_path: Path) -> None:
     assert with_tables("a\n<!-- table t -->\nold\n<!-- end -->\nb\n", {"t": "| x |"}, "page") == (
         "a\n<!-- table t -->\n\n| x |\n\n<!-- end -->\nb\n"

@@ -42,16 +42,16 @@ def redraft(path: Path, document: str) -> None:
 
     Rows come and go with those of the table (a `partial` claim gets no new ones); all else in the claims file keeps its bytes. `check`
     then holds both against the records.
+
     Errors: those of `load_claims`; DataError if the document has no such table.
     """
     claims, text = load_claims(path), path.read_text(encoding="utf-8")
     nodes = _child(yaml.compose(text, Loader=yaml.SafeLoader), "claims").value
     for claim, node in reversed(list(zip(claims, nodes, strict=True))):
         if claim.documents == (document,):
-            begin = _key(node, "cells").end_mark.index
-            text = (
-                text[:begin] + ":" + _block(drafted(claim, path.parent), node.start_mark.column + 2) + text[_end(_child(node, "cells")) :]
-            )
+            cells = {row: told for row, told in drafted(claim, path.parent).items() if row in claim.cells or not claim.partial}
+            begin, end = _key(node, "cells").end_mark.index, _end(_child(node, "cells"))
+            text = f"{text[:begin]}:{_block(cells, node.start_mark.column + 2)}{text[end:]}"
     if text != path.read_text(encoding="utf-8"):
         files.write_text(path, text)
 
