@@ -182,6 +182,7 @@ def trained(quadratic: float) -> tuple[float, float]:
         return float((own(x) - target).square().mean() / target.var()), float(own.activity()[0].max())
 
 
+@pytest.mark.slow
 def test_hidden_nodes_stay_off_for_a_linear_task_and_switch_on_for_a_quadratic_one() -> None:
     (linear_rest, linear), (quadratic_rest, quadratic) = trained(0.0), trained(1.0)
     assert linear_rest < 0.01

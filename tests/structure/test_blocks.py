@@ -197,7 +197,7 @@ def test_a_shrunk_network_still_exports(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "swin",
+        pytest.param("swin", marks=pytest.mark.slow),
         pytest.param("albert", marks=pytest.mark.slow),
         pytest.param("gpt2", marks=pytest.mark.slow),
         pytest.param("llama", marks=pytest.mark.slow),

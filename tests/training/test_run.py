@@ -81,8 +81,8 @@ STEPS = [1, 9, 10, 12, 17]
 
 @pytest.mark.parametrize(
     ("step", "number"),
-    [*((step, signal.SIGTERM if step == 12 else signal.SIGINT) for step in STEPS)]
-    + [pytest.param(step, signal.SIGINT if step == 12 else signal.SIGTERM, marks=pytest.mark.slow) for step in STEPS],
+    [(1, signal.SIGINT), (10, signal.SIGINT), (12, signal.SIGTERM)]
+    + [pytest.param(step, number, marks=pytest.mark.slow) for step in STEPS for number in (signal.SIGINT, signal.SIGTERM)],
 )
 def test_interrupted_and_resumed_is_bitwise_the_uninterrupted(
     quick: Quick, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch, step: int, number: signal.Signals, pruning: Recipes
@@ -431,7 +431,10 @@ def test_settings_of_removal_act(quick: Quick, pruning: Recipes) -> None:
     assert kept.model.get_parameter("fc1.weight").shape[0] == 24
 
 
-@pytest.mark.parametrize(("setting", "expected"), [({"threads": 2}, (2, False)), ({"threads": 1, "deterministic": True}, (1, True))])
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [pytest.param({"threads": 2}, (2, False), marks=pytest.mark.slow), ({"threads": 1, "deterministic": True}, (1, True))],
+)
 def test_settings_of_torch_act(
     quick: Quick, monkeypatch: pytest.MonkeyPatch, setting: dict[str, Any], expected: tuple[int, bool], small: Recipes
 ) -> None:

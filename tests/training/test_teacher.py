@@ -222,7 +222,7 @@ def straight(kind: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
 
 
 @pytest.mark.parametrize("begin", ["telling", pytest.param("every", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("kind", ["first removal", "begin", "trained"])
+@pytest.mark.parametrize("kind", ["first removal", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("begin", "trained"))])
 def test_resume_is_bitwise_with_a_teacher_and_an_average(kind: str, begin: str) -> None:
     states, end = straight(kind)
     units = [state["pruner"]["units"] for state in states]
