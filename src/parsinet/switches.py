@@ -1,6 +1,7 @@
-"""Switches of torch that are turned for the length of a block and put back."""
+"""Switches of torch and of Python that are turned for the length of a block and put back."""
 
 import contextlib
+import gc
 from collections.abc import Iterator
 
 import torch
@@ -15,3 +16,15 @@ def no_fused_attention() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextlib.contextmanager
+def no_collection() -> Iterator[None]:
+    """Without the search for cyclic garbage, which walks all objects of a graph under construction, and falls into what is being timed."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -1,9 +1,7 @@
 """Latency: wall time of a forward pass as median and 95th percentile of many, alone or models against each other."""
 
-import contextlib
-import gc
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +10,7 @@ from torch import nn
 
 from parsinet.errors import UsageError
 from parsinet.measure.examples import ExampleInputs, arguments, batch_size, call, evaluating, tensors
+from parsinet.switches import no_collection
 
 LEAST_REPEATS = 10
 
@@ -47,7 +46,7 @@ def compare_latency(
     with evaluating(*models.values()):
         for model in models.values():
             call("latency", model, example_inputs)
-        with torch.inference_mode(), _no_garbage_collection():
+        with torch.inference_mode(), no_collection():
             _rounds(models, example_inputs, devices, warmup - 1, seconds, 0)
             times = _rounds(models, example_inputs, devices, repeats, seconds, LEAST_REPEATS)
     return {name: _summary(batch, sample) for name, sample in times.items()}
@@ -89,14 +88,3 @@ def _wait(devices: set[torch.device]) -> None:
 def _summary(batch: int, sample: list[float]) -> Latency:
     median, p95 = np.percentile(sample, (50, 95))
     return Latency(batch, float(median), float(p95), len(sample))
-
-
-@contextlib.contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

@@ -10,7 +10,7 @@ from torch import nn
 from parsinet.errors import StructureError, suggest
 from parsinet.structure.blocks_calls import calls_noted
 from parsinet.structure.blocks_finding import with_blocks
-from parsinet.structure.copies import copy_for_tracing, no_collection
+from parsinet.structure.copies import copy_for_tracing
 from parsinet.structure.export import ExampleInputs
 from parsinet.structure.groups import build_layout
 from parsinet.structure.inputs import Inputs
@@ -21,6 +21,7 @@ from parsinet.structure.propagate import Rules, freeze_unused, ignore, outputs, 
 from parsinet.structure.sizes import follow
 from parsinet.structure.traced import Structure
 from parsinet.structure.tracing import Tracing
+from parsinet.switches import no_collection
 
 
 @no_collection()

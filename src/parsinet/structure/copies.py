@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import gc
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,18 +61,6 @@ def own_memory(model: nn.Module) -> None:
     """Give every tensor memory of its own: what a forward pass writes must not reach the original."""
     for tensor in unique_tensors(model):
         tensor.data = tensor.data.clone()
-
-
-@contextmanager
-def no_collection() -> Iterator[None]:
-    """Python's search for cyclic garbage rests within: a graph of many objects is built, and each search would walk all of it."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 @contextmanager
