@@ -135,6 +135,17 @@ def test_the_controller_comes_near_before_anything_is_trimmed() -> None:
     assert macs == pytest.approx(0.2 * 50_200, rel=0.35)
 
 
+def test_pursuit_brings_a_network_that_is_behind_nearer_to_its_target() -> None:
+    """Parameters of the open units in the last part of the gated phase, of which 2,500 are wanted."""
+    left = []
+    for pursuit in (0.0, 1.0):
+        _, pruner, _ = digits(300, stop=178, finish=False, target="params=2.5k", pursuit=pursuit)
+        first, second = (sum(entry > 0.5 for entry in group["theta"]) for group in pruner.describe()["groups"].values())
+        left.append(65 * first + (first + 1) * second + 11 * second)
+    assert left[1] < 0.8 * left[0]
+    assert left[0] > 4000
+
+
 def test_where_all_units_are_wanted_the_price_falls() -> None:
     """Else units close that have to be opened again at the end, with weights that have not learned."""
     _, pruner, _ = digits(300, stop=178, finish=False, target="macs=100%")
@@ -168,6 +179,8 @@ REFUSED = {
     "two prices": ({"cost_price": 0.3, "log_gamma": 60.0}, "got log_gamma and cost_price"),
     "ν negative": ({"cost_price": -0.3}, "cost_price must be > 0, got -0.3"),
     "computation": ({"cost_price": 0.3, "computation": 1.5}, "multiply-adds in the cost and must be ≥ 0 and ≤ 1, got 1.5"),
+    "pursuit": ({"target": "macs=20%", "pursuit": -1.0}, "pursuit must be ≥ 0 and ≤ 4, got -1"),
+    "pursuit alone": ({"price": 1e-3, "pursuit": 1.0}, "pursuit is how the price follows a target"),
     "computation alone": ({"computation": 0.5}, "give it with cost_price or target"),
 }
 

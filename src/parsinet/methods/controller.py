@@ -29,6 +29,8 @@ RESPONSE = 0.25
 """Time constant of log ν in fall times."""
 LARGEST_MOVE = math.log(1.5)
 """Bound of one change of log ν."""
+MOST_BEHIND = 4.0
+"""Bound of how far behind the reference the open gates count as."""
 CLOSED = 0.02
 """θ below which a gate counts as closed at the last decision; open within this of 1."""
 DECAY = 0.998
@@ -40,16 +42,19 @@ class Targeted(Pricing):
 
     At every refresh, with q_i = Δ̂_i/(∂R/∂θ_i) the price of the whole network at which unit i just pays: ν* is the q of the best unit that
     does not fit into the reference r(t), and log ν moves towards log ν*; where all fit, ν falls to the lowest q, so that what stays in any
-    case can learn. r falls from 1 to the target τ as τ + (1−τ)(1−u)³, u being the part of the way to `ARRIVAL`. No removal goes below τ,
-    since none can be taken back. At the end the units are ranked, open before undecided before closed and then by q; the longest row whose
-    cost is within the target stays, multiples of round_to counted in.
+    case can learn. With a pursuit κ, ν* is multiplied by (cost of the open gates ÷ cost wanted by r)^κ where that is above 1: a gate whose
+    price is just what it is worth hardly falls, so that a network stays behind a reference that falls fast.
+
+    r falls from 1 to the target τ as τ + (1−τ)(1−u)³, u being the part of the way to `ARRIVAL`. No removal goes below τ, since none can be
+    taken back. At the end the units are ranked, open before undecided before closed and then by q; the longest row whose cost is within
+    the target stays, multiples of round_to counted in.
 
     Raises UsageError when attached without the length of the run, and for a target above what the network has or below what one unit
     per group costs. Source: ours; no such controller is in the abstracts of Guenter & Sideris.
     """
 
-    def __init__(self, target: Target, shares: Mapping[str, float]) -> None:
-        self.target = target
+    def __init__(self, target: Target, shares: Mapping[str, float], pursuit: float = 0.0) -> None:
+        self.target, self.pursuit = target, pursuit
         self._costed = Costed(FIRST_NATS, shares)
         self._budget = Budget()
         self._last, self._fall, self._seen = 0, 1, 0
@@ -91,6 +96,8 @@ class Targeted(Pricing):
             goal = boundary(self._cost, worth, share * self._limit.dense)
             if goal is None:
                 goal = min(self._costed.nats, *(float(row.min()) for row in worth.values()))
+            elif self.pursuit:
+                goal *= self._behind(rows, share * self._limit.dense) ** self.pursuit
             self._move(max(goal, LEAST_NATS), step - max(self._seen, warm))
         self._seen = step
         self._costed.refresh(step, rows)
@@ -145,6 +152,11 @@ class Targeted(Pricing):
         """The share of the dense count wanted at part `way` of the way."""
         share = self._limit.count / self._limit.dense
         return share + (1 - share) * (1 - min(1.0, way)) ** 3
+
+    def _behind(self, rows: Rows, wanted: float) -> float:
+        """How many times the wanted cost the gates at θ ≥ ½ have, from 1 to `MOST_BEHIND`."""
+        cost = self._cost.of({name: (theta >= 0.5).cpu() for name, theta, _ in rows})
+        return min(MOST_BEHIND, max(1.0, cost / wanted))
 
     def _move(self, worth: float, steps: int) -> None:
         """log ν towards log worth, as far as the steps since the last move allow."""

@@ -36,7 +36,8 @@ class Gates:
     price: ρ in nats per example (default 1e-3), or log_gamma: log γ, which needs the number of training examples. cost_price: ν, the price
     of the whole dense network; a unit then pays for the share of the cost that leaves with it. computation: share of multiply-adds in that
     cost (default ½), the rest is parameters. target: "macs=20%", "params=45k", "bytes=30%", "latency=2ms": ν is found during the run, and
-    what remains fits; needs the length of the run, and computation is 1 or 0 by the target's kind unless given.
+    what remains fits; needs the length of the run, and computation is 1 or 0 by the target's kind unless given. pursuit: with a target, the
+    power of (what is open ÷ what should be by now) by which ν is raised where the network is behind; default 0, 1 for small targets.
     theta: initial θ; two numbers, such as (0, 1), spread the units between them at random, so that they do not all fall together: what is
     left then hardly depends on the width at the start. gated: share of the run in which gates act. fall_steps: steps in which θ falls from
     1 to 0 under the price alone (default a tenth of the run, 1000 if its length is unknown). warmup: share of the run before the first
@@ -75,6 +76,7 @@ class Gates:
         cost_price: float | None = None,
         computation: float | None = None,
         target: str | None = None,
+        pursuit: float | None = None,
         theta: float | Sequence[float] = 0.9,
         gated: float = 0.6,
         fall_steps: int | None = None,
@@ -94,7 +96,7 @@ class Gates:
         seed: int = 0,
     ) -> None:
         self._block_options = BlockOptions(blocks, block_price, block_factor)
-        self.prices = PriceOptions(price, log_gamma, cost_price, computation, Target.given("Gates", target))
+        self.prices = PriceOptions(price, log_gamma, cost_price, computation, Target.given("Gates", target), pursuit)
         self.prices.check(self._block_options)
         self.pacing = PaceOptions(gated, warmup, fall_steps, interval)
         self._estimating = Estimating(estimator)

@@ -21,13 +21,14 @@ COMPUTATION = {"macs": 1.0, "latency": 1.0, "parameters": 0.0}
 
 @dataclass(frozen=True)
 class PriceOptions:
-    """At most one of `price`, `log_gamma`, `cost_price` and `target`; `computation` goes with the last two. See `Gates`."""
+    """At most one of `price`, `log_gamma`, `cost_price` and `target`; `computation` goes with the last two, `pursuit` with the last."""
 
     price: float | None = None
     log_gamma: float | None = None
     cost_price: float | None = None
     computation: float | None = None
     target: Target | None = None
+    pursuit: float | None = None
 
     def __post_init__(self) -> None:
         """UsageError for values out of range and for two ways at once."""
@@ -42,13 +43,17 @@ class PriceOptions:
         if self.computation is not None and self.cost_price is None and self.target is None:
             raise UsageError("Gates: computation says what is charged by cost; give it with cost_price or target.")
 
+        check_number("Gates", "pursuit", self.pursuit, least=0, most=4)
+        if self.pursuit is not None and self.target is None:
+            raise UsageError("Gates: pursuit is how the price follows a target; give it with one.")
+
     def pricing(self, budget: Budget, blocks: BlockTerms | None = None) -> Pricing:
         """The prices, not attached yet. blocks: the residual branches that are gated too.
 
         UsageError for log_gamma without the number of training examples.
         """
         if self.target is not None:
-            return Targeted(self.target, self._shares())
+            return Targeted(self.target, self._shares(), self.pursuit or 0.0)
         if self.cost_price is not None:
             factors, modules = (None, None) if blocks is None else (blocks.factors(), blocks.modules)
             return Costed(self.cost_price, self._shares(), factors=factors, blocks=modules)
