@@ -47,11 +47,11 @@ Build = Callable[[float, int, bool], Method]
 
 @dataclass(frozen=True)
 class Row:
-    """A method under one strength, which is the share of units that leave, the number of parameters to end with, or a price; then
-    `first` is that of the first trial."""
+    """A method under one strength, which is the share of units that leave, the number of parameters or multiply-adds to end with, or a
+    price; then `first` is that of the first trial."""
 
     build: Build
-    strength: Literal["price", "share", "size"]
+    strength: Literal["price", "share", "size", "macs"]
     first: float = 1.0
     fold: Literal["constant", "mean"] | None = None
 
@@ -64,6 +64,7 @@ ROWS = {
     "Gates, MACs too": Row(
         lambda s, seed, inputs: Gates(target=f"params={s:.0f}", computation=0.5, inputs=inputs, seed=seed, **EARLY), "size"
     ),
+    "Gates, to MACs": Row(lambda s, seed, inputs: Gates(target=f"macs={s:.0f}", inputs=inputs, seed=seed, **EARLY), "macs"),
     "Gates, one price": Row(lambda s, seed, inputs: Gates(price=s, inputs=inputs, seed=seed), "price", 1e-3),
     "VIB": Row(lambda s, seed, inputs: baselines.VIB(kl=s, rate=5e-3, inputs=inputs, seed=seed), "price", 5e-4),
     "SBP": Row(lambda s, seed, inputs: baselines.SBP(kl=s, rate=1e-2, draws="batch", inputs=inputs, seed=seed), "price", 20.0),
@@ -105,12 +106,14 @@ def convolutional(widths: Sequence[int], pixels: Sequence[int] = ()) -> nn.Seque
 
 @dataclass(frozen=True)
 class Setting:
-    """A network and how long it trains. build: from widths and pixels; targets: numbers of parameters wanted."""
+    """A network and how long it trains. build: from widths and pixels; targets, macs: numbers of parameters and of multiply-adds that
+    methods are compared at."""
 
     build: Callable[[Sequence[int], Sequence[int]], nn.Sequential]
     widths: tuple[int, ...]
     epochs: int
     targets: tuple[int, ...]
+    macs: tuple[int, ...] = ()
 
     def network(self, seed: int, widths: Sequence[int] = (), pixels: Sequence[int] = ()) -> nn.Sequential:
         """A new one, of other widths if they are given."""
@@ -127,7 +130,7 @@ class Setting:
 
 SETTINGS = {
     "lenet-300-100": Setting(perceptron, (784, 300, 100, 10), 20, (100_000, 50_000, 25_000, 10_000, 5_000)),
-    "lenet-5-caffe": Setting(convolutional, (1, 20, 50, 500, 10), 10, (100_000, 40_000, 20_000)),
+    "lenet-5-caffe": Setting(convolutional, (1, 20, 50, 500, 10), 10, (100_000, 40_000, 20_000), (600_000, 450_000, 250_000, 150_000)),
 }
 
 
@@ -206,6 +209,8 @@ def strengths(network: str, name: str, inputs: bool) -> list[float]:
         return []
     if name == "dense":
         return [0.0]
+    if name in ROWS and ROWS[name].strength == "macs":
+        return [float(count) for count in SETTINGS[network].macs]
     kind = {"scratch": "size", "Torch-Pruning": "share"}.get(name) or ROWS[name].strength
     if kind != "price":
         return [share_for(SETTINGS[network], target, inputs) if kind == "share" else float(target) for target in targets]
@@ -279,6 +284,8 @@ def main() -> None:
     for inputs in sorted({row["inputs"] for row in rows}):
         name = f"{options.network} at equal size, pixels {'leave' if inputs else 'stay'}"
         tables[name] = equal(rows, inputs, SETTINGS[options.network].targets)
+    if macs := SETTINGS[options.network].macs:
+        tables[f"{options.network} at equal multiply-adds"] = equal(rows, False, macs, "macs")
     print("\n\n".join(tables.values()))
     if options.table:
         files.write_text(README, with_tables(README.read_text(encoding="utf-8"), tables, README.name))
