@@ -37,7 +37,7 @@ class Gates:
     of the whole dense network; a unit then pays for the share of the cost that leaves with it. computation: share of multiply-adds in that
     cost (default ½), the rest is parameters. target: "macs=20%", "params=45k", "bytes=30%", "latency=2ms": ν is found during the run, and
     what remains fits; needs the length of the run, and computation is 1 or 0 by the target's kind unless given. pursuit: with a target, the
-    power of (what is open ÷ what should be by now) by which ν is raised where the network is behind; default 0. For targets so small that much goes at once at the end.
+    power of (what is open ÷ what should be by now) by which ν is raised where the network is behind; default 0.
     theta: initial θ; two numbers, such as (0, 1), spread the units between them at random, so that they do not all fall together: what is
     left then hardly depends on the width at the start. gated: share of the run in which gates act. fall_steps: steps in which θ falls from
     1 to 0 under the price alone (default a tenth of the run, 1000 if its length is unknown). warmup: share of the run before the first
