@@ -45,6 +45,14 @@ def launched(module: str, folder: Path, *words: str, seconds: int) -> list[Any]:
     return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(SIZE)]
 
 
+def agreed(told: list[Any], *keys: str) -> Any:
+    """What all ranks have told under these keys, which must be the same."""
+    for key in keys:
+        told = [rank[key] for rank in told]
+    assert all(rank == told[0] for rank in told[1:]), "the ranks differ"
+    return told[0]
+
+
 def main(scenarios: Mapping[str, Callable[[int], Any]], seconds: float = 10 * TIMEOUT) -> None:
     """Run the scenarios in two forked processes; the exit status is 1 if one of them fails or does not end in time."""
     folder, names = Path(sys.argv[1]), list(scenarios)

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType, TorchDynamoPlugin
 
-from distributed.pair import launched
+from distributed.pair import agreed, launched
 from integrations.toys import METHODS
 from integrations.two_accelerate import SAVED, accelerated, resumed, toy, train
 from methods.toys import points
@@ -116,8 +116,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 def test_replicas_resume_across_removals(told: list[dict[str, Any]]) -> None:
-    first, second = (rank["resumed"] for rank in told)
-    assert first == second
+    first = agreed(told, "resumed")
     assert first["whole"] == first["resumed"]
     begin, saved, end = first["units"]
     assert begin > saved > end
@@ -126,9 +125,7 @@ def test_replicas_resume_across_removals(told: list[dict[str, Any]]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["gates, 1", "gates, 2", "vib, 1"])
 def test_the_lean_model_is_that_of_gradients_averaged_by_hand(name: str, told: list[dict[str, Any]]) -> None:
-    first, second = (rank["twins"][name] for rank in told)
-    assert first == second
-    trained, by_hand, widths = first
+    trained, by_hand, widths = agreed(told, "twins", name)
     assert trained == by_hand
     assert widths > 1, "nothing left during training"
 

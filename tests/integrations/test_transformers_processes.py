@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("transformers", reason="transformers is not installed (pip install 'parsinet[transformers]')")
 pytest.importorskip("accelerate", reason="accelerate is not installed (pip install 'parsinet[transformers]')")
 
-from distributed.pair import launched
+from distributed.pair import agreed, launched
 from parsinet.distributed import digest
 from parsinet.integrations.transformers import from_pretrained
 
@@ -30,8 +30,7 @@ def told(folder: Path) -> list[dict[str, Any]]:
 
 def test_replicas_end_bitwise_equal_and_resume_across_removals(told: list[dict[str, Any]], folder: Path) -> None:
     """Units leave before and after the checkpoint; rank 0 alone saves what both have trained."""
-    first, second = (rank["resumed"] for rank in told)
-    assert first == second
+    first = agreed(told, "resumed")
     assert first["whole"] == first["resumed"]
     begin, saved, end = first["widths"]
     assert begin != saved != end
@@ -39,8 +38,7 @@ def test_replicas_end_bitwise_equal_and_resume_across_removals(told: list[dict[s
 
 
 def test_gates_resume(told: list[dict[str, Any]]) -> None:
-    first, second = (rank["resumed_gates"] for rank in told)
-    assert first == second
+    first = agreed(told, "resumed_gates")
     assert first["whole"] == first["resumed"]
     begin, _, end = first["widths"]
     assert begin != end
@@ -48,9 +46,7 @@ def test_gates_resume(told: list[dict[str, Any]]) -> None:
 
 @pytest.mark.parametrize("name", ["gates", "gates, accumulated", "spectral"])
 def test_the_lean_model_is_that_of_gradients_averaged_by_hand(name: str, told: list[dict[str, Any]]) -> None:
-    first, second = (rank["twins"][name] for rank in told)
-    assert first == second
-    trained, by_hand, widths = first
+    trained, by_hand, widths = agreed(told, "twins", name)
     assert trained == by_hand
     assert widths > 1, "nothing left during training"
 

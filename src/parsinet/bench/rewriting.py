@@ -50,8 +50,8 @@ def redraft(path: Path, document: str) -> None:
     for claim, node in reversed(list(zip(claims, nodes, strict=True))):
         if claim.documents == (document,):
             cells = {row: told for row, told in drafted(claim, path.parent).items() if row in claim.cells or not claim.partial}
-            begin, end = _key(node, "cells").end_mark.index, _end(_child(node, "cells"))
-            text = f"{text[:begin]}:{_block(cells, node.start_mark.column + 2)}{text[end:]}"
+            key, value = _entry(node, "cells")
+            text = f"{text[: key.end_mark.index]}:{_block(cells, node.start_mark.column + 2)}{text[_end(value) :]}"
     if text != path.read_text(encoding="utf-8"):
         files.write_text(path, text)
 
@@ -74,11 +74,6 @@ def _end(node: yaml.Node) -> int:
     """Where a value's last character stands; the end mark of a block is where the next one begins."""
     block = isinstance(node, yaml.MappingNode) and not node.flow_style
     return _end(node.value[-1][1]) if block else node.end_mark.index
-
-
-def _key(node: yaml.MappingNode, key: str) -> yaml.Node:
-    found: yaml.Node = next(name for name, _ in node.value if name.value == key)
-    return found
 
 
 def _changes(claim: Claim, folder: Path) -> dict[str, dict[str, str]]:
@@ -136,6 +131,11 @@ def _claims_with(text: str, changes: Sequence[Cells]) -> str:
 
 
 def _child(node: yaml.Node | None, key: str) -> yaml.Node:
+    return _entry(node, key)[1]
+
+
+def _entry(node: yaml.Node | None, key: str) -> tuple[yaml.Node, yaml.Node]:
+    """A key of a mapping and its value."""
     assert isinstance(node, yaml.MappingNode)
-    found: yaml.Node = next(value for name, value in node.value if name.value == key)
+    found: tuple[yaml.Node, yaml.Node] = next(entry for entry in node.value if entry[0].value == key)
     return found

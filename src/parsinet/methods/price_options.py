@@ -42,7 +42,6 @@ class PriceOptions:
         check_number("Gates", "computation", self.computation, "the share of multiply-adds in the cost", least=0, most=1)
         if self.computation is not None and self.cost_price is None and self.target is None:
             raise UsageError("Gates: computation says what is charged by cost; give it with cost_price or target.")
-
         check_number("Gates", "pursuit", self.pursuit, least=0, most=4)
         if self.pursuit is not None and self.target is None:
             raise UsageError("Gates: pursuit is how the price follows a target; give it with one.")
