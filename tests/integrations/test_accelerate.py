@@ -131,6 +131,6 @@ def test_the_lean_model_is_that_of_gradients_averaged_by_hand(name: str, told: l
 
 
 @pytest.mark.slow
-def test_a_checkpoint_one_process_cannot_see_is_refused_on_both(told: list[dict[str, Any]]) -> None:
+def test_a_checkpoint_that_rank_0_cannot_see_is_refused_on_both(told: list[dict[str, Any]]) -> None:
     for rank in told:
-        assert rank["lost"].startswith(("RunError", "ReplicaError"))
+        assert rank["lost"].startswith("RunError")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator, DataLoaderConfiguration
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -131,10 +132,10 @@ def twins(rank: int) -> dict[str, list[Any]]:
 
 
 def lost(folder: Path, rank: int) -> str:
-    """What each process says of a checkpoint one of them cannot see."""
+    """What each process says of a checkpoint that rank 0 cannot see."""
     parts = accelerated(METHODS["gates"]())
     try:
-        parts[0].load_state(str(folder / "saved") if rank == 0 else str(folder))
+        parts[0].load_state(str(folder / "saved") if rank else str(folder))
     except ParsinetError as error:
         return f"{type(error).__name__}: {error}"
     return "loaded"
@@ -144,3 +145,5 @@ if __name__ == "__main__":
     folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
     told = {"resumed": resumed(folder), "twins": twins(rank), "lost": lost(folder, rank)}
     (folder / f"rank-{rank}.json").write_text(json.dumps(told))
+    dist.barrier()  # a process that leaves while another still talks to it takes both down
+    dist.destroy_process_group()

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from parsinet.distributed import Replicas
+from parsinet.distributed import ALONE, Ranks, Replicas
 from parsinet.errors import MissingExtraError, RunError, UsageError
 from parsinet.methods import Pruner
 from parsinet.training.checkpoint import load_checkpoint, save_checkpoint
@@ -60,7 +60,8 @@ def register_for_checkpointing(accelerator: Accelerator, pruner: Pruner) -> None
     """Let `accelerator.save_state(folder)` and `load_state(folder)` keep what has left, and the method's own state.
 
     The checkpoint gets a folder `parsinet` (JSON and safetensors). `load_state` wants everything built anew, as at the first start: what
-    had left leaves again before Accelerate loads the weights and the optimizer, which have the small shapes.
+    had left leaves again before Accelerate loads the weights and the optimizer, which have the small shapes. Of several processes rank 0
+    alone writes and reads that folder, and what it cannot do is an error on all.
 
     Errors: UsageError if the accelerator does not hold the pruner's model; while loading RunError for a checkpoint without that folder, and
     those of `Pruner.load_state_dict`.
@@ -71,16 +72,20 @@ def register_for_checkpointing(accelerator: Accelerator, pruner: Pruner) -> None
             "Prepare it by parsinet.integrations.accelerate.prepare_model(accelerator, model)."
         )
 
+    ranks = Ranks.of() if accelerator.num_processes > 1 else ALONE
+
     def save(models: list[nn.Module], weights: list[Any], folder: str) -> None:
-        if accelerator.is_main_process:
-            state = pruner.state_dict()
-            save_checkpoint(Path(folder) / FOLDER, state["step"], state, keep=1)
+        state = pruner.state_dict()
+        ranks.first(lambda: save_checkpoint(Path(folder) / FOLDER, state["step"], state, keep=1))
 
     def load(models: list[nn.Module], folder: str) -> None:
-        path = Path(folder) / FOLDER
-        if not path.is_dir():
-            raise RunError(f"{path} does not exist: the checkpoint was saved before this pruner was registered, or without it.")
-        pruner.load_state_dict(load_checkpoint(path).state)
+        pruner.load_state_dict(ranks.first(lambda: _saved(Path(folder) / FOLDER)))
 
     accelerator.register_save_state_pre_hook(save)
     accelerator.register_load_state_pre_hook(load)
+
+
+def _saved(path: Path) -> dict[str, Any]:
+    if not path.is_dir():
+        raise RunError(f"{path} does not exist: the checkpoint was saved before this pruner was registered, or without it.")
+    return load_checkpoint(path).state
