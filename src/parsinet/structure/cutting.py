@@ -28,7 +28,7 @@ def cut(tensor: Tensor, by_dim: Mapping[int, tuple[int, ...]]) -> Tensor:
 
     Gradients of embeddings may be sparse; they stay so.
     """
-    layout = torch.channels_last if _channels_last(tensor) else torch.contiguous_format
+    layout = torch.channels_last if is_channels_last(tensor) else torch.contiguous_format
     for dim, kept in by_dim.items():
         tensor = tensor.index_select(dim, torch.tensor(kept, dtype=torch.long, device=tensor.device))
     return tensor if tensor.is_sparse else tensor.contiguous(memory_format=layout)
@@ -49,7 +49,8 @@ def rescaled(norm: Norm, tensors: Mapping[str, Tensor], kept: Mapping[int, tuple
     return g * ratio
 
 
-def _channels_last(tensor: Tensor) -> bool:
+def is_channels_last(tensor: Tensor) -> bool:
+    """Whether a tensor lies channel by channel in memory, and not also in torch's usual order."""
     return (
         not tensor.is_sparse
         and tensor.dim() == 4

@@ -13,6 +13,7 @@ from parsinet.errors import ParsinetWarning, StructureError
 from parsinet.structure.atomic import all_or_nothing
 from parsinet.structure.attributes import refresh
 from parsinet.structure.blocks_removal import check_present, forget, leaving_tensors, take_out
+from parsinet.structure.cautions import strided_messages
 from parsinet.structure.configs import described
 from parsinet.structure.cutting import cut, rescaled, resize_
 from parsinet.structure.optimizers import Carried, carry, check_optimizers, reset_message
@@ -36,7 +37,8 @@ def shrink(model: nn.Module, plan: Plan, *, optimizers: Iterable[torch.optim.Opt
 
     Parameters are cut in place (`p.data`), so parameter groups, schedulers and hooks stay valid; gradients and the optimizer's
     state are cut with them (`optimizers.py` says how). fold: changes of biases that make up for the units (`fold_units` plans
-    them). The removal is added to the model's structure record. ParsinetWarning if optimizer state has to start afresh.
+    them). The removal is added to the model's structure record. ParsinetWarning if optimizer state has to start afresh, and where torch is
+    known to fail on what is left.
 
     Raises StructureError if the plan does not fit the model's present shapes or an optimizer cannot go on. Whatever fails,
     model and optimizers are left exactly as they were.
@@ -54,7 +56,7 @@ def shrink(model: nn.Module, plan: Plan, *, optimizers: Iterable[torch.optim.Opt
     data = {norm.g: rescaled(norm, tensors, keeps[norm.v]) for norm in plan.norms}
     data |= _folded(fold, tensors, keeps) if fold is not None else {}
     pieces = [_piece(tensors[name], keeps.get(name, {}), optimizers, data.get(name)) for name in {**keeps, **data}]
-    _warn(pieces, tensors)
+    _warn([*_reset(pieces, tensors), *strided_messages(model, keeps)])
     before = described(model)
     leaving = leaving_tensors(model, plan.absent, plan.bare)
     with all_or_nothing(model, [*(piece.tensor for piece in pieces), *leaving], optimizers):
@@ -92,11 +94,16 @@ def _folded(fold: Fold, tensors: Mapping[str, Tensor], keeps: Iterable[str]) -> 
     return {names.get(id(tensors[name]), name): tensors[name].data + change.to(tensors[name]) for name, change in fold.changes.items()}
 
 
-def _warn(pieces: Iterable[_Piece], tensors: Mapping[str, Tensor]) -> None:
-    """Before anything changes: where warnings are errors, the removal has not begun."""
+def _reset(pieces: Iterable[_Piece], tensors: Mapping[str, Tensor]) -> list[str]:
+    """What is said where optimizer state starts afresh."""
     names = {id(tensor): name for name, tensor in tensors.items()}
     message = reset_message((state for piece in pieces for state in piece.states), names)
-    if message:
+    return [message] if message else []
+
+
+def _warn(messages: Iterable[str]) -> None:
+    """Before anything changes: where warnings are errors, the removal has not begun."""
+    for message in messages:
         warnings.warn(message, ParsinetWarning, stacklevel=3)
 
 

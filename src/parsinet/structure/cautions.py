@@ -1,0 +1,40 @@
+"""What a removal leaves that torch cannot run safely, said before it happens: the crash that follows says nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import nn
+
+from parsinet.structure.cutting import is_channels_last
+
+LEAST = 8
+"""Input channels below which oneDNN's backward pass of a strided 1×1 convolution leaves its memory (uxlfoundation/oneDNN, issue 6035)."""
+
+
+def strided_messages(model: nn.Module, keeps: Mapping[str, Mapping[int, tuple[int, ...]]]) -> Iterator[str]:
+    """One sentence for each convolution that by this removal comes to be one of those, on a CPU that has the fault."""
+    if not _at_fault(model):
+        return
+    for name, module in model.named_modules():
+        if not _strided(module):
+            continue
+        before, after = module.in_channels, len(keeps.get(f"{name}.weight".lstrip("."), {}).get(1, range(module.in_channels)))
+        if before >= LEAST > after:
+            yield (
+                f"{name}, a strided 1×1 convolution, is left with {after} input channels. With channels last and fewer than {LEAST} of "
+                "them, torch's backward pass on CPUs without AVX-512 writes past its memory (oneDNN, issue 6035): gradients are wrong "
+                "or the process dies. Use model.to(memory_format=torch.contiguous_format) and inputs of that format, or keep "
+                f"multiples of {LEAST} (round_to={LEAST})."
+            )
+
+
+def _at_fault(model: nn.Module) -> bool:
+    """Whether the network runs with channels last, in this precision, on such a CPU."""
+    layouts = [p for p in model.parameters() if p.dim() == 4 and p.device.type == "cpu" and p.dtype == torch.float32]
+    return torch.backends.cpu.get_cpu_capability() == "AVX2" and any(is_channels_last(parameter) for parameter in layouts)
+
+
+def _strided(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and max(module.stride) > 1 and module.groups == 1
