@@ -5,7 +5,8 @@
 
 Short runs: lengths, optimizers and rows stand in settings.py. The rows of a network share epochs, schedule and, for a seed, the batches;
 what is reported is the test split at the last epoch, read once per run. "narrow": dense networks of a smaller width. "Gates' widths":
-a dense network with the widths that Gates left at that seed. Rows already in results/curves-NETWORK.json are not run again.
+a dense network with the widths that Gates left at that seed. Rows already in results/curves-NETWORK.json are not run again. --table
+puts the network's table in README.md and its claims in ../claims.yaml in line with the results.
 """
 
 from __future__ import annotations
@@ -25,13 +26,17 @@ from settings import SETTINGS, Row, build, load, of_widths
 from torch import nn
 
 import parsinet as pn
+from parsinet import files
 from parsinet.baselines import MagnitudeUnits
+from parsinet.bench import redraft
+from parsinet.bench.documents import with_tables
 from parsinet.data import Dataset
 from parsinet.methods import Dense, Gates, Method
 from parsinet.structure import trace
 from parsinet.training.evaluate import evaluate
 
 RESULTS = Path(__file__).parent / "results"
+README = Path(__file__).parent / "README.md"
 
 
 def magnitude(network: str, share: float, model: nn.Module, data: Dataset) -> Method:
@@ -130,7 +135,17 @@ def table(network: str) -> str:
     """Means over seeds; smallest and largest error in brackets; costs as shares of the dense row of the same seed."""
     rows = stored(RESULTS / f"curves-{network}.json")
     dense = {row["seed"]: row for row in rows if row["row"] == "dense"}
-    heads = ["row", "seeds", "test error %", "test loss", "MACs %", "parameters %", "latency %", "CPU %", "training MACs %"]
+    heads = [
+        SETTINGS[network].title,
+        "seeds",
+        "test error %",
+        "test loss",
+        "MACs %",
+        "parameters %",
+        "latency %",
+        "CPU %",
+        "training MACs %",
+    ]
     heads += ["branches"] if network == "resnet-56" else []
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, same in by_row(rows):
@@ -182,7 +197,7 @@ def main() -> None:
     parser.add_argument("--network", choices=SETTINGS, default="resnet-20")
     parser.add_argument("--only", nargs="+", metavar="ROW")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--table", action="store_true", help="only print the table")
+    parser.add_argument("--table", action="store_true", help="only rewrite the table of README.md and its claims")
     parser.add_argument("--plot", action="store_true", help="only draw the curves")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -192,7 +207,11 @@ def main() -> None:
     if not (options.table or options.plot):
         run(options.network, options.only or list(known), options.seeds, load(options.network, options.data))
     print(table(options.network))
-    if not options.table:
+    if options.table:
+        tables = {SETTINGS[options.network].title: table(options.network)}
+        files.write_text(README, with_tables(README.read_text(encoding="utf-8"), tables, README.name))
+        redraft(README.parent.parent / "claims.yaml", "gates/README.md")
+    else:
         print(plot(options.network))
 
 

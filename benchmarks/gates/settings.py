@@ -59,8 +59,10 @@ def _images(*widths: int) -> dict[str, Row]:
 
 @dataclass(frozen=True)
 class Setting:
-    """A network's options, how much it trains on and how, its rows, and the layers whose outputs the peer's library must leave alone."""
+    """A network's name and options, how much it trains on and how, its rows, and the layers whose outputs the peer's library must leave
+    alone."""
 
+    title: str
     examples: int
     epochs: int
     recipe: Recipe
@@ -71,9 +73,10 @@ class Setting:
 
 IMAGES = Recipe(batch=32, rate=0.05, optimizer=sgd, augment=Augmentation(crop_padding=4, flip=True))
 SETTINGS = {
-    "resnet-20": Setting(8_000, 6, IMAGES, _images(10, 7), ("fc",), {}),
-    "vgg-small": Setting(8_000, 5, IMAGES, _images(20, 14), ("fc",), {"width": 32}),
+    "resnet-20": Setting("ResNet-20", 8_000, 6, IMAGES, _images(10, 7), ("fc",), {}),
+    "vgg-small": Setting("VGG-Small", 8_000, 5, IMAGES, _images(20, 14), ("fc",), {"width": 32}),
     "resnet-56": Setting(
+        "ResNet-56",
         4_000,
         5,
         IMAGES,
@@ -85,6 +88,7 @@ SETTINGS = {
         {},
     ),
     "char-gpt": Setting(
+        "char-gpt",
         8_000,
         2,
         Recipe(batch=32, rate=2e-3, optimizer=adamw),
