@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lenet import SETTINGS
+from lenet_rows import SETTINGS
 from protocol import BATCH, DECAY, HOLD, RATE, Costs, scheduled, sizes, stored, write
 from torch import nn
 

@@ -1,0 +1,106 @@
+"""The networks of lenet.py, and what is done to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import torch
+from protocol import HOLD
+from torch import Tensor, nn
+
+from parsinet import baselines
+from parsinet.methods import Gates, Method
+
+Build = Callable[[float, int, bool], Method]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method under one strength, which is the share of units that leave, the number of parameters or multiply-adds to end with, or a
+    price; then `first` is that of the first trial."""
+
+    build: Build
+    strength: Literal["price", "share", "size", "macs"]
+    first: float = 1.0
+    fold: Literal["constant", "mean"] | None = None
+
+
+EARLY: dict[str, Any] = {"gated": 0.4, "fall_steps": 390}
+"""Picked from five schedules on held-out images, one seed, at 5,000 to 25,000 parameters: as good at 25,000, better at 5,000, less work."""
+ROWS = {
+    "Gates": Row(lambda s, seed, inputs: Gates(target=f"params={s:.0f}", inputs=inputs, seed=seed, **EARLY), "size"),
+    "Gates, pursuing": Row(lambda s, seed, inputs: Gates(target=f"params={s:.0f}", pursuit=1.0, inputs=inputs, seed=seed, **EARLY), "size"),
+    "Gates, MACs too": Row(
+        lambda s, seed, inputs: Gates(target=f"params={s:.0f}", computation=0.5, inputs=inputs, seed=seed, **EARLY), "size"
+    ),
+    "Gates, to MACs": Row(lambda s, seed, inputs: Gates(target=f"macs={s:.0f}", inputs=inputs, seed=seed, **EARLY), "macs"),
+    "Gates, one price": Row(lambda s, seed, inputs: Gates(price=s, inputs=inputs, seed=seed), "price", 1e-3),
+    "VIB": Row(lambda s, seed, inputs: baselines.VIB(kl=s, rate=5e-3, inputs=inputs, seed=seed), "price", 5e-4),
+    "SBP": Row(lambda s, seed, inputs: baselines.SBP(kl=s, rate=1e-2, draws="batch", inputs=inputs, seed=seed), "price", 20.0),
+    "L0": Row(lambda s, seed, inputs: baselines.L0(lam=s, drop=0.2, rate=3e-2, inputs=inputs, seed=seed), "price"),
+    "group lasso": Row(lambda s, seed, inputs: baselines.GroupLasso(lam=s, inputs=inputs), "price", 0.05, fold="constant"),
+    "magnitude": Row(lambda s, seed, inputs: baselines.MagnitudeUnits(share=s, begin=HOLD, end=HOLD, inputs=inputs), "share", fold="mean"),
+    "random": Row(lambda s, seed, inputs: baselines.RandomUnits(share=s, begin=HOLD, end=HOLD, inputs=inputs, seed=seed), "share"),
+}
+ALONE = ("dense", "Torch-Pruning", "scratch")
+"""Rows with a training of their own: the whole network, the peer's library, a small network with the widths that Gates left."""
+
+
+class Pixels(nn.Module):
+    """Passes on some pixels of flattened images only."""
+
+    def __init__(self, kept: Sequence[int]) -> None:
+        super().__init__()
+        self.register_buffer("kept", torch.tensor(kept), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[batch, 784] → [batch, kept]."""
+        return images[:, self.kept]
+
+
+def perceptron(widths: Sequence[int], pixels: Sequence[int] = ()) -> nn.Sequential:
+    """Linear layers and ReLU on the pixels; 784-300-100-10 is LeNet-300-100. pixels: those it sees, if not all."""
+    layers: list[nn.Module] = [nn.Flatten(), Pixels(pixels)] if pixels else [nn.Flatten()]
+    for before, after in pairwise(widths):
+        layers += [nn.Linear(before, after), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def convolutional(widths: Sequence[int], pixels: Sequence[int] = ()) -> nn.Sequential:
+    """LeNet-5 as in Caffe, which 1-20-50-500-10 is; it always sees all pixels."""
+    images, first, second, hidden, classes = widths
+    convolutions = [nn.Conv2d(images, first, 5), nn.MaxPool2d(2), nn.Conv2d(first, second, 5), nn.MaxPool2d(2)]
+    return nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(16 * second, hidden), nn.ReLU(), nn.Linear(hidden, classes))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A network and how long it trains. build: from widths and pixels; targets, macs: numbers of parameters and of multiply-adds that
+    methods are compared at."""
+
+    build: Callable[[Sequence[int], Sequence[int]], nn.Sequential]
+    widths: tuple[int, ...]
+    epochs: int
+    targets: tuple[int, ...]
+    macs: tuple[int, ...] = ()
+
+    def network(self, seed: int, widths: Sequence[int] = (), pixels: Sequence[int] = ()) -> nn.Sequential:
+        """A new one, of other widths if they are given."""
+        torch.manual_seed(seed)
+        return self.build(widths or self.widths, pixels)
+
+    def parameters(self, share: float, inputs: bool) -> int:
+        """What is left without a share of the units of every layer but the last."""
+        kept = [max(1, round(width * (1 - share))) for width in self.widths[:-1]]
+        with torch.device("meta"):
+            model = self.build([kept[0] if inputs else self.widths[0], *kept[1:], self.widths[-1]], ())
+        return sum(parameter.numel() for parameter in model.parameters())
+
+
+SETTINGS = {
+    "lenet-300-100": Setting(perceptron, (784, 300, 100, 10), 20, (100_000, 50_000, 25_000, 10_000, 5_000)),
+    "lenet-5-caffe": Setting(convolutional, (1, 20, 50, 500, 10), 10, (100_000, 40_000, 20_000), (600_000, 450_000, 250_000, 150_000)),
+}
