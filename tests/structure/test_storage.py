@@ -12,7 +12,7 @@ from torch import nn
 
 import parsinet as pn
 from networks import call, make, traced
-from parsinet.errors import StorageError, StructureError
+from parsinet.errors import ParsinetWarning, StorageError, StructureError
 from parsinet.structure.record import StructureRecord, from_ranges, record_of, to_ranges
 
 
@@ -181,3 +181,16 @@ def test_records_through_json_are_themselves() -> None:
 @pytest.mark.parametrize("numbers", [[], [0], [3, 4, 5], [0, 2, 4], [0, 1, 5, 7, 8, 9]])
 def test_ranges(numbers: list[int]) -> None:
     assert from_ranges(to_ranges(numbers)) == numbers
+
+
+@pytest.mark.parametrize("method", [pn.methods.Gates(theta=0.5, seed=1), pn.baselines.VIB()], ids=["gates", "vib"])
+def test_a_network_with_gates_at_work_is_saved_with_a_warning(tmp_path: Path, method: pn.methods.Method) -> None:
+    model, x = make("mlp")
+    pruner = pn.Pruner(model, torch.optim.SGD(method.param_groups(model), lr=0.1), method, x, steps=10)
+    with pytest.warns(ParsinetWarning, match=r"gates are not in the files.*pruner\.finish\(\)"):
+        pn.save(model, tmp_path)
+    model.train()
+    assert not torch.allclose(pn.load(tmp_path, factory).train()(x), model(x))
+    lean = pruner.finish()
+    pn.save(lean, tmp_path)
+    assert torch.equal(pn.load(tmp_path, factory).eval()(x), lean.eval()(x))

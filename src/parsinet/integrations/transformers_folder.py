@@ -16,12 +16,11 @@ from parsinet.errors import StorageError, UsageError
 from parsinet.files import make_folder, write_text
 from parsinet.spectral import SpectralLayer
 from parsinet.structure import load, save
+from parsinet.structure.at_work import is_at_work
 from parsinet.structure.configs import first_config
 from parsinet.structure.storage import STRUCTURE
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
-AT_WORK = ("parsinet.methods.", "parsinet.baselines.")
-"""Where hooks come from that a method puts on a model and takes away when it has finished."""
 
 
 def save_pretrained(model: nn.Module, folder: str | Path) -> None:
@@ -39,7 +38,7 @@ def save_pretrained(model: nn.Module, folder: str | Path) -> None:
             f"save_pretrained: {spectral[0]} is a spectral layer, which no configuration describes. Give the finished model: "
             "prune.finish(), or parsinet.spectral.fold(model)."
         )
-    if _is_at_work(model):
+    if is_at_work(model):
         raise UsageError("save_pretrained: a method is still at work on the model, and its gates would be lost. Call prune.finish() first.")
     config = copy.deepcopy(first_config(model))
     config.architectures = [type(model).__name__]
@@ -73,12 +72,6 @@ def from_pretrained(folder: str | Path, kind: type[Any] | None = None) -> Any:
         _values(folder / GENERATION)
         model.generation_config = GenerationConfig.from_pretrained(str(folder))
     return model
-
-
-def _is_at_work(model: nn.Module) -> bool:
-    """Whether a method of parsinet changes what the modules compute."""
-    hooks = (hook for module in model.modules() for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values()))
-    return any((getattr(hook, "__module__", None) or "").startswith(AT_WORK) for hook in hooks)
 
 
 def _values(path: Path) -> dict[str, Any]:

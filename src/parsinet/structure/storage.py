@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor, nn
 
-from parsinet.errors import StorageError, StructureError
+from parsinet.errors import ParsinetWarning, StorageError, StructureError
 from parsinet.files import make_folder, write_bytes, write_text
+from parsinet.structure.at_work import is_at_work
 from parsinet.structure.record import Factory, StructureRecord, record_of, replay
 
 WEIGHTS = "model.safetensors"
@@ -23,8 +25,16 @@ STRUCTURE = "structure.json"
 def save(model: nn.Module, folder: str | Path) -> None:
     """Write `model.safetensors` and `structure.json` into `folder`, each atomically; the structure comes last, with a checksum.
 
-    Tied tensors are stored once. Raises StructureError for a state not made of tensors, StorageError if the folder cannot be written.
+    Tied tensors are stored once. ParsinetWarning while a method is at work on the model: its gates are in no file.
+    Raises StructureError for a state not made of tensors, StorageError if the folder cannot be written.
     """
+    if is_at_work(model):
+        warnings.warn(
+            "save: a method is still at work on the model, and its gates are not in the files; the loaded network will compute something "
+            "else. Call pruner.finish() first; to go on later, keep pruner.state_dict() too (docs/running.md).",
+            ParsinetWarning,
+            stacklevel=2,
+        )
     folder = Path(folder)
     tensors, shared = _unique_tensors(model)
     content = tensors_to_bytes(tensors, metadata={"format": "pt"})

@@ -10,6 +10,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn as _ema
 
 from parsinet.errors import UsageError
 from parsinet.structure import StructureRecord, record_of, replay
+from parsinet.structure.at_work import is_at_work
 from parsinet.structure.blocks import is_within
 from parsinet.structure.copies import duplicate
 from parsinet.structure.selecting import KEPT
@@ -29,7 +30,7 @@ class RunningAverage:
     def __init__(self, model: nn.Module, decay: float) -> None:
         if not 0 <= decay < 1:
             raise UsageError(f"RunningAverage: decay must be in [0, 1), got {decay}.")
-        if record_of(model).removals or _is_hooked(model):
+        if record_of(model).removals or is_at_work(model):
             raise UsageError("RunningAverage: give the model before a method has touched it, before method.prepare and the Pruner.")
         self.decay = decay
         self._original = duplicate(model).eval().requires_grad_(False)
@@ -114,9 +115,3 @@ def _cut(tensor: Tensor, name: str, before: StructureRecord, after: StructureRec
         place = {index: position for position, index in enumerate(present)}
         tensor = tensor.index_select(dim, torch.tensor([place[index] for index in kept], dtype=torch.long, device=tensor.device))
     return tensor
-
-
-def _is_hooked(model: nn.Module) -> bool:
-    """Whether a method of parsinet stands in the model's forward pass."""
-    hooks = (hook for module in model.modules() for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values()))
-    return any(str(getattr(hook, "__module__", "")).startswith("parsinet.") for hook in hooks)
