@@ -65,6 +65,8 @@ def job(network: str, row: Row, seed: int, data: Dataset, earlier: list[dict[str
     example, common = data.train.inputs[:1], {"epochs": setting.epochs, "recipe": setting.recipe}
     if row.kind == "dense":
         return train(Dense(), build(network, seed, data, **options), seed, data.train, **common)
+    if row.kind == "other":
+        return train(Dense(), build(options["network"], seed, data), seed, data.train, **common)
     if row.kind == "again":
         return train(Dense(), of_widths(network, seed, data, earlier[0]["widths"]), seed, data.train, **common)
     model = build(network, seed, data)

@@ -18,6 +18,7 @@ from methods.toys import bank, train_step
 from parsinet.errors import StructureError, UsageError
 from parsinet.methods import Gates, Pruner
 from parsinet.methods.blocking import Sheltered
+from parsinet.methods.target import Target
 from parsinet.structure.blocks_absent import Absent
 
 
@@ -272,7 +273,51 @@ def test_with_cost_prices_a_block_pays_for_what_it_costs() -> None:
     assert pruner.method._pricing.of("blocks.1.fc1")[0].item() == pytest.approx(0.25 * unit)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("options", [{"price": 2e-3, "block_price": 0.3}, {"cost_price": 2.0}], ids=["price", "cost"])
+def deep(useless: int) -> nn.Module:
+    """Six blocks, of which the last `useless` add nothing and never will."""
+    model = network(hidden=24, width=16, depth=6)
+    for block in list(model.blocks)[6 - useless :]:  # type: ignore[arg-type]
+        nn.init.zeros_(block.fc2.weight)
+        nn.init.zeros_(block.fc2.bias)
+        block.fc2.requires_grad_(False)
+    return model
+
+
+@pytest.mark.parametrize("text", ["params=30%", "params=50%"])
+def test_a_target_is_met_with_blocks_and_those_that_add_nothing_leave_first(text: str) -> None:
+    model = deep(useless=3)
+    kind = Target.parse("", text).kind
+    before = getattr(pn.measure.profile(model, points(0, 1)[0], latency=False), kind)
+    optimizer, pruner = start(model, steps=200, target=text)
+    for k in range(200):
+        step(model, optimizer, pruner, k)
+    lean = pruner.finish()
+    reached = getattr(pn.measure.profile(lean, points(0, 1)[0], latency=False), kind)
+    wanted = Target.parse("", text).value * before
+    assert 0.98 * wanted <= reached <= wanted
+    assert pruner.describe()["target"]["reached"] == pytest.approx(reached)
+    assert [pruner.widths()[f"blocks.{k}.block"] for k in range(3, 6)] == [0, 0, 0]
+    assert [pruner.widths()[f"blocks.{k}.block"] for k in range(3)] == [1, 1, 1]
+
+
+def test_blocks_alone_meet_a_target_as_nearly_as_they_can() -> None:
+    model = deep(useless=0)
+    whole, block = pn.measure.parameters(model), pn.measure.parameters(model.blocks[0])  # type: ignore[index, arg-type]
+    optimizer, pruner = start(model, steps=100, groups=[], target="params=60%")
+    for k in range(59):
+        step(model, optimizer, pruner, k)
+    with pytest.warns(UserWarning, match="was not met within 2%"):
+        step(model, optimizer, pruner, 59)
+    left = sum(pruner.widths()[f"blocks.{k}.block"] for k in range(6))
+    assert left == (0.6 * whole - (whole - 6 * block)) // block
+    assert pn.measure.parameters(pruner.finish()) == whole - (6 - left) * block
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"price": 2e-3, "block_price": 0.3}, {"cost_price": 2.0}, {"target": "params=50%", "block_factor": 30.0}],
+    ids=["price", "cost", "target"],
+)
 def test_resume_is_bitwise_across_the_removal_of_a_block(options: dict[str, Any]) -> None:
     def fresh() -> tuple[nn.Module, torch.optim.Optimizer, Pruner]:
         model = network()
@@ -356,8 +401,9 @@ def test_blocks_alone() -> None:
         ({"blocks": False, "block_price": 1.0}, "give it with blocks=True"),
         ({"block_factor": 0.0}, "block_factor must be > 0"),
         ({"block_factor": 2.0, "block_price": 1.0}, "not both"),
-        ({"target": "macs=50%"}, "a target is met by units alone so far"),
-        ({"cost_price": 0.3, "block_price": 1.0}, "give block_factor instead of block_price"),
+        ({"target": "macs=50%", "block_price": 1.0}, "with target a block pays for what it costs; give block_factor instead"),
+        ({"target": "params=10"}, "with one unit left in every group .* and without blocks the network still has"),
+        ({"cost_price": 0.3, "block_price": 1.0}, "with cost_price a block pays for what it costs; give block_factor instead"),
         ({"blocks": ["lift"]}, "is a group of units, no block"),
         ({"groups": ["blocks.0.block"]}, "it is a residual branch, no group of units"),
         ({"groups": [], "blocks": False}, "groups is empty"),

@@ -21,7 +21,7 @@ from parsinet.gates.prices import Complexity, Term
 from parsinet.methods import Gates, Pruner
 from parsinet.methods.controller import LEAST_NATS
 from parsinet.methods.target import Target
-from parsinet.methods.trimming import CLOSE, boundary, keep_within, longest
+from parsinet.methods.trimming import CLOSE, boundary, keep_within, longest, smallest
 
 AT_ONCE = pytest.mark.filterwarnings("ignore:Gates. at the last decision")
 """Runs too short for the price to act."""
@@ -293,3 +293,31 @@ def test_the_boundary_is_the_best_unit_left_out() -> None:
     assert boundary(COST, RANKS, 17.0) == 3.0
     assert boundary(COST, RANKS, 39.0) is None
     assert longest(COST, RANKS, 17.0) == 3
+
+
+BLOCKED = Complexity((Term(1.0, ({"a": torch.arange(4)}, {"k": torch.zeros(1, dtype=torch.int64)})), COST.terms[1]), 5.0)
+
+
+@pytest.mark.parametrize(
+    ("rank", "limit", "expected"),
+    [
+        (9.0, 16.0, ("0001", "010", "1")),
+        (9.0, 29.0, ("1111", "110", "1")),
+        (0.0, 25.0, ("1111", "110", "0")),
+        (0.0, 27.0, ("1111", "110", "0")),
+        (0.0, 3.0, ("0001", "010", "0")),
+    ],
+)
+def test_a_block_is_a_unit_that_takes_those_within_along(rank: float, limit: float, expected: tuple[str, str, str]) -> None:
+    """The units of a stand in block k: without it they cost nothing, so they stay in the row while it leaves."""
+    masks = keep_within(BLOCKED, {**RANKS, "k": torch.tensor([rank])}, limit, may_empty={"k"})
+    assert tuple("".join(str(int(stays)) for stays in masks[name]) for name in "abk") == expected
+    assert BLOCKED.of(masks) <= max(limit, 15)
+    assert BLOCKED.of(masks) >= smallest(BLOCKED, {"a": 4, "b": 3, "k": 1}, may_empty={"k"}) == 15
+
+
+def test_the_boundary_may_be_a_block() -> None:
+    ranks = {**RANKS, "k": torch.tensor([0.1])}
+    assert boundary(BLOCKED, ranks, 35.0, may_empty={"k"}) == pytest.approx(0.1)
+    assert boundary(BLOCKED, ranks, 20.0, may_empty={"k"}) == 3.0
+    assert boundary(BLOCKED, ranks, 39.0, may_empty={"k"}) is None

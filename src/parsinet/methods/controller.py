@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from parsinet.errors import UsageError
 from parsinet.methods.base import Alive, Budget
+from parsinet.methods.complexity import Blocks
 from parsinet.methods.limits import Limit
 from parsinet.methods.pricing import Costed, Pricing, Rows
 from parsinet.methods.target import Target
@@ -47,15 +48,25 @@ class Targeted(Pricing):
 
     r falls from 1 to the target τ as τ + (1−τ)(1−u)³, u being the part of the way to `ARRIVAL`. No removal goes below τ, since none can be
     taken back. At the end the units are ranked, open before undecided before closed and then by q; the longest row whose cost is within
-    the target stays, multiples of round_to counted in.
+    the target stays, multiples of round_to counted in. A block (blocks: its name → its modules, factors: β) is ranked as a unit of its
+    own, and may leave; the units in it cost nothing without it.
 
     Raises UsageError when attached without the length of the run, and for a target above what the network has or below what one unit
     per group costs. Source: ours; no such controller is in the abstracts of Guenter & Sideris.
     """
 
-    def __init__(self, target: Target, shares: Mapping[str, float], pursuit: float = 0.0) -> None:
+    def __init__(
+        self,
+        target: Target,
+        shares: Mapping[str, float],
+        pursuit: float = 0.0,
+        *,
+        factors: Mapping[str, float] | None = None,
+        blocks: Blocks | None = None,
+    ) -> None:
         self.target, self.pursuit = target, pursuit
-        self._costed = Costed(FIRST_NATS, shares)
+        self._costed = Costed(FIRST_NATS, shares, factors=factors, blocks=blocks)
+        self._blocks = blocks or {}
         self._budget = Budget()
         self._last, self._fall, self._seen = 0, 1, 0
         self._reached: float | None = None
@@ -70,9 +81,10 @@ class Targeted(Pricing):
             )
         self._model, self._structure, self._budget, self._last, self._fall = model, structure, budget, last, fall_steps
         self._costed.attach(model, structure, budget, rows, last, fall_steps)
-        self._limit = Limit("Gates", self.target, model, structure, budget, [name for name, _, _ in rows])
+        self._limit = Limit("Gates", self.target, model, structure, budget, [name for name, _, _ in rows], self._blocks)
         self._cost = self._limit.cost(model, structure)
-        self._limit.check(smallest(self._cost, {name: len(theta) for name, theta, _ in rows}, budget.round_to))
+        sizes = {name: len(theta) for name, theta, _ in rows}
+        self._limit.check(smallest(self._cost, sizes, budget.round_to, may_empty=self._blocks))
 
     def moved(self, model: nn.Module) -> None:
         """Count in the new network."""
@@ -89,37 +101,40 @@ class Targeted(Pricing):
 
     def refresh(self, step: int, rows: Rows) -> None:
         """Move ν; prices for θ as it is now."""
-        warm = min(WARMUP, self._last // 10)
-        if step > warm:
-            share = self._reference((step - warm) / max(1.0, ARRIVAL * self._last - warm))
+        if step > self._warm:
+            share = self._share(step)
             worth = self._worth(step, rows)
-            goal = boundary(self._cost, worth, share * self._limit.dense)
+            goal = boundary(self._cost, worth, share * self._limit.dense, may_empty=self._blocks)
             if goal is None:
                 goal = min(self._costed.nats, *(float(row.min()) for row in worth.values()))
             elif self.pursuit:
                 goal *= self._behind(rows, share * self._limit.dense) ** self.pursuit
-            self._move(max(goal, LEAST_NATS), step - max(self._seen, warm))
+            self._move(max(goal, LEAST_NATS), step - max(self._seen, self._warm))
         self._seen = step
         self._costed.refresh(step, rows)
 
     def leaving(self, alive: dict[str, Tensor], rows: Rows) -> Alive:
-        """Those that could; the best of them stay where the network would become smaller than the target."""
-        if self._cost.of(alive) >= self._limit.count:
+        """Those that could; the best of them stay where the network would become smaller than the target.
+
+        Or, with blocks, than the reference, without those that may still leave: they fall slowly, and units would use the room up before.
+        """
+        least = self._share(self._seen) * self._limit.dense if self._blocks else self._limit.count
+        unsure = {name for name, theta, _ in rows if name in self._blocks and float(theta) <= 1 - CLOSED}
+        there = {**alive, **{name: torch.zeros(1, dtype=torch.bool) for name in unsure}}
+        if self._cost.of(there) >= least:
             return alive
         ranks = {name: row.clone() for name, row in self._worth(self._seen, rows).items()}
         above = 1 + max(float(row.max()) for row in ranks.values()) - min(float(row.min()) for row in ranks.values())
         for name, row in ranks.items():
-            row[alive[name].cpu()] += above
-        return keep_within(self._cost, ranks, self._limit.count, round_to=self._budget.round_to, exchange=False)
+            row[there[name].cpu()] += above
+        ranks |= {name: torch.full((1,), -torch.inf, dtype=torch.float64) for name in unsure}
+        return {**self._within(ranks, least, exchange=False), **{name: alive[name] for name in unsure}}
 
     def settled(self, alive: dict[str, Tensor], rows: Rows) -> Alive:
         """The best units that fit."""
         ranks = _ranks(rows, self._worth(self._seen, rows))
-        round_to = self._budget.round_to
         self._limit.caution(self._cost.of(alive))
-        masks, reached = self._limit.fit(
-            lambda count: keep_within(self._cost, ranks, count, round_to=round_to), self._cost, self._model, self._structure
-        )
+        masks, reached = self._limit.fit(lambda count: self._within(ranks, count), self._cost, self._model, self._structure)
         self._reached = reached
         self._limit.judge(reached)
         return masks
@@ -148,10 +163,19 @@ class Targeted(Pricing):
         self._limit.stopwatch.points = [(float(x), float(y)) for x, y in limit["points"]]
         self._limit.count, self._limit.wanted = float(limit["count"]), float(limit["wanted"])
 
-    def _reference(self, way: float) -> float:
-        """The share of the dense count wanted at part `way` of the way."""
-        share = self._limit.count / self._limit.dense
+    def _within(self, ranks: Mapping[str, Tensor], count: float, *, exchange: bool = True) -> dict[str, Tensor]:
+        """The best that cost no more than a count."""
+        return keep_within(self._cost, ranks, count, round_to=self._budget.round_to, exchange=exchange, may_empty=self._blocks)
+
+    def _share(self, step: int) -> float:
+        """The reference: the share of the dense count wanted at a step."""
+        warm, share = self._warm, self._limit.count / self._limit.dense
+        way = max(0.0, step - warm) / max(1.0, ARRIVAL * self._last - warm)
         return share + (1 - share) * (1 - min(1.0, way)) ** 3
+
+    @property
+    def _warm(self) -> int:
+        return min(WARMUP, self._last // 10)
 
     def _behind(self, rows: Rows, wanted: float) -> float:
         """How many times the wanted cost the gates at θ ≥ ½ have, from 1 to `MOST_BEHIND`."""

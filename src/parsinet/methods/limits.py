@@ -11,7 +11,7 @@ from parsinet import measure
 from parsinet.errors import UsageError
 from parsinet.gates.prices import Complexity
 from parsinet.methods.base import Budget
-from parsinet.methods.complexity import complexity
+from parsinet.methods.complexity import Blocks, complexity
 from parsinet.methods.stopwatch import Stopwatch
 from parsinet.methods.target import NEAR, Target
 from parsinet.structure import Structure
@@ -32,14 +32,23 @@ class Limit:
     """What a target allows a network to cost.
 
     wanted: the target in its own unit. count: the same in what is counted (`kind`): itself, or for a latency the multiply-adds at which
-    this machine is expected to need so long. dense: the count before anything leaves.
+    this machine is expected to need so long. dense: the count before anything leaves. blocks: groups that stand for whole modules.
     Raises UsageError for a target above what the network has.
     """
 
-    def __init__(self, who: str, target: Target, model: nn.Module, structure: Structure, budget: Budget, groups: Collection[str]) -> None:
+    def __init__(
+        self,
+        who: str,
+        target: Target,
+        model: nn.Module,
+        structure: Structure,
+        budget: Budget,
+        groups: Collection[str],
+        blocks: Blocks | None = None,
+    ) -> None:
         if budget.example_inputs is None:
             raise UsageError(f"{who}: target needs the example inputs of the network; give the method to a Pruner.")
-        self.who, self.target, self.groups = who, target, tuple(groups)
+        self.who, self.target, self.groups, self._blocks = who, target, tuple(groups), blocks
         self.kind = "macs" if target.kind == "latency" else target.kind
         given = budget.example_inputs
         self._inputs: measure.ExampleInputs = tuple(given) if isinstance(given, list) else given
@@ -58,7 +67,7 @@ class Limit:
     def cost(self, model: nn.Module, structure: Structure) -> Complexity:
         """The count as a function of the open units of `groups`, what they do not explain included."""
         groups = [name for name in self.groups if name in structure.layout.groups]
-        found = complexity(self.kind, model, structure, batch=self._batch, groups=groups)
+        found = complexity(self.kind, model, structure, batch=self._batch, groups=groups, blocks=self._blocks)
         return Complexity(found.terms, found.fixed + self._gap)
 
     def amount(self, count: float) -> float:
@@ -70,8 +79,9 @@ class Limit:
         if self.amount(least) > self.wanted:
             floor, limit = self.target.told(self.amount(least)), self.target.told(self.wanted)
             raise UsageError(
-                f"{self.who}: target {self.target} asks for {limit}, but with one unit left in every group (or round_to of them) "
-                f"the network still has {floor}. Ask for more, or let more groups be removed."
+                f"{self.who}: target {self.target} asks for {limit}, but with one unit left in every group (or round_to of them)"
+                f"{' and without blocks' if self._blocks else ''} the network still has {floor}. Ask for more, or let more groups be "
+                "removed."
             )
 
     def caution(self, count: float) -> None:

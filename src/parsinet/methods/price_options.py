@@ -51,10 +51,10 @@ class PriceOptions:
 
         UsageError for log_gamma without the number of training examples.
         """
+        factors, modules = (None, None) if blocks is None else (blocks.factors(), blocks.modules)
         if self.target is not None:
-            return Targeted(self.target, self._shares(), self.pursuit or 0.0)
+            return Targeted(self.target, self._shares(), self.pursuit or 0.0, factors=factors, blocks=modules)
         if self.cost_price is not None:
-            factors, modules = (None, None) if blocks is None else (blocks.factors(), blocks.modules)
             return Costed(self.cost_price, self._shares(), factors=factors, blocks=modules)
         if self.log_gamma is not None and budget.examples is None:
             raise UsageError("Gates: log_gamma needs the number of training examples; give Pruner(..., examples=N) or use price.")
@@ -65,10 +65,9 @@ class PriceOptions:
 
     def check(self, blocks: BlockOptions) -> None:
         """UsageError for ways to pay that do not go with blocks."""
-        if self.target is not None and blocks.blocks:
-            raise UsageError("Gates: a target is met by units alone so far; leave blocks out, or give price or cost_price.")
-        if self.cost_price is not None and blocks.price is not None:
-            raise UsageError("Gates: with cost_price a block pays for what it costs; give block_factor instead of block_price.")
+        if blocks.price is not None and (self.cost_price is not None or self.target is not None):
+            way = "cost_price" if self.target is None else "target"
+            raise UsageError(f"Gates: with {way} a block pays for what it costs; give block_factor instead of block_price.")
 
     def _shares(self) -> dict[str, float]:
         """a_c of R = Σ_c a_c K_c/K_c(dense)."""
