@@ -163,3 +163,18 @@ def test_workers_run_jobs_and_tell_of_failures(suite: Suite) -> None:
     assert found["dense"]["protocol"]["order"] == trained(good)["protocol"]["order"]
     assert found["bad"]["event"] == "failed"
     assert "price" in found["bad"]["reason"]
+
+
+def test_one_seed_has_no_spread_and_what_is_missing_is_told(suite: Suite) -> None:
+    suite = suite.model_copy(update={"seeds": (0, 1)})
+    rows = [
+        {"event": "row", "row": title, "seed": seed, "parameters": size, "error": error + 0.02 * seed}
+        for title, seeds, error in (("dense", (0, 1), 0.2), ("magnitude", (0,), 0.1))
+        for seed in seeds
+        for size in (400, 800)
+    ]
+    table = [line for line in page.at_sizes(suite, rows).splitlines() if line.startswith("|")]
+    assert table[0].startswith("| mean place | row | seeds |")
+    assert table[2:] == ["| 1.0 | magnitude | 1 | **10.00** | **10.00** |", "| 2.0 | dense | 2 | 21.00 ± 1.41 | 21.00 ± 1.41 |"]
+    rest = [{**row, "strength": None, "settings": {}} for row in rows]
+    assert page._left_out(suite, rest) == "- magnitude: not run with seed 1"

@@ -25,9 +25,9 @@ class Spread:
         return mean(self.values)
 
     @property
-    def deviation(self) -> float:
-        """Their standard deviation (n − 1), 0 for one."""
-        return stdev(self.values) if len(self.values) > 1 else 0.0
+    def deviation(self) -> float | None:
+        """Their standard deviation (n − 1), None for one."""
+        return stdev(self.values) if len(self.values) > 1 else None
 
 
 def curves(events: Sequence[Event], title: str, size: str, metric: str) -> list[list[Point]]:

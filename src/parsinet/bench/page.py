@@ -92,9 +92,9 @@ def _line(suite: Suite, title: str, strength: str, own: Sequence[Event]) -> list
 
 def _ranking(suite: Suite, cells: Mapping[str, Sequence[Spread | None]], heads: Sequence[str], form: str) -> str:
     order = ranked({title: each for title, each in cells.items() if any(each)})
-    lines = [["mean place", "row", *heads]]
+    lines = [["mean place", "row", "seeds", *heads]]
     for title, place in order.items():
-        shown = []
+        shown = [str(max(len(cell.values) for cell in cells[title] if cell is not None))]
         for column, cell in enumerate(cells[title]):
             best = min(found.mean for each in cells.values() if (found := each[column]) is not None) if cell is not None else 0.0
             shown.append(_cell(suite, form, cell, cell is not None and cell.mean == best))
@@ -105,7 +105,9 @@ def _ranking(suite: Suite, cells: Mapping[str, Sequence[Spread | None]], heads: 
 def _cell(suite: Suite, form: str, cell: Spread | None, best: bool) -> str:
     if cell is None:
         return "–"
-    words = f"{_scaled(suite, form, cell.mean)} ± {_scaled(suite, form, cell.deviation)}"
+    words = _scaled(suite, form, cell.mean)
+    if cell.deviation is not None:
+        words += f" ± {_scaled(suite, form, cell.deviation)}"
     return f"**{words}**" if best else words
 
 
@@ -117,25 +119,28 @@ def _protocol(suite: Suite, rows: Sequence[Event]) -> str:
     return (
         f"{recipe} for every row, the same batches in the same order (watched in every training), {suite.metric} of the last epoch on the "
         f"test split, which no training meets before its end. Every row had {suite.trials} trials with {100 * suite.validation:g} % of "
-        f"the training split held out. Seeds {', '.join(map(str, seeds))}; ± is the standard deviation over them. One thread per "
-        f"training; {' / '.join(processors)}; {' / '.join(versions)}. Speed-up: median latency of the common network ÷ the result's, "
-        f"timed in turn."
+        f"the training split held out. Seeds {', '.join(map(str, seeds))}; ± is the standard deviation over those of a row, where it has "
+        f"several. One thread per training; {' / '.join(processors)}; {' / '.join(versions)}. Speed-up: median latency of the common "
+        f"network ÷ the result's, timed in turn."
     )
 
 
 def _left_out(suite: Suite, events: Sequence[Event]) -> str:
-    """Rows that are skipped, failed and not made good since, or not run."""
+    """Rows that are skipped, failed and not made good since, or not run, with some seeds or at all."""
     rows = _current(suite, events)
     told = {event["row"]: event["reason"] for event in events if event["event"] == "skipped"}
     good = [event["settings"] for event in events if event["event"] in ("row", "trial")]
     for event in events:
         if event["event"] == "failed" and event["settings"] not in good:
             told[f"{event['row']} at {_plain(event['strength'])}, seed {event['seed']}"] = event["reason"]
-    done = {event["row"] for event in rows}
+    done = {title: {event["seed"] for event in rows if event["row"] == title} for title in _titles(rows)}
     for title in suite.rows:
         if title not in done:
             told.setdefault(title, "not run")
-    return "\n".join(f"- {title}: {reason}" for title, reason in told.items() if title not in done) or "Nothing."
+    lines = [f"- {title}: {reason}" for title, reason in told.items() if title not in done]
+    missing = {title: sorted(set(suite.seeds) - seeds) for title, seeds in done.items()}
+    lines += [f"- {title}: not run with seed {', '.join(map(str, seeds))}" for title, seeds in missing.items() if seeds]
+    return "\n".join(lines) or "Nothing."
 
 
 def _chosen(suite: Suite, events: Sequence[Event]) -> str:
