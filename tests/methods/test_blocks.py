@@ -299,12 +299,20 @@ def test_a_target_is_met_with_blocks_and_those_that_add_nothing_leave_first(text
     assert [pruner.widths()[f"blocks.{k}.block"] for k in range(4)] == [1, 1, 0, 0]
 
 
+def test_a_latency_is_calibrated_on_networks_without_some_of_the_blocks() -> None:
+    _, pruner = start(deep(useless=0), steps=100, groups=[], target="latency=90%")
+    points = pruner.method._pricing._limit.stopwatch.points  # type: ignore[attr-defined]
+    assert len({count for count, _ in points}) == 4
+
+
 def test_blocks_alone_meet_a_target_as_nearly_as_they_can() -> None:
     model = deep(useless=0)
     whole, block = pn.measure.parameters(model), pn.measure.parameters(model.blocks[0])  # type: ignore[index, arg-type]
     optimizer, pruner = start(model, steps=100, groups=[], target="params=60%")
+    bank(pruner).theta.fill_(0.01)
     for k in range(59):
         step(model, optimizer, pruner, k)
+        assert pn.measure.parameters(model) >= 0.6 * whole, "no removal goes below the target, though all blocks are closing"
     with pytest.warns(UserWarning, match="was not met within 2%"):
         step(model, optimizer, pruner, 59)
     left = sum(pruner.widths()[f"blocks.{k}.block"] for k in range(4))

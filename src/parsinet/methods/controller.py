@@ -117,18 +117,25 @@ class Targeted(Pricing):
         """Those that could; the best of them stay where the network would become smaller than the target.
 
         Or, with blocks, than the reference, without those that may still leave: they fall slowly, and units would use the room up before.
+        Where all units together come to less than the target, the best of the closing blocks stay too.
         """
         least = self._share(self._seen) * self._limit.dense if self._blocks else self._limit.count
         unsure = {name for name, theta, _ in rows if name in self._blocks and float(theta) <= 1 - CLOSED}
         there = {**alive, **{name: torch.zeros(1, dtype=torch.bool) for name in unsure}}
         if self._cost.of(there) >= least:
             return alive
-        ranks = {name: row.clone() for name, row in self._worth(self._seen, rows).items()}
+        worth = self._worth(self._seen, rows)
+        ranks = {name: row.clone() for name, row in worth.items()}
         above = 1 + max(float(row.max()) for row in ranks.values()) - min(float(row.min()) for row in ranks.values())
         for name, row in ranks.items():
             row[there[name].cpu()] += above
         ranks |= {name: torch.full((1,), -torch.inf, dtype=torch.float64) for name in unsure}
-        return {**self._within(ranks, least, exchange=False), **{name: alive[name] for name in unsure}}
+        kept = {**self._within(ranks, least, exchange=False), **{name: alive[name] for name in unsure}}
+        for name in sorted(unsure, key=lambda name: -float(worth[name])):
+            if self._cost.of(kept) >= self._limit.count:
+                break
+            kept[name] = torch.ones(1, dtype=torch.bool)
+        return kept
 
     def settled(self, alive: dict[str, Tensor], rows: Rows) -> Alive:
         """The best units that fit."""

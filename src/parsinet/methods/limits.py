@@ -60,7 +60,7 @@ class Limit:
         if target.kind != "latency":
             self.wanted = self.count = target.of(who, self.dense)
             return
-        self.stopwatch.calibrate(model, structure, self.groups, cost, self._inputs)
+        self.stopwatch.calibrate(model, structure, self.groups, cost, self._inputs, tuple(blocks or ()))
         self.wanted = target.of(who, self.stopwatch.seconds(self.dense))
         self.count = self.stopwatch.count(self.wanted)
 

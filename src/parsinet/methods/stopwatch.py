@@ -15,7 +15,7 @@ from parsinet.structure import Structure, shrink
 from parsinet.structure.copies import duplicate
 
 SHARES = (0.0, 0.3, 0.6, 1.0)
-"""Parts of every group's units in the networks measured at first; at least one unit stays."""
+"""Parts of every group's units, and of all blocks, in the networks measured at first; at least one unit of a group stays."""
 SECONDS = 1.0
 """Time for each of them."""
 
@@ -32,10 +32,19 @@ class Stopwatch:
         self.points: list[tuple[float, float]] = []
 
     def calibrate(
-        self, model: nn.Module, structure: Structure, groups: Collection[str], cost: Complexity, example_inputs: ExampleInputs
+        self,
+        model: nn.Module,
+        structure: Structure,
+        groups: Collection[str],
+        cost: Complexity,
+        example_inputs: ExampleInputs,
+        blocks: Collection[str] = (),
     ) -> None:
-        """Measure copies of the network with a part of the units of every group, all of them in turn."""
-        plans = [{name: _first(structure.group(name).size, share) for name in groups} for share in SHARES]
+        """Measure copies of the network with a part of the units of every group, and of the blocks, all of them in turn."""
+        plans = [
+            {name: _first(structure.group(name).size, share) for name in groups if name not in blocks} | _part(blocks, share)
+            for share in SHARES
+        ]
         times = self._timed(model, structure, plans, example_inputs)
         for masks, seconds in zip(plans, times, strict=True):
             self._add(cost.of(masks), seconds)
@@ -84,6 +93,11 @@ def _interpolated(x: float, points: list[tuple[float, float]]) -> float:
 
 def _first(size: int, share: float) -> Tensor:
     return torch.arange(size) < max(1, round(share * size))
+
+
+def _part(blocks: Collection[str], share: float) -> dict[str, Tensor]:
+    """The first of the blocks, whole or not at all."""
+    return {name: torch.tensor([place < round(share * len(blocks))]) for place, name in enumerate(blocks)}
 
 
 def _smaller(model: nn.Module, structure: Structure, masks: Mapping[str, Tensor]) -> nn.Module:
