@@ -19,7 +19,7 @@ import parsinet as pn
 from architectures import huggingface
 from methods.toys import bank
 from networks import call, flat, make
-from parsinet.errors import RunError, UsageError
+from parsinet.errors import ParsinetWarning, RunError, UsageError
 from parsinet.gates import straight_through
 from parsinet.methods import Gates, Pruner
 from parsinet.methods.weighing import FLAT, Weights, WholeSink, _Slice
@@ -412,7 +412,8 @@ def test_torch_s_attention_is_its_own_class_again_unless_heads_have_left(tmp_pat
     theta = bank(pruner).split(bank(pruner).theta)
     theta["attention.linear1"][1:] = 0
     pruner._remove({"attention.linear1": theta["attention.linear1"] > 0.5})
-    pn.save(model, tmp_path / "some")
+    with pytest.warns(ParsinetWarning, match="still at work"):
+        pn.save(model, tmp_path / "some")
     loaded = pn.load(tmp_path / "some", build).eval()
     closed = output(model, x)
     pruner.method.detach()
