@@ -26,10 +26,8 @@ from settings import SETTINGS, Row, build, load, of_widths
 from torch import nn
 
 import parsinet as pn
-from parsinet import files
 from parsinet.baselines import MagnitudeUnits
-from parsinet.bench import redraft
-from parsinet.bench.documents import with_tables
+from parsinet.bench import put_tables
 from parsinet.data import Dataset
 from parsinet.methods import Dense, Gates, Method
 from parsinet.structure import trace
@@ -65,7 +63,7 @@ def job(network: str, row: Row, seed: int, data: Dataset, earlier: list[dict[str
     example, common = data.train.inputs[:1], {"epochs": setting.epochs, "recipe": setting.recipe}
     if row.kind == "dense":
         return train(Dense(), build(network, seed, data, **options), seed, data.train, **common)
-    if row.kind == "other":
+    if row.kind == "other":  # another network in its place
         return train(Dense(), build(options["network"], seed, data), seed, data.train, **common)
     if row.kind == "again":
         return train(Dense(), of_widths(network, seed, data, earlier[0]["widths"]), seed, data.train, **common)
@@ -137,17 +135,8 @@ def table(network: str) -> str:
     """Means over seeds; smallest and largest error in brackets; costs as shares of the dense row of the same seed."""
     rows = stored(RESULTS / f"curves-{network}.json")
     dense = {row["seed"]: row for row in rows if row["row"] == "dense"}
-    heads = [
-        SETTINGS[network].title,
-        "seeds",
-        "test error %",
-        "test loss",
-        "MACs %",
-        "parameters %",
-        "latency %",
-        "CPU %",
-        "training MACs %",
-    ]
+    shares = [f"{what} %" for what in ("MACs", "parameters", "latency", "CPU", "training MACs")]
+    heads = [SETTINGS[network].title, "seeds", "test error %", "test loss", *shares]
     heads += ["branches"] if network == "resnet-56" else []
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, same in by_row(rows):
@@ -210,9 +199,7 @@ def main() -> None:
         run(options.network, options.only or list(known), options.seeds, load(options.network, options.data))
     print(table(options.network))
     if options.table:
-        tables = {SETTINGS[options.network].title: table(options.network)}
-        files.write_text(README, with_tables(README.read_text(encoding="utf-8"), tables, README.name))
-        redraft(README.parent.parent / "claims.yaml", "gates/README.md")
+        put_tables(README.parent.parent / "claims.yaml", README, {SETTINGS[options.network].title: table(options.network)})
     else:
         print(plot(options.network))
 

@@ -30,9 +30,7 @@ from protocol import BATCH, DECAY, HOLD, RATE, Costs, scheduled, sizes, stored, 
 from torch import nn
 
 import parsinet as pn
-from parsinet import files
-from parsinet.bench import redraft
-from parsinet.bench.documents import with_tables
+from parsinet.bench import put_tables
 from parsinet.data import Batches, Dataset, Split
 from parsinet.methods import Dense
 from parsinet.structure.record import from_ranges
@@ -197,8 +195,7 @@ def main() -> None:
         tables[f"{options.network} at equal multiply-adds"] = equal(rows, False, macs, "macs")
     print("\n\n".join(tables.values()))
     if options.table:
-        files.write_text(README, with_tables(README.read_text(encoding="utf-8"), tables, README.name))
-        redraft(README.parent.parent / "claims.yaml", "gates/README.md")
+        put_tables(README.parent.parent / "claims.yaml", README, tables)
     else:
         path = RESULTS / f"{options.network}{'-inputs' if options.inputs else ''}.png"
         print(plot(rows, options.inputs, names, path))

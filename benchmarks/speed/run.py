@@ -20,13 +20,10 @@ import latency
 import steps
 from protocol import FOLDER, Benchmark
 
-from parsinet import files
-from parsinet.bench import redraft
-from parsinet.bench.documents import with_tables
+from parsinet.bench import put_tables
 
 BENCHMARKS = (steps.BENCHMARK, latency.BENCHMARK, csr.BENCHMARK, engine.BENCHMARK)
 README, CLAIMS = FOLDER / "README.md", FOLDER.parent / "claims.yaml"
-DOCUMENT = "speed/README.md"
 
 
 def main() -> None:
@@ -35,8 +32,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="measure nothing")
     options = parser.parse_args()
     failed = [] if options.table else [each.name for each in BENCHMARKS if not measured(each, options.again)]
-    write_tables()
-    redraft(CLAIMS, DOCUMENT)
+    put_tables(CLAIMS, README, {name: table for each in BENCHMARKS for name, table in each.tables(each.rows()).items()})
     if failed:
         sys.exit(f"{', '.join(failed)}: see what is said above.")
 
@@ -45,12 +41,6 @@ def measured(benchmark: Benchmark, again: bool) -> bool:
     """Run one script; whether it ended well."""
     command = [sys.executable, str(FOLDER / f"{benchmark.name}.py"), *(["--again"] if again else [])]
     return subprocess.run(command).returncode == 0
-
-
-def write_tables() -> None:
-    """Every marked table of README.md from the records."""
-    tables = {name: table for each in BENCHMARKS for name, table in each.tables(each.rows()).items()}
-    files.write_text(README, with_tables(README.read_text(encoding="utf-8"), tables, README.name))
 
 
 if __name__ == "__main__":

@@ -162,3 +162,6 @@ def test_refusals() -> None:
         train_step(model, optimizer, pruner, k)
     with pytest.raises(UsageError, match="before a method has touched it"):
         RunningAverage(pruner.finish(), 0.5)
+    masked = pn.spectral.sparsify(pn.spectral.spectralize(network()), 0.5)
+    with pytest.raises(UsageError, match="before a method has touched it"):
+        RunningAverage(masked, 0.5)

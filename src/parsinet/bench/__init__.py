@@ -2,8 +2,8 @@
 
 from parsinet.bench.claims import check
 from parsinet.bench.page import PAGE, write_report
-from parsinet.bench.rewriting import redraft, rewrite
+from parsinet.bench.rewriting import put_tables, redraft, rewrite
 from parsinet.bench.running import run, stored
 from parsinet.bench.suite import Suite, load, names
 
-__all__ = ["PAGE", "Suite", "check", "load", "names", "redraft", "rewrite", "run", "stored", "write_report"]
+__all__ = ["PAGE", "Suite", "check", "load", "names", "put_tables", "redraft", "rewrite", "run", "stored", "write_report"]

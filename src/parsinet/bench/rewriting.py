@@ -9,7 +9,7 @@ import yaml
 
 from parsinet import files
 from parsinet.bench.claims import Claim, drafted, expected, holds, load_claims, selector
-from parsinet.bench.documents import NUMBER, numbers, with_cells
+from parsinet.bench.documents import NUMBER, numbers, with_cells, with_tables
 from parsinet.errors import DataError
 
 Cells = Mapping[str, Mapping[str, str]]
@@ -35,6 +35,15 @@ def rewrite(path: Path) -> str:
             files.write_text(target, text)
     count = sum(len(row) for cells in changes for row in cells.values())
     return f"{count:,} cells of {sum(1 for cells in changes if cells)} tables were rewritten."
+
+
+def put_tables(path: Path, document: Path, tables: Mapping[str, str]) -> None:
+    """Put tables, Markdown by name, between their marks in a document, and the claims about it alone in line: see `redraft`.
+
+    path: the claims file, in a folder around the document. Errors: DataError where the document has no such place; those of `redraft`.
+    """
+    files.write_text(document, with_tables(document.read_text(encoding="utf-8"), tables, document.name))
+    redraft(path, document.relative_to(path.parent).as_posix())
 
 
 def redraft(path: Path, document: str) -> None:

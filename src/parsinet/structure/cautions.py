@@ -20,8 +20,8 @@ def strided_messages(model: nn.Module, keeps: Mapping[str, Mapping[int, tuple[in
     for name, module in model.named_modules():
         if not _strided(module):
             continue
-        before, after = module.in_channels, len(keeps.get(f"{name}.weight".lstrip("."), {}).get(1, range(module.in_channels)))
-        if before >= LEAST > after:
+        kept = keeps.get(f"{name}.weight", {}).get(1)
+        if kept is not None and module.in_channels >= LEAST > (after := len(kept)):
             yield (
                 f"{name}, a strided 1×1 convolution, is left with {after} input channels. With channels last and fewer than {LEAST} of "
                 "them, torch's backward pass on CPUs without AVX-512 writes past its memory (oneDNN, issue 6035): gradients are wrong "
@@ -31,9 +31,10 @@ def strided_messages(model: nn.Module, keeps: Mapping[str, Mapping[int, tuple[in
 
 
 def _at_fault(model: nn.Module) -> bool:
-    """Whether the network runs with channels last, in this precision, on such a CPU."""
-    layouts = [p for p in model.parameters() if p.dim() == 4 and p.device.type == "cpu" and p.dtype == torch.float32]
-    return torch.backends.cpu.get_cpu_capability() == "AVX2" and any(is_channels_last(parameter) for parameter in layouts)
+    """Whether the network runs with channels last, in float32, on such a CPU."""
+    if torch.backends.cpu.get_cpu_capability() != "AVX2":
+        return False
+    return any(p.device.type == "cpu" and p.dtype == torch.float32 and is_channels_last(p) for p in model.parameters())
 
 
 def _strided(module: nn.Module) -> bool:

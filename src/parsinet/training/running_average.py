@@ -30,7 +30,7 @@ class RunningAverage:
     def __init__(self, model: nn.Module, decay: float) -> None:
         if not 0 <= decay < 1:
             raise UsageError(f"RunningAverage: decay must be in [0, 1), got {decay}.")
-        if record_of(model).removals or is_at_work(model):
+        if record_of(model).removals or is_at_work(model, ("parsinet.",)):
             raise UsageError("RunningAverage: give the model before a method has touched it, before method.prepare and the Pruner.")
         self.decay = decay
         self._original = duplicate(model).eval().requires_grad_(False)
