@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from parsinet.bench import check, redraft, rewrite
+from parsinet.bench import check, put_tables, redraft, rewrite
 from parsinet.bench.documents import numbers, table_after, with_tables
 from parsinet.bench.rewriting import restated
 from parsinet.errors import DataError, RunError, StorageError, UsageError
@@ -150,9 +150,9 @@ def test_claims_follow_a_table_with_new_rows(tmp_path: Path) -> None:
     one = stored.read_text().removeprefix("claims:\n")
     stored.write_text(f"# a comment\nclaims:\n{one.replace('a is good', 'another').replace('page.md', 'other.md')}# between\n{one}")
     (tmp_path / "rows.json").write_text(json.dumps({"rows": [*ROWS, {"method": "b", "size": 100, "error": 0.01, "strength": 1}]}))
-    page.write_text(with_tables("# Page\n<!-- table t -->\nold\n<!-- end -->\nbelow\n", {"t": ANEW}, page.name))
+    page.write_text("# Page\n<!-- table t -->\nold\n<!-- end -->\nbelow\n")
     before = stored.read_text()
-    redraft(stored, "page.md")
+    put_tables(stored, page, {"t": ANEW})
     after = stored.read_text()
     assert [list(claim["cells"]) for claim in yaml.safe_load(after)["claims"]] == [["a"], ["b", "a"]]
     assert after[: after.index("# between")] == before[: before.index("# between")]

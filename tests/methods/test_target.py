@@ -21,7 +21,7 @@ from parsinet.gates.prices import Complexity, Term
 from parsinet.methods import Gates, Pruner
 from parsinet.methods.controller import LEAST_NATS
 from parsinet.methods.target import Target
-from parsinet.methods.trimming import CLOSE, boundary, keep_within, longest, smallest
+from parsinet.methods.trimming import CLOSE, Ranked, smallest
 
 AT_ONCE = pytest.mark.filterwarnings("ignore:Gates. at the last decision")
 """Runs too short for the price to act."""
@@ -278,21 +278,21 @@ RANKS = {"a": torch.tensor([4.0, 1.0, 2.0, 6.0]), "b": torch.tensor([3.0, 5.0, 0
 )
 def test_the_best_units_that_fit_stay(limit: float, expected: tuple[str, str]) -> None:
     """a costs 1, b 10, the rest 5. Best first: a3 b1 a0 b0 a2 a1 b2; where b0 does not fit, cheaper and worse units of a do."""
-    masks = keep_within(COST, RANKS, limit)
+    masks = Ranked(RANKS).within(COST.of, limit)
     assert tuple("".join(str(int(stays)) for stays in masks[name]) for name in "ab") == expected
     assert COST.of(masks) <= max(limit, 16)
 
 
 def test_kept_numbers_are_multiples() -> None:
-    masks = keep_within(COST, RANKS, 38.0, round_to=2)
+    masks = Ranked(RANKS, round_to=2).within(COST.of, 38.0)
     assert {name: int(mask.sum()) for name, mask in masks.items()} == {"a": 2, "b": 3}, "multiples, or all"
     assert CLOSE < 0.02, "what is filled up to is within what counts as met"
 
 
 def test_the_boundary_is_the_best_unit_left_out() -> None:
-    assert boundary(COST, RANKS, 17.0) == 3.0
-    assert boundary(COST, RANKS, 39.0) is None
-    assert longest(COST, RANKS, 17.0) == 3
+    assert Ranked(RANKS).boundary(COST.of, 17.0) == 3.0
+    assert Ranked(RANKS).boundary(COST.of, 39.0) is None
+    assert Ranked(RANKS).longest(COST.of, 17.0) == 3
 
 
 BLOCKED = Complexity((Term(1.0, ({"a": torch.arange(4)}, {"k": torch.zeros(1, dtype=torch.int64)})), COST.terms[1]), 5.0)
@@ -310,14 +310,14 @@ BLOCKED = Complexity((Term(1.0, ({"a": torch.arange(4)}, {"k": torch.zeros(1, dt
 )
 def test_a_block_is_a_unit_that_takes_those_within_along(rank: float, limit: float, expected: tuple[str, str, str]) -> None:
     """The units of a stand in block k: without it they cost nothing, so they stay in the row while it leaves."""
-    masks = keep_within(BLOCKED, {**RANKS, "k": torch.tensor([rank])}, limit, may_empty={"k"})
+    masks = Ranked({**RANKS, "k": torch.tensor([rank])}, may_empty={"k"}).within(BLOCKED.of, limit)
     assert tuple("".join(str(int(stays)) for stays in masks[name]) for name in "abk") == expected
     assert BLOCKED.of(masks) <= max(limit, 15)
-    assert BLOCKED.of(masks) >= smallest(BLOCKED, {"a": 4, "b": 3, "k": 1}, may_empty={"k"}) == 15
+    assert BLOCKED.of(masks) >= smallest(BLOCKED.of, {"a": 4, "b": 3, "k": 1}, may_empty={"k"}) == 15
 
 
 def test_the_boundary_may_be_a_block() -> None:
-    ranks = {**RANKS, "k": torch.tensor([0.1])}
-    assert boundary(BLOCKED, ranks, 35.0, may_empty={"k"}) == pytest.approx(0.1)
-    assert boundary(BLOCKED, ranks, 20.0, may_empty={"k"}) == 3.0
-    assert boundary(BLOCKED, ranks, 39.0, may_empty={"k"}) is None
+    ranked = Ranked({**RANKS, "k": torch.tensor([0.1])}, may_empty={"k"})
+    assert ranked.boundary(BLOCKED.of, 35.0) == pytest.approx(0.1)
+    assert ranked.boundary(BLOCKED.of, 20.0) == 3.0
+    assert ranked.boundary(BLOCKED.of, 39.0) is None

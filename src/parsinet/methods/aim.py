@@ -12,7 +12,7 @@ from parsinet.methods.base import Budget
 from parsinet.methods.limits import Limit
 from parsinet.methods.ranking import round_up
 from parsinet.methods.target import Target
-from parsinet.methods.trimming import fill, smallest
+from parsinet.methods.trimming import Ranked, smallest
 from parsinet.structure import Plan, Structure
 
 HALVINGS = 40
@@ -38,7 +38,7 @@ class Aim:
         self._cost = self.limit.cost(model, structure)
         self._round_to = budget.round_to
         self._there = {name: torch.ones(size, dtype=torch.bool) for name, size in sizes.items()}
-        self.limit.check(smallest(self._cost, sizes, max(least, budget.round_to)))
+        self.limit.check(smallest(self._cost.of, sizes, max(least, budget.round_to)))
 
     def choose(self, best: ByShare, scores: Mapping[str, Tensor], progress: float) -> tuple[dict[str, Tensor], float]:
         """What stays when part `progress` of the way to the target is gone, and the share that is.
@@ -51,7 +51,7 @@ class Aim:
             middle = (low + high) / 2
             low, high = (low, middle) if self._of(self._rounded(best(middle), scores)) <= allowed else (middle, high)
         masks = self._rounded(best(high), scores)
-        return (fill(self._of, masks, scores, allowed, self._round_to) if progress == 1 else masks), high
+        return (Ranked(scores, self._round_to).fill(self._of, masks, allowed) if progress == 1 else masks), high
 
     def reached(self, masks: Mapping[str, Tensor]) -> float:
         """What the network with the units under `masks` comes to; warns if that is not near the target."""

@@ -15,7 +15,7 @@ from parsinet.methods.complexity import Blocks
 from parsinet.methods.limits import Limit
 from parsinet.methods.pricing import Costed, Pricing, Rows
 from parsinet.methods.target import Target
-from parsinet.methods.trimming import boundary, keep_within, smallest
+from parsinet.methods.trimming import Ranked, smallest
 from parsinet.structure import Plan, Structure
 
 FIRST_NATS = 0.1
@@ -84,7 +84,7 @@ class Targeted(Pricing):
         self._limit = Limit("Gates", self.target, model, structure, budget, [name for name, _, _ in rows], self._blocks)
         self._cost = self._limit.cost(model, structure)
         sizes = {name: len(theta) for name, theta, _ in rows}
-        self._limit.check(smallest(self._cost, sizes, budget.round_to, may_empty=self._blocks))
+        self._limit.check(smallest(self._cost.of, sizes, budget.round_to, may_empty=self._blocks))
 
     def moved(self, model: nn.Module) -> None:
         """Count in the new network."""
@@ -104,7 +104,7 @@ class Targeted(Pricing):
         if step > self._warm:
             share = self._share(step)
             worth = self._worth(step, rows)
-            goal = boundary(self._cost, worth, share * self._limit.dense, may_empty=self._blocks)
+            goal = Ranked(worth, may_empty=self._blocks).boundary(self._cost.of, share * self._limit.dense)
             if goal is None:
                 goal = min(self._costed.nats, *(float(row.min()) for row in worth.values()))
             elif self.pursuit:
@@ -172,7 +172,7 @@ class Targeted(Pricing):
 
     def _within(self, ranks: Mapping[str, Tensor], count: float, *, exchange: bool = True) -> dict[str, Tensor]:
         """The best that cost no more than a count."""
-        return keep_within(self._cost, ranks, count, round_to=self._budget.round_to, exchange=exchange, may_empty=self._blocks)
+        return Ranked(ranks, self._budget.round_to, self._blocks).within(self._cost.of, count, exchange=exchange)
 
     def _share(self, step: int) -> float:
         """The reference: the share of the dense count wanted at a step."""
