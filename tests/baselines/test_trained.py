@@ -94,6 +94,6 @@ def test_features_of_the_inputs_leave_too_where_asked(name: str) -> None:
         optimizer.zero_grad()
         pruner.step()
     lean = pruner.finish()
-    assert pruner._kept["input"] == [0, 1, 2, 3]
+    assert pruner.units("input") == [0, 1, 2, 3]
     x = torch.randn(500, 10, generator=random, dtype=torch.float64)
     assert (lean(x).argmax(1) == (x[:, :4].sum(1) > 0)).double().mean() > 0.95

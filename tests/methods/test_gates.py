@@ -58,12 +58,12 @@ def test_a_useless_unit_falls_in_the_fall_time_and_leaves() -> None:
     optimizer, pruner = start(model, lambda groups: torch.optim.SGD(groups, lr=0.0), fall_steps=40, interval=4, price=1e-5)
     for k in range(35):
         train_step(model, optimizer, pruner, k)
-        assert 3 in pruner._kept["fc1"]
-        assert bank(pruner).theta[pruner._kept["fc1"].index(3)] == pytest.approx(0.9 - (k + 1) / 40, abs=1e-5)
+        assert 3 in pruner.units("fc1")
+        assert bank(pruner).theta[pruner.units("fc1").index(3)] == pytest.approx(0.9 - (k + 1) / 40, abs=1e-5)
     removal = train_step(model, optimizer, pruner, 35)
     assert removal is not None
     assert removal.step == 36
-    assert 3 not in pruner._kept["fc1"]
+    assert 3 not in pruner.units("fc1")
 
 
 def test_the_network_keeps_what_it_needs_and_loses_what_it_does_not() -> None:
@@ -98,7 +98,7 @@ def test_even_between_two_looks_of_the_guard_evaluation_leaves_a_unit_open() -> 
     assert bank(pruner)._draw.xi["fc1"].nonzero().flatten().tolist() == [5]
     pruner.finish()
     assert pruner.widths() == {"fc1": 1, "fc2": 1}
-    assert pruner._kept["fc1"] == [5]
+    assert pruner.units("fc1") == [5]
 
 
 @pytest.mark.parametrize("options", [{}, {"cost_price": 0.1}])
@@ -145,7 +145,7 @@ def test_the_gated_phase_ends_with_the_rounded_network() -> None:
     assert removal is not None
     assert removal.groups == {"fc1": (12, 6), "fc2": (8, 4)}
     assert pruner.settled
-    assert pruner._kept["fc1"] == [1, 3, 5, 7, 9, 11]
+    assert pruner.units("fc1") == [1, 3, 5, 7, 9, 11]
     assert not any(module._forward_pre_hooks for module in model.modules())
     assert all(train_step(model, optimizer, pruner, k) is None for k in range(10, 30))
     assert pruner.describe() == {"price": 1e-4, "settled": True, "groups": {}}
@@ -257,6 +257,6 @@ def test_spread_gates_leave_one_after_another() -> None:
         )
         for k in range(20):
             train_step(model, optimizer, pruner, k)
-        gone[theta] = 200 - len(pruner._kept["fc1"])
+        gone[theta] = 200 - len(pruner.units("fc1"))
     assert gone[1.0] == 0
     assert 80 <= gone[(0.0, 1.0)] <= 120

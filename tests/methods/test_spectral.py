@@ -69,7 +69,7 @@ def test_eigenvectors_stand_still_until_their_phase_and_stay_initial_in_what_is_
     masked = copy.deepcopy(run.model)
     structure = trace(masked, points(4)[0])
     run.advance(14, 15)
-    kept = [torch.tensor(units) for units in run.pruner._kept.values()]
+    kept = [torch.tensor(run.pruner.units(group)) for group in run.pruner.widths()]
     assert torch.equal(run.model.fc2.spectrum.basis.phi, start[1][kept[1]][:, kept[0]])  # type: ignore[union-attr]
     run.advance(15, 16)
     assert not torch.equal(run.model.fc2.spectrum.basis.phi, start[1][kept[1]][:, kept[0]])  # type: ignore[union-attr]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -15,13 +14,14 @@ from parsinet.distributed import Sharded, opened
 from parsinet.errors import StructureError, UsageError
 from parsinet.methods.agreeing import METHOD, OPTIMIZERS, WEIGHTS, Agreement
 from parsinet.methods.base import Alive, Budget, Listening, Method, Moving, Probing
-from parsinet.methods.folds import Folding, FoldInputs, folding_of
+from parsinet.methods.folds import FoldInputs, folding_of
+from parsinet.methods.network import Network
 from parsinet.methods.options import check_number
 from parsinet.methods.ranking import round_up
-from parsinet.methods.resharding import check_sharded, shrink_sharded, traced_whole
+from parsinet.methods.resharding import check_sharded
 from parsinet.methods.saved import Saved
 from parsinet.methods.scaling import Scale
-from parsinet.structure import Plan, Structure, shrink, trace
+from parsinet.structure import Structure
 from parsinet.structure.export import ExampleInputs
 from parsinet.structure.folding import Kind
 from parsinet.structure.own import Hints
@@ -96,32 +96,30 @@ class Pruner:
         if folding is not None and method.silences:
             raise UsageError(f"Pruner: {method.name} silences units before they leave, so their readers read zero: leave fold out.")
         self._scale = Scale(scaler, method)
-        model, together, ranks = opened(model, "Pruner")
-        self.model = model
         self.method = method
-        self._sharded = together if isinstance(together, Sharded) else None
-        if self._sharded is not None:
-            check_sharded(method, folding)
         self.round_to = round_to
-        inputs = inputs or bool(getattr(method, "inputs", False))
-        blocks = bool(getattr(method, "blocks", False))
-        find = trace if self._sharded is None else partial(traced_whole, self._sharded)
-        self.structure: Structure = find(
-            model, example_inputs, ignored_layers=ignored_layers, inputs=inputs, blocks=blocks, rules=rules, hints=hints
-        )
-        self._optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
-        self._check_optimizers()
-        whole = [block for block in self.structure.blocks if block.removable]
-        self._kept = {group.name: list(range(group.size)) for group in (*self.structure.removable(), *whole)}
-        self._original = {name: len(units) for name, units in self._kept.items()}
+        net, together, ranks = opened(model, "Pruner")
+        sharded = together if isinstance(together, Sharded) else None
+        if sharded is not None:
+            check_sharded(method, folding)
+        inputs, blocks = inputs or bool(getattr(method, "inputs", False)), bool(getattr(method, "blocks", False))
+        options = {"ignored_layers": ignored_layers, "inputs": inputs, "blocks": blocks, "rules": rules, "hints": hints}
+        self._network = Network(net, sharded, optimizer, folding, example_inputs, **options)
         self._step = 0
-        self._folding = folding
-        if self._folding is not None:
-            self._folding.check(model, self.structure)
         self._agreement = Agreement(together, self._trained)
-        budget = Budget(steps, examples, example_inputs, round_to, scaler, ranks, self._sharded is not None)
-        method.attach(model, self.structure, budget, self._optimizers)
+        budget = Budget(steps, examples, example_inputs, round_to, scaler, ranks, sharded is not None)
+        method.attach(net, self.structure, budget, self._network.optimizers)
         self._agreement.check("at the start")
+
+    @property
+    def model(self) -> nn.Module:
+        """The network as it is now."""
+        return self._network.model
+
+    @property
+    def structure(self) -> Structure:
+        """What was traced of the network, as it is now."""
+        return self._network.structure
 
     @property
     def settled(self) -> bool:
@@ -170,11 +168,11 @@ class Pruner:
 
     def widths(self) -> dict[str, int]:
         """Units of each removable group, now; for a method that works on whole blocks (`blocks = True`) also 1 or 0 for each of these."""
-        return {name: len(units) for name, units in self._kept.items()}
+        return self._network.widths()
 
     def units(self, group: str) -> list[int]:
         """Which units of a removable group are left, as they were numbered before anything left."""
-        return list(self._kept[group])
+        return list(self._network.kept[group])
 
     def describe(self) -> dict[str, Any]:
         """The method's numbers for the run record."""
@@ -185,8 +183,8 @@ class Pruner:
         return {
             "step": self._step,
             "scale": self._scale.value,
-            "sizes": dict(self._original),
-            "units": {name: to_ranges(units) for name, units in self._kept.items()},
+            "sizes": dict(self._network.sizes),
+            "units": {name: to_ranges(units) for name, units in self._network.kept.items()},
             "removals": record_of(self.model).to_json()["removals"],
             "method": {"name": self.method.name, "state": self.method.state_dict()},
         }
@@ -198,10 +196,10 @@ class Pruner:
         Raises, with nothing changed, StructureError if the state belongs to another network or this one has lost units already,
         UsageError if it belongs to another method or is no pruner's state.
         """
-        saved = Saved.read(state, self.method, self._original)
-        if self.widths() != self._original:
+        saved = Saved.read(state, self.method, self._network.sizes)
+        if self.widths() != self._network.sizes:
             raise StructureError("Units have left this network already; load the state on a freshly built network.")
-        self._apply(saved.alive)
+        self._apply(saved.alive, fold=False)  # the weights to come have what was folded in them
         record_of(self.model).removals[:] = saved.removals
         self._step = saved.step
         self._scale.value = float(state.get("scale", self._scale.value))
@@ -214,12 +212,12 @@ class Pruner:
 
     def _trained(self) -> dict[str, Any]:
         """What trains, by the name a message gives it; running statistics belong to a rank until they are aligned."""
-        if self._sharded is not None:
-            self._sharded.reshard()
+        if self._network.sharded is not None:
+            self._network.sharded.reshard()
         return {
             WEIGHTS: dict(self.model.named_parameters()),
-            OPTIMIZERS: [optimizer.state_dict() for optimizer in self._optimizers],
-            METHOD: [self._kept, self.method.state_dict()],
+            OPTIMIZERS: [optimizer.state_dict() for optimizer in self._network.optimizers],
+            METHOD: [self._network.kept, self.method.state_dict()],
         }
 
     def _rounded(self, alive: Alive | None) -> dict[str, Tensor] | None:
@@ -234,34 +232,16 @@ class Pruner:
             self._agreement.check(f"in step {self._step}")
             return None
         with self._agreement.removal(self._step):
-            widths = self._apply(masks, self._folding)
+            widths = self._apply(masks, fold=True)
         return Removal(self._step, widths) if widths else None
 
-    def _apply(self, alive: Alive, folding: Folding | None = None) -> dict[str, tuple[int, int]]:
-        """Remove units; the replay of a saved run folds nothing, since the weights to come have it in them."""
-        plan = self.structure.plan(alive)
+    def _apply(self, alive: Alive, *, fold: bool) -> dict[str, tuple[int, int]]:
+        """Remove units, and let the method follow; per group that changed how many units there were and are."""
+        plan = self._network.remove(alive, fold=fold)
         if plan.empty:
             return {}
-        self._shrink(plan, folding)
-        self.structure = self.structure.after(plan)
-        own = {name: mask for name, mask in plan.alive.items() if name in self._kept}
-        for name, mask in own.items():
-            self._kept[name] = [unit for unit, stays in zip(self._kept[name], mask, strict=True) if stays]
+        if self._network.sharded is not None:
+            assert isinstance(self.method, Moving), "others are refused at the door"
+            self.method.moved(self.model)
         self.method.removed(self.structure, plan)
-        return {name: (len(mask), sum(mask)) for name, mask in own.items()}
-
-    def _shrink(self, plan: Plan, folding: Folding | None) -> None:
-        if self._sharded is None:
-            fold = None if folding is None else folding.plan(self.model, plan)
-            shrink(self.model, plan, optimizers=self._optimizers, fold=fold)
-            return
-        shrink_sharded(self._sharded, plan, self._optimizers)
-        self.model = self._sharded.module
-        assert isinstance(self.method, Moving), "others are refused at the door"
-        self.method.moved(self.model)
-
-    def _check_optimizers(self) -> None:
-        own = {id(parameter) for parameter in self.model.parameters()}
-        held = {id(p) for optimizer in self._optimizers for group in optimizer.param_groups for p in group["params"]}
-        if not held & own:
-            raise UsageError("Pruner: the optimizer holds none of the model's parameters; build it from this model (after method.prepare).")
+        return {name: (len(mask), sum(mask)) for name, mask in plan.alive.items() if name in self._network.kept}

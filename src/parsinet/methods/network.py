@@ -1,0 +1,81 @@
+"""A network that loses units while it trains: model, traced structure and optimizers follow each removal together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from parsinet.distributed import Sharded
+from parsinet.errors import UsageError
+from parsinet.methods.base import Alive
+from parsinet.methods.folds import Folding
+from parsinet.methods.resharding import shrink_sharded, traced_whole
+from parsinet.structure import Plan, Structure, shrink, trace
+from parsinet.structure.export import ExampleInputs
+
+
+class Network:
+    """What is cut at a removal, and which units are left.
+
+    model: the network itself; another object after every removal where its parameters are sharded. structure: what was traced of it, as it
+    is now. kept: per removable group, or whole block, which units are left, as they were numbered at first; sizes: how many there were.
+
+    sharded: what holds the parameters where ranks have but parts of them. folding: what moves into biases at a removal. options: as in
+    `trace`. Raises UsageError if the optimizers hold nothing of the model, StructureError if it cannot be traced or folded.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        sharded: Sharded | None,
+        optimizers: Optimizer | Sequence[Optimizer],
+        folding: Folding | None,
+        example_inputs: ExampleInputs,
+        **options: Any,
+    ) -> None:
+        self.model = model
+        self.sharded = sharded
+        self.optimizers = [optimizers] if isinstance(optimizers, Optimizer) else list(optimizers)
+        self._check_optimizers()
+        self.structure: Structure = (
+            trace(model, example_inputs, **options) if sharded is None else traced_whole(sharded, model, example_inputs, **options)
+        )
+        whole = [block for block in self.structure.blocks if block.removable]
+        self.kept = {group.name: list(range(group.size)) for group in (*self.structure.removable(), *whole)}
+        self.sizes = {name: len(units) for name, units in self.kept.items()}
+        self._folding = folding
+        if folding is not None:
+            folding.check(model, self.structure)
+
+    def widths(self) -> dict[str, int]:
+        """Units left, per group."""
+        return {name: len(units) for name, units in self.kept.items()}
+
+    def remove(self, alive: Alive, *, fold: bool) -> Plan:
+        """Let the units go that `alive` leaves out, and what depends on them; the plan, empty if nothing does.
+
+        fold: whether what they emit moves into biases first, if the run folds at all. Raises as `shrink`, with nothing changed.
+        """
+        plan = self.structure.plan(alive)
+        if plan.empty:
+            return plan
+        if self.sharded is None:
+            moved = self._folding.plan(self.model, plan) if fold and self._folding is not None else None
+            shrink(self.model, plan, optimizers=self.optimizers, fold=moved)
+        else:
+            shrink_sharded(self.sharded, plan, self.optimizers)
+            self.model = self.sharded.module
+        self.structure = self.structure.after(plan)
+        for name, mask in plan.alive.items():
+            if name in self.kept:
+                self.kept[name] = [unit for unit, stays in zip(self.kept[name], mask, strict=True) if stays]
+        return plan
+
+    def _check_optimizers(self) -> None:
+        own = {id(parameter) for parameter in self.model.parameters()}
+        held = {id(p) for optimizer in self.optimizers for group in optimizer.param_groups for p in group["params"]}
+        if not held & own:
+            raise UsageError("Pruner: the optimizer holds none of the model's parameters; build it from this model (after method.prepare).")
