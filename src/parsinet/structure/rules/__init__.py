@@ -6,13 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 from parsinet.structure.counting import note_shape
-from parsinet.structure.rules import contraction as c
 from parsinet.structure.rules import elementwise as e
 from parsinet.structure.rules import normalisation as n
 from parsinet.structure.rules import pieces as p
 from parsinet.structure.rules import pixels, places
+from parsinet.structure.rules import products as m
 from parsinet.structure.rules import recurrent as r
 from parsinet.structure.rules import shape as s
+from parsinet.structure.rules.attention import attention
+from parsinet.structure.rules.convolution import conv_transpose, convolution
+from parsinet.structure.rules.embedding import embedding, embedding_bag
 
 Rule = Callable[..., Any]
 
@@ -27,19 +30,19 @@ def _table(*entries: tuple[str, Rule]) -> dict[str, Rule]:
 
 
 RULES: dict[str, Rule] = _table(
-    ("linear", c.linear),
-    ("matmul mm bmm mv", c.matmul),
-    ("addmm baddbmm", c.addmm),
-    ("addmv", c.addmv),
-    ("dot vdot", c.dot),
-    ("outer", c.outer),
-    ("bilinear", c.bilinear),
-    ("einsum", c.einsum),
-    ("conv1d conv2d conv3d", c.convolution),
-    ("conv_transpose1d conv_transpose2d conv_transpose3d", c.conv_transpose),
-    ("scaled_dot_product_attention", c.attention),
-    ("embedding", c.embedding),
-    ("embedding_bag _embedding_bag _embedding_bag_forward_only", c.embedding_bag),
+    ("linear", m.linear),
+    ("matmul mm bmm mv", m.matmul),
+    ("addmm baddbmm", m.addmm),
+    ("addmv", m.addmv),
+    ("dot vdot", m.dot),
+    ("outer", m.outer),
+    ("bilinear", m.bilinear),
+    ("einsum", m.einsum),
+    ("conv1d conv2d conv3d", convolution),
+    ("conv_transpose1d conv_transpose2d conv_transpose3d", conv_transpose),
+    ("scaled_dot_product_attention", attention),
+    ("embedding", embedding),
+    ("embedding_bag _embedding_bag _embedding_bag_forward_only", embedding_bag),
     ("batch_norm", n.batch_norm),
     ("_native_batch_norm_legit_no_training", n.batch_norm_evaluated),
     ("instance_norm", n.instance_norm),
