@@ -14,8 +14,8 @@ from rich.console import Console
 import parsinet as pn
 from parsinet.errors import UsageError
 from parsinet.training import Recipe, RunInterrupted, RunResult, inspect, read_record, recipe_from, train
-from parsinet.training.assembly import fresh_model
 from parsinet.training.display import Display
+from parsinet.training.networks import fresh_model
 
 Recipes = Callable[..., Recipe]
 Quick = Callable[..., RunResult]

@@ -21,8 +21,8 @@ from parsinet.data import Dataset, Split
 from parsinet.errors import RunError, StorageError, UsageError
 from parsinet.models import build
 from parsinet.training import RunInterrupted, environment, evaluate, load_checkpoint, read_record, recover, train
-from parsinet.training.assembly import load_data
 from parsinet.training.checkpoint import best_checkpoint, checkpoints
+from parsinet.training.datasets import load_data
 from parsinet.training.display import Display
 from training.runs import Quick, Recipes, weights
 

@@ -20,9 +20,10 @@ from parsinet.data import Split
 from parsinet.data.places import VARIABLE
 from parsinet.errors import RunError
 from parsinet.training import evaluate
-from parsinet.training.assembly import Assembly, assemble, build_model
+from parsinet.training.assembly import Assembly, assemble
 from parsinet.training.environment import commit, machine, torch_settings, versions
 from parsinet.training.loop import fit
+from parsinet.training.networks import build_model
 from parsinet.training.random_state import seeded
 from parsinet.training.schedule import learning_rate
 

@@ -15,8 +15,9 @@ from parsinet.errors import DataError, UsageError
 from parsinet.export.card import Facts
 from parsinet.structure.storage import STRUCTURE
 from parsinet.training import load_recipe, read_record
-from parsinet.training.assembly import fresh_model, load_data
+from parsinet.training.datasets import load_data
 from parsinet.training.folder import RunFolder
+from parsinet.training.networks import fresh_model
 
 EXAMPLES = 128
 """So many test examples are compared."""

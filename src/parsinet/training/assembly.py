@@ -1,34 +1,30 @@
 """From a recipe to everything a training needs: data, model, method, optimizer, pruner, teacher, average."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from parsinet import baselines, data, measure, methods, models, structure
-from parsinet.data import Augmentation, Batches, Dataset, Split
+from parsinet import baselines, data, measure, methods
+from parsinet.data import Batches, Dataset
 from parsinet.distributed import ALONE, Ranks, Replicas
-from parsinet.errors import RunError, UsageError
+from parsinet.errors import UsageError
 from parsinet.methods import Method, Pruner
 from parsinet.training.average import Average
 from parsinet.training.compiled import Compiled
+from parsinet.training.datasets import build_batches, fold_batches, load_data
 from parsinet.training.evaluate import evaluate
-from parsinet.training.folder import RunFolder
+from parsinet.training.networks import EXAMPLES, build_model, check_output, finished_model
 from parsinet.training.optimizer import build_optimizer
 from parsinet.training.precision import Precision
-from parsinet.training.recipe import DataPart, Recipe
-from parsinet.training.resolve import load_recipe
+from parsinet.training.recipe import Recipe
 from parsinet.training.teacher import DECAY, Teacher
 
-EXAMPLES = 2
 METHODS = MappingProxyType({**methods.METHODS, **baselines.BASELINES})
 """What a recipe may name as its method."""
-FOLD_EXAMPLES = 1024
-"""So many training inputs, evenly spread over the split, give the means that are folded."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,19 +149,6 @@ def build_teacher(
     return Teacher.earlier_self(model, begin=begin, decay=DECAY if part.decay is None else part.decay, **shared)
 
 
-def finished_model(path: Path, dataset: Dataset, device: torch.device, recipe: Recipe) -> nn.Module:
-    """The network a finished run has left in its folder, in this run's dtype; torch's random numbers stay as they are."""
-    folder = RunFolder(path)
-    if not folder.recipe.is_file() or not folder.model.is_dir():
-        raise UsageError(f"distill: {path} holds no finished run. Name the folder given to --out of the run whose network is to teach.")
-    theirs = load_recipe(folder.recipe)
-    with torch.random.fork_rng(devices=[]):
-        model = structure.load(folder.model, lambda: build_model(theirs, dataset, device)).to(device, _dtype(recipe.dtype))
-    inputs = dataset.train.inputs[:EXAMPLES].to(device)
-    check_output(model, inputs, (*dataset.train.targets[:EXAMPLES].shape, dataset.num_classes), theirs)
-    return model
-
-
 def build_average(recipe: Recipe, *, steps: int) -> Average | None:
     """The recipe's `average`."""
     part = recipe.average
@@ -187,70 +170,3 @@ def judge_by_validation(method: Method, model: nn.Module, dataset: Dataset, devi
     validation = dataset.validation
     if validation is not None and getattr(method, "metric", judge_by_validation) is None:
         method.metric = lambda: 1 - evaluate(model, validation, device=device).error  # type: ignore[attr-defined]
-
-
-def build_model(recipe: Recipe, dataset: Dataset, device: torch.device) -> nn.Module:
-    """The original architecture with fresh weights, on the device and in the dtype of the run."""
-    return fresh_model(recipe, dataset.train.inputs[:EXAMPLES].to(device), dataset.num_classes)
-
-
-def fresh_model(recipe: Recipe, inputs: Tensor, classes: int) -> nn.Module:
-    """The recipe's model for such inputs, on their device, with the skips it asks for."""
-    model = models.build(recipe.model.name, inputs.shape[1:], classes, **recipe.model.options)
-    model.to(device=inputs.device, dtype=_dtype(recipe.dtype))
-    if recipe.skips:
-        structure.add_skips(model, inputs, recipe.skips)
-    return model
-
-
-def load_data(part: DataPart, seed: int, dtype: str = "float32") -> Dataset:
-    """The data set, with inputs in `dtype` where they are numbers and not characters.
-
-    Errors: those of `data.load`.
-    """
-    dataset = data.load(part.source, folder=part.folder, validation=part.validation, seed=seed, block=part.block, download=part.download)
-    if dtype == "float32" or dataset.task == "language":
-        return dataset
-    validation = None if dataset.validation is None else _cast(dataset.validation, dtype)
-    return replace(dataset, train=_cast(dataset.train, dtype), validation=validation, test=_cast(dataset.test, dtype))
-
-
-def build_batches(recipe: Recipe, split: Split, device: torch.device, ranks: Ranks = ALONE) -> Batches:
-    """Shuffled batches of the training split; of several ranks each has its rows of them."""
-    part = recipe.data.augmentation
-    augment = Augmentation(**part.model_dump()) if part != type(part)() else None
-    return Batches(split, recipe.data.batch_size, seed=recipe.seed, augment=augment, device=device, rank=ranks.rank, world_size=ranks.size)
-
-
-def fold_batches(recipe: Recipe, split: Split, device: torch.device) -> list[Tensor]:
-    """The training inputs over which the means of leaving units are taken, without augmentation: the same at every removal."""
-    step = -(-len(split) // FOLD_EXAMPLES)
-    return list(torch.split(split.inputs[::step].to(device), recipe.data.batch_size))
-
-
-def check_output(model: nn.Module, inputs: Tensor, expected: tuple[int, ...], recipe: Recipe) -> None:
-    """Run the model once; refuse one that rejects the inputs or whose output has another shape than targets × classes."""
-    who = f"Model {recipe.model.name!r} does not fit the data"
-    training = {module for module in model.modules() if module.training}
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            output = model.eval()(inputs)
-    except Exception as error:
-        reason = next(iter(str(error).strip().splitlines()), "").rstrip(".") or type(error).__name__
-        raise RunError(
-            f"{who}: inputs of shape {list(inputs.shape)} make it fail ({reason}). Choose another model, or its options."
-        ) from error
-    finally:
-        for module in training:
-            module.training = True
-    shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-    if shape != expected:
-        raise RunError(f"{who}: from inputs {list(inputs.shape)} it makes {shape}, where {expected} is needed, one number per class.")
-
-
-def _cast(split: Split, dtype: str) -> Split:
-    return Split(split.inputs.to(_dtype(dtype)), split.targets)
-
-
-def _dtype(name: str) -> torch.dtype:
-    return {"float32": torch.float32, "float64": torch.float64}[name]

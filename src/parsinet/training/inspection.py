@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from parsinet import structure
-from parsinet.training.assembly import check_output, fresh_model, load_data
+from parsinet.training.datasets import load_data
+from parsinet.training.networks import check_output, fresh_model
 from parsinet.training.recipe import Recipe
 
 

@@ -9,8 +9,10 @@ from torch import nn
 
 from parsinet import measure, structure
 from parsinet.measure import Latency, Profile
-from parsinet.training.assembly import Assembly, build_batches, build_model
+from parsinet.training.assembly import Assembly
+from parsinet.training.datasets import build_batches
 from parsinet.training.evaluate import Evaluation, evaluate
+from parsinet.training.networks import build_model
 
 BATCHES = (1, 64)
 

@@ -1,13 +1,18 @@
 """A recipe: every setting of one run as a frozen value that is stored beside the result."""
 
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import Field, field_validator, model_validator
 
 from parsinet.training.recipe_checkpoint import CheckpointPart
 from parsinet.training.recipe_lifts import AveragePart, DistillPart
 from parsinet.training.recipe_parts import Count, Flag, NamedPart, NotNegative, Part, Positive, Share, Whole
+
+DTYPES = MappingProxyType({"float32": torch.float32, "float64": torch.float64})
+"""What a recipe may name as the dtype of its parameters."""
 
 
 class AugmentationPart(Part):

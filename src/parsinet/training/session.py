@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -25,9 +24,10 @@ from parsinet.training.monitor import PROGRESS, Monitor, Sink
 from parsinet.training.outcome import Outcome, conclude
 from parsinet.training.own_numbers import OwnNumbers
 from parsinet.training.recipe import Recipe
-from parsinet.training.record import FORMAT, RecordWriter, keep_events
+from parsinet.training.record import RecordWriter, keep_events
 from parsinet.training.schedule import learning_rate
 from parsinet.training.snapshot import elsewhere, foreign, restore, snapshot
+from parsinet.training.start_event import start_event
 from parsinet.training.state import LoopState
 from parsinet.training.stopping import RunInterrupted
 from parsinet.training.stopwatch import Stopwatch
@@ -66,7 +66,7 @@ class Session:
     def start(self) -> None:
         """Take the folder and write the first event."""
         self.ranks.first(partial(self.folder.begin, self.assembly.recipe))
-        self.monitor.emit("start", **_start_event(self.assembly))
+        self.monitor.emit("start", **start_event(self.assembly))
 
     def resume(self) -> None:
         """Go back to the newest whole checkpoint; events that came after it leave the record, since their steps come again.
@@ -200,34 +200,3 @@ class Session:
 
 def _rate(recipe: Recipe, steps: int, steps_per_epoch: int, step: int) -> float:
     return learning_rate(recipe.schedule, recipe.optimizer.lr, step, steps, steps_per_epoch)
-
-
-def _start_event(parts: Assembly) -> dict[str, Any]:
-    dataset = parts.dataset
-    found = parts.pruner.structure
-    groups = [*found.groups, *(block for block in found.blocks if block.name in parts.pruner.widths())]
-    return {
-        "format": FORMAT,
-        "recipe": parts.recipe.plain(),
-        "versions": environment.versions(),
-        "machine": environment.machine(parts.device),
-        "processes": parts.ranks.size,
-        "commit": environment.commit(),
-        "seed": parts.recipe.seed,
-        "dataset": {
-            "name": dataset.name,
-            "train": len(dataset.train),
-            "validation": len(dataset.validation) if dataset.validation else 0,
-            "test": len(dataset.test),
-            "input_shape": list(dataset.input_shape),
-            "classes": dataset.num_classes,
-            "sha256": {key: parts.fingerprint[key] for key in ("inputs", "targets")},
-        },
-        "groups": [
-            {"name": group.name, "size": group.size, "removable": group.removable, "exact": group.exact, "reason": group.reason}
-            for group in groups
-        ],
-        "parameters": parts.before.parameters,
-        "macs": parts.before.macs,
-        "bytes": parts.before.bytes,
-    }

@@ -9,7 +9,9 @@ import torch
 
 from parsinet.errors import ArgumentTypeError, ParsinetError, UsageError, suggest
 from parsinet.training import Recipe, recipe_from, with_values
-from parsinet.training.assembly import EXAMPLES, build_method, check_output, fresh_model, load_data
+from parsinet.training.assembly import build_method
+from parsinet.training.datasets import load_data
+from parsinet.training.networks import EXAMPLES, check_output, fresh_model
 from parsinet.training.snapshot import OF_THE_PLACE
 from parsinet.tuning.objectives import objectives_from
 from parsinet.tuning.space import Entry, Range, space_from
