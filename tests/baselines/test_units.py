@@ -35,7 +35,7 @@ def test_every_one_lives_through_a_run_and_lets_units_go(name: str) -> None:
     assert run.pruner.penalty() == 0.0
 
 
-ALIKE = {"normal-jeffreys", "spike-slab", "random-units"}
+ALIKE = {"normal-jeffreys", "spike-slab", "random-units", "slimming", "magnitude-units"}
 """Methods that keep what another of the table keeps; resumed in the slow run."""
 
 

@@ -43,7 +43,7 @@ class Run(Noise):
     [
         ("macs=20%", {"schedule": "post"}),
         ("macs=20%", {"schedule": "continuous", "scope": "global"}),
-        ("params=12k", {"schedule": "continuous"}),
+        pytest.param("params=12k", {"schedule": "continuous"}, marks=pytest.mark.slow),
         ("bytes=30%", {"schedule": "pre", "variant": "full-one-set"}),
         ("macs=20%", {"schedule": "continuous", "round_to": 4}),
     ],
@@ -59,6 +59,7 @@ def test_the_plain_network_meets_the_target(target: str, options: dict[str, Any]
     assert all(width % options.get("round_to", 1) == 0 for width in run.pruner.widths().values())
 
 
+@pytest.mark.slow
 def test_continuous_removal_follows_the_way_of_the_target() -> None:
     run = Run(target="macs=20%", begin=0.0, end=1.0, interval=3)
     for k in range(2, STEPS - 1, 3):

@@ -181,6 +181,7 @@ def test_gains_are_what_closing_the_unit_costs() -> None:
     assert found.tolist() == pytest.approx(closed, abs=2e-7), "losses are compared in float32"
 
 
+@pytest.mark.slow
 def test_flips_without_a_closure_are_absorbing_ends() -> None:
     states = []
     for kind in ("flips", "absorb"):

@@ -216,7 +216,9 @@ def sequences(n: int, seed: int) -> tuple[Tensor, Tensor]:
     return x, (x[:, :, 0].sum(1) > 0).long()
 
 
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=pytest.mark.slow) if kind in ("lstm", "heads") else kind for kind in KINDS])
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow) if kind in ("lstm", "heads", "encoder layer") else kind for kind in KINDS]
+)
 def test_training_runs_and_units_leave(kind: str) -> None:
     build, expected = KINDS[kind]
     with torch.random.fork_rng():

@@ -40,7 +40,7 @@ def masked(size: int, sparsity: float) -> int:
 
 
 VARIANTS = list(product(["qr-full", "qr", "two-set", "full", "svd", "unit"], ["cubic", "constant"]))
-TELLING = [("qr-full", "cubic"), ("two-set", "constant"), ("unit", "cubic")]
+TELLING = [("qr-full", "cubic"), ("two-set", "constant")]
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,7 @@ def test_plain_layers_with_exactly_the_wanted_zeros_remain(variant: str, schedul
     assert [int((layer.weight == 0).sum()) for layer in layers] == [masked(size, 0.6) for size in SIZES]
 
 
+@pytest.mark.slow
 def test_one_threshold_for_all_layers() -> None:
     run = Run(scope="global")
     run.advance()

@@ -171,7 +171,17 @@ def test_a_closure_of_several_passes_is_read_as_the_batch_it_makes() -> None:
     assert torch.allclose(case.estimate(parts), whole, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["mlp-batch-norm", "lenet-5-caffe", "resnet-20", "tiny-vit", "char-gpt", "blocks", "inputs"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mlp-batch-norm",
+        "lenet-5-caffe",
+        "tiny-vit",
+        "blocks",
+        "inputs",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("resnet-20", "char-gpt")),
+    ],
+)
 def test_the_derivatives_are_those_that_training_hears(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In every kind of network; then only labels make the difference. With the curvature of the true labels both estimates are one."""
     model, x, options = built(name)

@@ -61,7 +61,7 @@ def grown(held: list[dict[str, int]]) -> dict[str, int]:
     return {name: now - held[0][name] for name, now in held[-1].items() if now > held[0][name]}
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ["spectral", pytest.param("random", marks=pytest.mark.slow)])
 def test_many_removals_leave_nothing_behind(name: str) -> None:
     removals, held, sizes = soaked(METHODS[name]())
     assert removals >= REMOVALS // 2
@@ -70,6 +70,7 @@ def test_many_removals_leave_nothing_behind(name: str) -> None:
     assert sizes[-1] - sizes[0] < 100_000, "the record of what left may grow by the units, nothing else may"
 
 
+@pytest.mark.slow
 def test_the_law_sees_a_tensor_that_stays() -> None:
     assert "tensors" in grown(soaked(METHODS["random"](), leak=[])[1])
 

@@ -135,6 +135,7 @@ def test_the_controller_comes_near_before_anything_is_trimmed() -> None:
     assert macs == pytest.approx(0.2 * 50_200, rel=0.35)
 
 
+@pytest.mark.slow
 def test_pursuit_brings_a_network_that_is_behind_nearer_to_its_target() -> None:
     """Parameters of the open units in the last part of the gated phase, of which 2,500 are wanted."""
     left = []
@@ -214,6 +215,7 @@ def timed() -> Pruner:
     return Pruner(model, torch.optim.SGD(model.parameters(), lr=0.1), Gates(target="latency=50%"), torch.zeros(64, 256), steps=100)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_the_first_calibration() -> None:
     """Another measurement would give other numbers, and another network."""
     state = timed().state_dict()

@@ -66,6 +66,7 @@ def test_several_runs(dense: Path, gates: Path) -> None:
     assert png_size(out / "pareto.png")[0] > 1200
 
 
+@pytest.mark.slow
 def test_many_groups_become_a_tall_map(deep: Path) -> None:
     out = report([deep], console=quiet())
     assert png_size(out / "widths.png")[1] >= 20 * 20
@@ -83,6 +84,7 @@ def test_nothing_is_written_outside_out(tmp_path: Path, dense: Path, gates: Path
 
 
 @pytest.mark.usefixtures("coarse")
+@pytest.mark.slow
 def test_a_report_repeats_bitwise_also_from_threads(tmp_path: Path, gates: Path) -> None:
     first = tree(report([gates], tmp_path / "first", quiet()))
     workers = [threading.Thread(target=report, args=([gates], tmp_path / str(number), quiet())) for number in range(2)]

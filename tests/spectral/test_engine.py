@@ -182,7 +182,7 @@ def test_masks_leave_with_their_units() -> None:
         assert model.get_buffer(name).shape == model.get_submodule(name.partition(".spectrum")[0]).weight.shape
 
 
-@pytest.mark.parametrize("scope", ["layer", "global"])
+@pytest.mark.parametrize("scope", ["layer", pytest.param("global", marks=pytest.mark.slow)])
 def test_masks_decided_before_every_pass_hold_still_while_removals_are_tried(scope: str) -> None:
     """On the model itself they are decided anew over the entries that remain."""
     model, x = make("mlp")

@@ -84,7 +84,11 @@ UNITS = {
 """What may leave, by name."""
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+LARGE = {"resnet-56", "wrn-12", "wrn-18", "wrn-22", "torch-seq2seq", "directions", "windows", "unet", "perceiver", "nano-gpt", "gpt"}
+"""They take longest, and other networks of the table have each of their parts."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in NETWORKS])
 def test_what_stays_is_the_output_or_known(name: str) -> None:
     model, _, structure = traced(name, double=True)
     stays = {group.name for group in structure.groups if not group.removable and not is_output(group.reason)}
@@ -103,7 +107,8 @@ def is_output(reason: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    "name", ["resnet-20", "torch-encoder", "elman", "spectral-norm", "sets", pytest.param("gpt", marks=pytest.mark.slow)]
+    "name",
+    ["torch-encoder", "elman", "spectral-norm", "sets", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gpt", "resnet-20"))],
 )
 def test_the_model_is_untouched(name: str) -> None:
     model, x = make(name)
@@ -371,7 +376,7 @@ def test_groups_that_cannot_leave_together_are_not_both_offered() -> None:
 
 
 def test_groups_lose_different_numbers_of_units_where_sizes_allow() -> None:
-    for name in ("mlp", "resnet-56", "gpt", "densenet"):
+    for name in ("mlp", "resnet-20", "gpt", "densenet"):
         model, x = make(name)
         structure = pn.trace(model, x)
         lost = {group: int((~mask).sum()) for group, mask in _uneven(structure).items()}

@@ -224,7 +224,7 @@ def test_heads_of_torch_attention_fold_into_its_output_projection(options: dict,
     assert (model(x) - want).abs().max() < EXACT
 
 
-@pytest.mark.parametrize("kind", ["constant", "mean"])
+@pytest.mark.parametrize("kind", [pytest.param("constant", marks=pytest.mark.slow), "mean"])
 def test_hugging_face_linear_maps_fold(kind: str) -> None:
     """Conv1D of transformers: weight transposed, no torch layer."""
     transformers = pytest.importorskip("transformers")

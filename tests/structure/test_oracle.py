@@ -99,7 +99,9 @@ def theirs(model: nn.Module, x: Tensor, layer: nn.Module) -> Places:
     return frozenset(places)
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name == "resnet-20" else name for name in CASES])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in ("resnet-20", "vgg-small") else name for name in CASES]
+)
 def test_the_same_places_are_coupled(name: str) -> None:
     model, x = CASES[name]()
     model.eval()

@@ -22,7 +22,25 @@ transformers = pytest.importorskip("transformers", reason='transformers is not i
 
 EXACT = 1e-10
 """float64: sums over fewer terms differ in the last digits only."""
-ALIKE = {*SLOW, "bert", "roberta", "distilbert", "electra", "mistral", "qwen2", "phi", "deit", "clip-text", "opt", "bloom", "gpt-neox"}
+ALIKE = {
+    *SLOW,
+    "bert",
+    "roberta",
+    "distilbert",
+    "electra",
+    "mistral",
+    "qwen2",
+    "phi",
+    "deit",
+    "clip-text",
+    "opt",
+    "bloom",
+    "gpt-neox",
+    "deberta",
+    "swin",
+    "albert",
+    "whisper",
+}
 """Families left to the slow run: the laws take longest on them, or their parts are those of another in the table."""
 CASES = pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in ALIKE else ()) for name in FAMILIES])
 EXPORTED = {"bert-classifier", "llama", "t5-encoder", "vit"}
@@ -142,7 +160,7 @@ SIZES = {
 }
 
 
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in ALIKE else ()) for name in SIZES])
 def test_numbers_that_modules_keep_follow(traced: Traced, name: str) -> None:
     model, _, structure = get(traced, name)
     pn.shrink(model, every_third_leaves(structure))
