@@ -92,6 +92,7 @@ def test_resume_is_bitwise(options: dict[str, Any], begin: str) -> None:
         ({"schedule": "linear"}, "no schedule 'linear'"),
         ({"begin": 0.7, "end": 0.2}, "begin and end are shares"),
         ({"variant": "three-set"}, "unknown variant"),
+        ({"schedule": "constant", "end": 0.5}, "belong to schedule='cubic'"),
         ({"every": 0}, "every is a number"),
         ({"scope": "all"}, "unknown scope"),
     ],

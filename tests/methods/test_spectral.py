@@ -197,6 +197,7 @@ def test_the_lasso_and_the_decays_reach_what_they_name() -> None:
         ({"eigenvalues": 2.0}, "eigenvalues is a share of the run"),
         ({"min_units": 0}, "min_units must be a whole number"),
         ({"max_fall": 0.1, "schedule": "post"}, "max_fall needs a metric"),
+        ({"metric": lambda: 1.0}, "only together with max_fall"),
         ({"max_fall": 0.1, "metric": lambda: 1.0}, "max_fall judges one removal"),
         ({"groups": []}, "groups names no group"),
         ({"variant": "one-set-in", "score": "eigenvalue"}, "'one-set-in' trains what sends"),

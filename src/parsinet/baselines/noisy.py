@@ -43,7 +43,7 @@ class NoisyGates(Distribution):
 
     rate: learning rate of the Adam that trains the distributions. draws: a z for every "example" or one for the "batch". gated: share of
     the run in which the factors act (all of it if its length is unknown). early: whether units leave before its end. interval: steps
-    between looks (default a two-hundredth of the run, at least 10; 100 if unknown). groups: names of the groups (default all whose
+    between looks (default a two-hundredth of the run, 10 … 100; 100 if unknown). groups: names of the groups (default all whose
     removal is exact, whose readers can be gated and whose readers' weights can take up a factor). inputs: take the features of the
     network's inputs too. seed: of the draws.
     """

@@ -32,7 +32,7 @@ class UnitOptions(TypedDict, total=False):
 class JudgedUnits(ABC):
     """A method that trains plain weights and lets units go between `begin` and `end`, shares of the run, every `interval` steps.
 
-    interval: default a two-hundredth of the run, at least 10. groups: names (default all whose removal is exact and that the method can
+    interval: default a two-hundredth of the run, 10 … 100. groups: names (default all whose removal is exact and that the method can
     judge). inputs: take the features of the network's inputs too.
     """
 

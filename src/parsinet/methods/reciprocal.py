@@ -24,9 +24,9 @@ class SpectralSparse:
     """Trains spectral layers whose composed weights are masked, Ŵ = W where |W| > c; masked weights still move and may return.
 
     sparsity: share of the weights that is masked at the end. schedule: "cubic", s·(1 − (1 − u)³) at part u of the way from begin to end
-    (shares of the run), or "constant" from the first step, as published. scope: "layer" (as published) or "global". every: steps from
-    one mask to the next. variant, initialiser, layers: of `spectral.spectralize`. seed: of a drawn basis. Exact zeros are left in plain
-    layers; no units leave.
+    (shares of the run, 0.1 and 0.6), or "constant" from the first step, as published. scope: "layer" (as published) or "global". every:
+    steps from one mask to the next. variant, initialiser, layers: of `spectral.spectralize`. seed: of a drawn basis. Exact zeros are left
+    in plain layers; no units leave.
 
     Raises UsageError for values out of range and without the number of steps a schedule needs.
     Source: Chicchi et al., arXiv 2106.09021 (constant, per layer, every step, "qr-full" with "p2-sparse-qr"); the cubic schedule is Zhu and
@@ -42,8 +42,8 @@ class SpectralSparse:
         sparsity: float = 0.9,
         *,
         schedule: str = "cubic",
-        begin: float = 0.1,
-        end: float = 0.6,
+        begin: float | None = None,
+        end: float | None = None,
         scope: str = "global",
         every: int = 20,
         variant: str = "qr-full",
@@ -52,6 +52,9 @@ class SpectralSparse:
         seed: int = 0,
     ) -> None:
         check_known(self.name, "schedule", schedule, SCHEDULES)
+        if schedule == "constant" and (begin, end) != (None, None):
+            raise UsageError(f"{self.name}: begin and end belong to schedule='cubic'; 'constant' masks from the first step to the last.")
+        begin, end = 0.1 if begin is None else begin, 0.6 if end is None else end
         check_window(self.name, begin, end)
         check_number(self.name, "sparsity", sparsity, "a share of the weights", least=0, below=1)
         self.sparsity, self.schedule, self.begin, self.end = sparsity, schedule, begin, end

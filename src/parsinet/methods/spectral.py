@@ -33,9 +33,9 @@ class Spectral:
     every group. interval: steps between removals (default a hundredth of the run).
     eigenvalue_decay, basis_decay: weight decay of λ and of φ, instead of the optimizer's own; both together are a group lasso on nodes:
     min over the split of a·λ² + b·‖φ_i‖² is 2√(ab)·‖w_i‖. eigenvalue_lasso: adds its value times Σ|λ| to the loss. eigenvalue_lr: learning
-    rate of λ. metric: larger is better; with it `share` is the largest to try, and at the last removal the share is raised by 0.05 until
-    the metric of the network without them falls by more than max_fall of itself. groups: names of the groups to shrink. seed: of a
-    drawn basis.
+    rate of λ. metric: larger is better; with it, and max_fall, `share` is the largest to try, and at the last removal the share is raised
+    by 0.05 until the metric of the network without them falls by more than max_fall of itself. groups: names of the groups to shrink.
+    seed: of a drawn basis.
 
     Raises UsageError for values out of range, StructureError for groups that cannot shrink.
     Sources: arXiv 2108.00940 (pruning before and after training), 2106.09021 (two sets); continuous removal, the scores "outgoing" and
@@ -77,6 +77,8 @@ class Spectral:
         self.rates = Rates(eigenvalue_decay, basis_decay, eigenvalue_lasso, eigenvalue_lr)
         chosen = RemovalOptions(share, Target.given("Spectral", target), max_fall, score, scope, min_units, groups)
         chosen.check(self.phases)
+        if metric is not None and max_fall is None:
+            raise UsageError("Spectral: a metric limits the share only together with max_fall, by how much it may fall; give both.")
         self.removal = NodeRemoval(chosen)
         self.metric, self.interval = metric, interval
         self.settled = self.removal.share == 0

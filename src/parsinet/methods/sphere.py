@@ -34,11 +34,11 @@ class Sphere(GrowingTraining):
     them.
     free_lr, free_rule, free_decay: learning rate, "sgd" or "adam", and weight decay of everything off the spheres.
 
-    sparsity: default 0.9; 0 trains without masks. target: as in `MaskedTraining`. start: share of random zeros at first. Every `interval`
-    steps between `begin` and `end` (shares of the run) active weights below rate·(1 + cos πu)/2 times the mean of their unit are dropped
-    and others grow back: controller "cubic" to exactly the number that s_t = s* + (start − s*)(1 − min(u/0.9, 1))³ leaves, "authors" by
-    their bang-bang rule, which ends near the target. growth: by |g| over its unit's norm, "gradient", "momentum" or "random", see
-    `GrowingTraining`.
+    sparsity: default 0.9; 0 trains without masks. target: as in `MaskedTraining`. start: share of zeros at first, at random; with regrow
+    "soft" there are none, and it only says how many weights fade at the first update. Every `interval` steps between `begin` and `end`
+    (shares of the run) active weights below rate·(1 + cos πu)/2 times the mean of their unit are dropped and others grow back: controller
+    "cubic" to exactly the number that s_t = s* + (start − s*)(1 − min(u/0.9, 1))³ leaves, "authors" by their bang-bang rule, which ends
+    near the target. growth: by |g| over its unit's norm, "gradient", "momentum" or "random", see `GrowingTraining`.
     regrow: what becomes of a dropped weight. "semi", "hard", "dense": hidden, and kept by the optimizer as `LpSGD.set_masks` says; "half":
     as "semi", but only the smaller half of what lies below the threshold is dropped; "soft": nothing is hidden until the window ends,
     what would be is multiplied by `fade` at every update instead (default ½). norm_over: see `LpSGD.set_masks`. least: active weights

@@ -1,4 +1,4 @@
-"""A fine-tuned network as a small file: the eigenvalues alone, and what says which frozen basis they belong to."""
+"""A fine-tuned network as a small file: eigenvalues and biases alone, and what says which frozen basis they belong to."""
 
 from __future__ import annotations
 
