@@ -102,6 +102,21 @@ def test_two_removals_equal_one(name: str) -> None:
         assert silence_gap(model, x, second) < EXACT
 
 
+@CASES
+def test_readers_after_a_removal_have_as_many_indices_as_their_input(name: str) -> None:
+    """Whole groups of grouped convolutions take indices of the input along that other units are read from."""
+    model, x, structure = get(name)
+    plan = random_plan(structure, 6)
+    pn.shrink(model, plan)
+    later, seen = structure.after(plan), {}
+    for path, module in model.named_modules():
+        module.register_forward_pre_hook(lambda _, args, path=path: seen.update({path: args[0].shape} if args else {}))
+    call(model, x)
+    read = [(seen[entry.module][entry.axis], entry) for g in later.removable() for entry in later.readers(g.name) if entry.module in seen]
+    assert all(len(entry.owners) == size for size, entry in read)
+    assert read or not any(structure.readers(group.name) for group in structure.removable())
+
+
 def sizes(structure: Structure) -> dict[str, int]:
     """Groups that could lose a unit; a fresh trace cannot see that an axis of one was once split in heads of one."""
     return {group.name: group.size for group in structure.groups if group.size > 1}

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from parsinet.structure.blocks import beneath_any, within_any
 from parsinet.structure.blocks_absent import SIZE
-from parsinet.structure.groups import Layout, Slot
+from parsinet.structure.groups import Layout, Owners, Slot
 
 _Place = TypeVar("_Place")
 
@@ -56,7 +56,11 @@ def without_blocks(layout: Layout, gone: Iterable[str]) -> Layout:
 
 def _owned(slots: Mapping[_Place, Slot], left: set[str]) -> dict[_Place, Slot]:
     """The slots with the owners that are left, those without any dropped."""
-    kept = {place: Slot(slot.size, {name: owner for name, owner in slot.owners.items() if name in left}) for place, slot in slots.items()}
+
+    def among(owners: Mapping[str, Owners]) -> dict[str, Owners]:
+        return {name: owner for name, owner in owners.items() if name in left}
+
+    kept = {place: Slot(slot.size, among(slot.owners), among(slot.beside)) for place, slot in slots.items()}
     return {place: slot for place, slot in kept.items() if slot.owners}
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from parsinet.structure.axes import NONE, Axis, Rows, labelled, marked
 from parsinet.structure.blocks import NO_BLOCKS, Blocks
 from parsinet.structure.classes import gather, roots_of
-from parsinet.structure.tracing import Norm, Tracing
+from parsinet.structure.tracing import Norm, Read, Tracing
 
 Owners = NDArray[np.int64]
 
@@ -41,15 +41,17 @@ class Slot:
     """Where groups sit on one countable thing: dimension `dim` of a tensor, a module attribute, or a module's input axis.
 
     owners[g][i] is the unit of group g that index i belongs to, -1 where it belongs to none. An index leaves with any of its units.
+    beside: the same for groups that are read elsewhere, while their units take indices of this input along (a grouped convolution's).
     """
 
     size: int
     owners: dict[str, Owners]
+    beside: dict[str, Owners] = field(default_factory=dict)
 
     def keep(self, alive: dict[str, NDArray[np.bool_]]) -> NDArray[np.bool_]:
         """Which indices stay."""
         stay = np.ones(self.size, dtype=bool)
-        for group, owner in self.owners.items():
+        for group, owner in (*self.owners.items(), *self.beside.items()):
             if group in alive:
                 stay &= np.append(alive[group], True)[owner]
         return stay
@@ -57,14 +59,11 @@ class Slot:
     def after(self, alive: dict[str, NDArray[np.bool_]]) -> Slot:
         """The slot once the units are gone, units renumbered."""
         stay = self.keep(alive)
-        owners = {}
-        for group, owner in self.owners.items():
-            kept = owner[stay]
-            if group in alive:
-                number = np.cumsum(alive[group]) - 1
-                kept = np.append(number, NONE)[kept]
-            owners[group] = kept
-        return Slot(int(stay.sum()), owners)
+
+        def renumbered(owners: dict[str, Owners]) -> dict[str, Owners]:
+            return {name: _renumbered(owner[stay], alive[name]) if name in alive else owner[stay] for name, owner in owners.items()}
+
+        return Slot(int(stay.sum()), renumbered(self.owners), renumbered(self.beside))
 
     def without(self, alive: dict[str, NDArray[np.bool_]]) -> Slot:
         """The slot where all indices stay although their units are gone: such an index belongs to none from there on."""
@@ -73,6 +72,11 @@ class Slot:
             for group, owner in self.owners.items()
         }
         return Slot(self.size, owners)
+
+
+def _renumbered(owner: Owners, alive: NDArray[np.bool_]) -> Owners:
+    """Units by their numbers among those that stay; all that are asked for do."""
+    return np.append(np.cumsum(alive) - 1, NONE)[owner]
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,7 @@ def build_layout(tracing: Tracing, axes: dict[str, tuple[Axis, ...]]) -> Layout:
         groups=_groups(tracing, units, tensors, cuts),
         tensors=tensors,
         counts={place: slot(resolve(axis), axis.size) for place, axis in tracing.counts.items()},
-        reads={(entry.module, entry.axis): slot(resolve(entry.labels), entry.labels.size) for entry in tracing.reads},
+        reads={(entry.module, entry.axis): _reading(entry, lambda axis: slot(resolve(axis), axis.size)) for entry in tracing.reads},
         read_dims=(read_dims := _read_dims(tracing, axes, tensors)),
         silent_producers=frozenset(group for group, roots in units.items() if met[roots].any()),
         norms=tuple(dict.fromkeys(tracing.norms)),
@@ -196,6 +200,11 @@ def _slots(tracing: Tracing, units: Mapping[str, Rows]) -> Callable[[Rows, int],
         return Slot(size, owners)
 
     return slot
+
+
+def _reading(entry: Read, slot: Callable[[Axis], Slot]) -> Slot:
+    read, along = slot(entry.labels), slot(entry.along)
+    return Slot(read.size, read.owners, {name: owner for name, owner in along.owners.items() if name not in read.owners})
 
 
 def _work(tracing: Tracing, slot: Callable[[Rows, int], Slot]) -> tuple[Work, ...]:

@@ -45,11 +45,12 @@ class Norm:
 
 @dataclass(frozen=True)
 class Read:
-    """A module that reads labelled units: its input's `axis` carries `labels`."""
+    """A module that reads labelled units: of what its input's `axis` carries (`along`), those of `labels`."""
 
     module: str
     axis: int
     labels: Axis
+    along: Axis
 
 
 @dataclass(frozen=True)
@@ -153,15 +154,15 @@ class Tracing:
         if len(constants) == 1 and (constants[0].rows >= self.seeded).any():
             self.met.append(a)
 
-    def note_read(self, axis: int, labels: Axis, gate: bool, *, tensor: bool = True, reader: str = "") -> None:
+    def note_read(self, axis: int, labels: Axis, gate: bool, *, tensor: bool = True, reader: str = "", along: Axis | None = None) -> None:
         """Units are read here: by the running module, or `reader`, through its input (`gate`), or where no input can be gated.
 
-        tensor: whether it is a tensor of the model that reads them.
+        tensor: whether it is a tensor of the model that reads them. along: all that the input's axis carries, if more than these units.
         """
         if not labels.tracked:
             return
         if gate:
-            self.reads.append(Read(reader or self.module, axis, labels))
+            self.reads.append(Read(reader or self.module, axis, labels, along or labels))
         else:
             (self.outside if tensor else self.blind).append(labels)
 

@@ -30,7 +30,8 @@ def convolution(
         _couple_groups(ctx, group_in, group_out, named=inner > 1)
         if inner > 1:
             ctx.meet(x, position, weight, weight.axes[1])
-            ctx.note_read(c - len(x.axes), ctx.labels.merge([fixed(groups), position]), gate and weight.constant)
+            read = ctx.labels.merge([fixed(groups), position])
+            ctx.note_read(c - len(x.axes), read, gate and weight.constant, along=x.axes[c])
         else:
             ctx.labels.freeze(weight.axes[1], "a depthwise filter has one input channel")
         out = weight.axes[0]
