@@ -56,3 +56,8 @@ def suggest(word: str, known: Iterable[str]) -> str:
     if near:
         return f" Did you mean {near[0]!r}?"
     return f" Known: {', '.join(options)}." if options else ""
+
+
+def told(value: object) -> str:
+    """What a value is, for an error that expected something else: "the class Linear", "a Tensor"."""
+    return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"

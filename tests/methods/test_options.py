@@ -87,6 +87,7 @@ def test_log_gamma_is_a_price_once_the_number_of_examples_is_known() -> None:
 
 
 def test_a_warm_up_needs_the_length_of_the_run() -> None:
+    pruner(plain(), warmup=0.1, steps=100)
     with pytest.raises(UsageError, match="warmup is a share of the run"):
         pruner(plain(), warmup=0.1)
 

@@ -10,6 +10,8 @@ from parsinet.distributed.replicas import Replicas, check_whole
 from parsinet.distributed.sharded import Sharded
 from parsinet.errors import UsageError
 
+COMPILED = "_orig_mod"
+"""Where `torch.compile` keeps the network it has wrapped."""
 Together = Replicas | Sharded
 """One network in several processes."""
 
@@ -17,12 +19,14 @@ Together = Replicas | Sharded
 def opened(model: nn.Module, who: str) -> tuple[nn.Module, Together | None, Ranks]:
     """What is pruned of the network, what holds it together if it trains in several processes, and these processes.
 
+    What `torch.compile` has wrapped is opened: its names are those of the network itself.
     Errors: UsageError for a network in a wrapper of torch's or with sharded parameters, and for a bare one where several processes train.
     """
     if isinstance(model, Replicas):
         return model.part, model, model.ranks
     if isinstance(model, Sharded):
         return model.module, model, model.ranks
+    model = getattr(model, COMPILED, model)
     check_whole(model, who)
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         raise UsageError(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from parsinet.errors import UsageError
 from parsinet.methods.base import Alive, Budget, decayed_groups, generator
 from parsinet.methods.blocking import BlockOptions
 from parsinet.methods.choice import check_inputs, gateable_groups
@@ -37,7 +38,7 @@ class Gates:
     of the whole dense network; a unit then pays for the share of the cost that leaves with it. computation: share of multiply-adds in that
     cost (default ½), the rest is parameters. target: "macs=20%", "params=45k", "bytes=30%", "latency=2ms": ν is found during the run, and
     what remains fits; needs the length of the run, and computation is 1 or 0 by the target's kind unless given. pursuit: with a target, the
-    power of (what is open ÷ what should be by now) by which ν is raised where the network is behind; default 0.
+    power of (what is open ÷ what should be by now) by which ν is raised where the network is behind (default 1; 0 for none).
     theta: initial θ; two numbers, such as (0, 1), spread the units between them at random, so that they do not all fall together: what is
     left then hardly depends on the width at the start. gated: share of the run in which gates act. fall_steps: steps in which θ falls from
     1 to 0 under the price alone (default a tenth of the run, 1000 if its length is unknown). warmup: share of the run before the first
@@ -123,6 +124,8 @@ class Gates:
 
     def attach(self, model: nn.Module, structure: Structure, budget: Budget, optimizers: Sequence[torch.optim.Optimizer] = ()) -> None:
         """Place a gate on every chosen group and fix the schedule."""
+        if self.pacing.warmup and budget.steps is None:
+            raise UsageError("Gates: warmup is a share of the run, whose length is unknown; give Pruner(..., steps=N), or warmup=0.")
         self._pace = self.pacing.of(budget.steps)
         check_inputs("Gates", structure, self._wanted, self.inputs)
         blocks = self._block_options.chosen(structure)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -15,6 +14,7 @@ from parsinet.methods.folds import Folding
 from parsinet.methods.resharding import shrink_sharded, traced_whole
 from parsinet.structure import Plan, Structure, shrink, trace
 from parsinet.structure.export import ExampleInputs
+from parsinet.structure.optimizers import check_optimizers
 
 
 class Network:
@@ -23,23 +23,28 @@ class Network:
     model: the network itself; another object after every removal where its parameters are sharded. structure: what was traced of it, as it
     is now. kept: per removable group, or whole block, which units are left, as they were numbered at first; sizes: how many there were.
 
-    sharded: what holds the parameters where ranks have but parts of them. folding: what moves into biases at a removal. options: as in
-    `trace`. Raises UsageError if the optimizers hold nothing of the model, StructureError if it cannot be traced or folded.
+    sharded: what holds the parameters where ranks have but parts of them. folding: what moves into biases at a removal. removes:
+    whether units may leave at all; an optimizer that could not go on then is refused now. options: as in `trace`.
+    Raises UsageError if the optimizers hold nothing of the model, StructureError if it cannot be traced or folded.
     """
 
     def __init__(
         self,
         model: nn.Module,
         sharded: Sharded | None,
-        optimizers: Optimizer | Sequence[Optimizer],
+        optimizers: list[Optimizer],
         folding: Folding | None,
         example_inputs: ExampleInputs,
+        *,
+        removes: bool = True,
         **options: Any,
     ) -> None:
         self.model = model
         self.sharded = sharded
-        self.optimizers = [optimizers] if isinstance(optimizers, Optimizer) else list(optimizers)
+        self.optimizers = optimizers
         self._check_optimizers()
+        if removes:
+            check_optimizers(model, self.optimizers)
         self.structure: Structure = (
             trace(model, example_inputs, **options) if sharded is None else traced_whole(sharded, model, example_inputs, **options)
         )

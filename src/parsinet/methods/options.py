@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import operator
 from collections.abc import Collection
 
@@ -26,6 +27,8 @@ def check_number(
     """
     if value is None:
         return
+    if not _is_number(value):
+        raise UsageError(f"{who}: {name} must be a number, got {value!r}.")
     bounds = ((">", above, operator.gt), ("≥", least, operator.ge), ("≤", most, operator.le), ("<", below, operator.lt))
     given = [(sign, bound, holds) for sign, bound, holds in bounds if bound is not None]
     if all(holds(value, bound) for _, bound, holds in given):
@@ -33,6 +36,10 @@ def check_number(
     limits = [f"{sign} {bound}" for sign, bound, _ in given if bound != math.inf]
     told = " and ".join([*limits, "finite"] if value == math.inf == below else limits)
     raise UsageError(f"{who}: {name} {f'is {meaning} and ' if meaning else ''}must be {told}, got {value}.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def check_above_zero(who: str, **numbers: float | None) -> None:

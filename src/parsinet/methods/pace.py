@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from parsinet.errors import UsageError
 from parsinet.methods.options import check_number, check_whole
 from parsinet.methods.schedule import last_step, usual_interval
 
@@ -56,9 +55,7 @@ class PaceOptions:
         check_whole("Gates", "interval", self.interval)
 
     def of(self, steps: int | None) -> Pace:
-        """The pace of a run of so many steps, None if its length is unknown; UsageError for a warmup of that."""
+        """The pace of a run of so many steps, None if its length is unknown."""
         fall_steps = self.fall_steps or (max(1, steps // 10) if steps else DEFAULT_FALL_STEPS)
-        if self.warmup and not steps:
-            raise UsageError("Gates: warmup is a share of the run, whose length is unknown; give Pruner(..., steps=N), or warmup=0.")
         first = int(self.warmup * steps) if steps else 0
         return Pace(fall_steps, self.interval or usual_interval(steps), first, last_step(self.gated, steps))

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from parsinet.distributed import Sharded, opened
-from parsinet.errors import StructureError, UsageError
+from parsinet.errors import ArgumentTypeError, StructureError, UsageError, suggest, told
 from parsinet.methods.agreeing import METHOD, OPTIMIZERS, WEIGHTS, Agreement
 from parsinet.methods.base import Alive, Budget, Listening, Method, Moving, Probing
+from parsinet.methods.door import begin_work, check_arguments, end_work
 from parsinet.methods.folds import FoldInputs, folding_of
 from parsinet.methods.network import Network
 from parsinet.methods.options import check_number
@@ -90,6 +91,7 @@ class Pruner:
         approximate: bool = False,
         scaler: torch.amp.GradScaler | None = None,
     ) -> None:
+        optimizers = check_arguments(model, optimizer, method)
         for name, value in (("steps", steps), ("examples", examples), ("round_to", round_to)):
             check_number("Pruner", name, value, least=1)
         folding = folding_of(fold, fold_inputs, example_inputs, approximate)
@@ -104,10 +106,11 @@ class Pruner:
             check_sharded(method, folding)
         inputs, blocks = inputs or bool(getattr(method, "inputs", False)), bool(getattr(method, "blocks", False))
         options = {"ignored_layers": ignored_layers, "inputs": inputs, "blocks": blocks, "rules": rules, "hints": hints}
-        self._network = Network(net, sharded, optimizer, folding, example_inputs, **options)
+        self._network = Network(net, sharded, optimizers, folding, example_inputs, removes=not method.settled, **options)
         self._step = 0
         self._agreement = Agreement(together, self._trained)
         budget = Budget(steps, examples, example_inputs, round_to, scaler, ranks, sharded is not None)
+        begin_work(self)
         method.attach(net, self.structure, budget, self._network.optimizers)
         self._agreement.check("at the start")
 
@@ -146,6 +149,10 @@ class Pruner:
                 f"Pruner: {self.method.name} with {evaluates} learns by evaluating the loss again. Give step a closure that does so on the "
                 "batch: pruner.step(lambda: loss_fn(model(x), y))."
             )
+        if closure is not None and not callable(closure):
+            raise ArgumentTypeError(
+                f"Pruner: step takes a function that computes the loss, got {told(closure)}: step(lambda: loss_fn(model(x), y))."
+            )
         self._step += 1
         if self._scale.fell():
             self._forget()
@@ -164,6 +171,7 @@ class Pruner:
             self._remove(masks)
         self._agreement.check("at the end")
         self.method.detach()
+        end_work(self)
         return self.model
 
     def widths(self) -> dict[str, int]:
@@ -172,6 +180,8 @@ class Pruner:
 
     def units(self, group: str) -> list[int]:
         """Which units of a removable group are left, as they were numbered before anything left."""
+        if group not in self._network.kept:
+            raise UsageError(f"Pruner: no removable group is called {group!r}.{suggest(str(group), self._network.kept)}")
         return list(self._network.kept[group])
 
     def describe(self) -> dict[str, Any]:

@@ -35,6 +35,8 @@ class Saved:
 
         Raises StructureError if it belongs to another network or is damaged, UsageError if it belongs to another method or is no pruner's.
         """
+        if not isinstance(state, Mapping):
+            raise UsageError(f"This is no pruner's state but a {type(state).__name__}. Give what Pruner.state_dict() returned.")
         if not state.keys() >= KEYS:
             raise UsageError(f"This is no pruner's state: it holds {sorted(state)}. Give what Pruner.state_dict() returned.")
         saved = state["method"]

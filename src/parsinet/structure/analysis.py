@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from parsinet.errors import StructureError, suggest
+from parsinet.errors import ArgumentTypeError, StructureError, suggest, told
 from parsinet.structure.blocks_calls import calls_noted
 from parsinet.structure.blocks_finding import with_blocks
 from parsinet.structure.copies import copy_for_tracing
@@ -49,6 +49,7 @@ def trace(
     What no rule understands keeps its units, with a reason in the group; every group offered as removable has been removed
     from a copy once and compared with its silenced twin. Raises StructureError if torch.export cannot capture the model.
     """
+    _check_model(model)
     ignored, own = _names(model, ignored_layers), checked_rules(rules or {})
     twin = copy_for_tracing(model, share=True)
     with contextlib.ExitStack() as noting:
@@ -75,7 +76,24 @@ def trace(
     return structure
 
 
+def _check_model(model: object) -> None:
+    if not isinstance(model, nn.Module):
+        raise ArgumentTypeError(f"trace: model must be a torch module, got {told(model)}{'; build it' if isinstance(model, type) else ''}.")
+
+
+def _check_list(layers: object) -> None:
+    if isinstance(layers, str | nn.Module) or not isinstance(layers, Iterable):
+        what = repr(layers) if isinstance(layers, str) else told(layers)
+        raise ArgumentTypeError(f"ignored_layers must be a list of modules or of their names, got {what}. Write it in brackets.")
+
+
+def _check_name(layer: object) -> None:
+    if not isinstance(layer, str):
+        raise ArgumentTypeError(f"ignored_layers must name modules of the model, got {told(layer)}.")
+
+
 def _names(model: nn.Module, layers: Iterable[str | nn.Module]) -> tuple[str, ...]:
+    _check_list(layers)
     known = {module: name for name, module in model.named_modules()}
     names = []
     for layer in layers:
@@ -86,5 +104,6 @@ def _names(model: nn.Module, layers: Iterable[str | nn.Module]) -> tuple[str, ..
         elif layer in known.values():
             names.append(layer)
         else:
+            _check_name(layer)
             raise StructureError(f"ignored_layers names {layer!r}, which the model does not have.{suggest(layer, known.values())}")
     return tuple(names)

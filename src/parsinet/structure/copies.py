@@ -22,10 +22,14 @@ def copy_for_tracing(model: nn.Module, *, share: bool = False) -> nn.Module:
     try:
         return duplicate(model, share=share).eval()
     except (RuntimeError, TypeError) as error:
-        raise StructureError(
-            f"{type(model).__name__} cannot be deep-copied for tracing ({first_line(error)}). "
-            "Detach tensors kept as attributes (`.detach()`), or trace the model before its first training step."
-        ) from error
+        raise StructureError(f"{type(model).__name__} cannot be deep-copied for tracing ({first_line(error)}). {_advice(model)}") from error
+
+
+def _advice(model: nn.Module) -> str:
+    hooks = (hook for module in model.modules() for hook in module._forward_pre_hooks.values())
+    if any(type(hook).__name__ == "WeightNorm" for hook in hooks):
+        return "torch.nn.utils.weight_norm keeps computed tensors as attributes; use torch.nn.utils.parametrizations.weight_norm."
+    return "Detach tensors kept as attributes (`.detach()`), or trace the model before its first training step."
 
 
 def duplicate(model: nn.Module, *, share: bool = False) -> nn.Module:

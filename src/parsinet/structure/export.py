@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from parsinet.errors import ArgumentTypeError, StructureError
+from parsinet.structure.at_work import is_at_work
 from parsinet.switches import no_fused_attention
 
 ExampleInputs = Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
@@ -29,6 +30,9 @@ WRAPPERS = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
 
 DEPTH = 3
 """How often composites are taken apart into composites."""
+
+DATA_DEPENDENT = ("FakeTensor", "data-dependent", "unbacked", "Could not guard")
+"""In what torch.export says where a size depends on values."""
 
 TORCH = str(Path(torch.__file__).parent)
 
@@ -70,11 +74,22 @@ def export(model: nn.Module, example_inputs: ExampleInputs, understood: Callable
             program = _plain(torch.export.export(model, args, kwargs, strict=False), understood)
     except Exception as error:
         raise StructureError(
-            f"torch.export cannot capture {type(model).__name__}: {first_line(error)}. Check that model(example_inputs) runs."
+            f"torch.export cannot capture {type(model).__name__}: {first_line(error)}. {_advice(model, str(error))}"
         ) from error
     signature = program.graph_signature
     tensors = {**signature.inputs_to_parameters, **signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants}
     return Exported(program.graph_module.graph, tensors, frozenset(str(name) for name in signature.user_outputs))
+
+
+def _advice(model: nn.Module, message: str) -> str:
+    if is_at_work(model):
+        return "A method is at work on this network, and its gates are drawn in every pass: finish its pruner, or trace before it starts."
+    if any(word in message for word in DATA_DEPENDENT):
+        return (
+            "If model(example_inputs) runs, sizes in it depend on what the inputs hold (packed sequences, x[mask], .item()): trace a "
+            "forward without them, as of padded sequences."
+        )
+    return "Check that model(example_inputs) runs."
 
 
 def _plain(program: torch.export.ExportedProgram, understood: Callable[[Any], bool]) -> torch.export.ExportedProgram:

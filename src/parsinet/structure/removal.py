@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from parsinet.errors import ParsinetWarning, StructureError
+from parsinet.errors import ArgumentTypeError, ParsinetWarning, StructureError, told
 from parsinet.structure.atomic import all_or_nothing
 from parsinet.structure.attributes import refresh
 from parsinet.structure.blocks_removal import check_present, forget, leaving_tensors, take_out
@@ -32,7 +32,9 @@ class _Piece:
     states: list[Carried]
 
 
-def shrink(model: nn.Module, plan: Plan, *, optimizers: Iterable[torch.optim.Optimizer] = (), fold: Fold | None = None) -> None:
+def shrink(
+    model: nn.Module, plan: Plan, *, optimizers: torch.optim.Optimizer | Iterable[torch.optim.Optimizer] = (), fold: Fold | None = None
+) -> None:
     """Remove the units and blocks `plan` lets go, from the model and from every optimizer.
 
     Parameters are cut in place (`p.data`), so parameter groups, schedulers and hooks stay valid; gradients and the optimizer's
@@ -43,7 +45,9 @@ def shrink(model: nn.Module, plan: Plan, *, optimizers: Iterable[torch.optim.Opt
     Raises StructureError if the plan does not fit the model's present shapes or an optimizer cannot go on. Whatever fails,
     model and optimizers are left exactly as they were.
     """
-    optimizers = list(dict.fromkeys(optimizers))
+    if not isinstance(plan, Plan):
+        raise ArgumentTypeError(f"shrink: plan must be a Plan, got {told(plan)}. structure.plan({{group: mask}}) makes one.")
+    optimizers = [optimizers] if isinstance(optimizers, torch.optim.Optimizer) else list(dict.fromkeys(optimizers))
     tensors = tensors_of(model)
     selections = selections_of(model, plan)
     tensors.update(selections)

@@ -13,7 +13,7 @@ from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor, nn
 
-from parsinet.errors import ParsinetWarning, StorageError, StructureError
+from parsinet.errors import ArgumentTypeError, ParsinetWarning, StorageError, StructureError, told
 from parsinet.files import make_folder, write_bytes, write_text
 from parsinet.structure.at_work import is_at_work
 from parsinet.structure.record import Factory, StructureRecord, record_of, replay
@@ -28,6 +28,8 @@ def save(model: nn.Module, folder: str | Path) -> None:
     Tied tensors are stored once. ParsinetWarning while a method is at work on the model: its gates are in no file.
     Raises StructureError for a state not made of tensors, StorageError if the folder cannot be written.
     """
+    if not isinstance(model, nn.Module):
+        raise ArgumentTypeError(f"save: model must be a torch module, got {told(model)}. The order is model, folder.")
     if is_at_work(model):
         warnings.warn(
             "save: a method is still at work on the model, and its gates are not in the files; the loaded network will compute something "
@@ -51,6 +53,10 @@ def load(folder: str | Path, factory: Factory) -> nn.Module:
 
     Raises StorageError for missing, truncated or altered files, StructureError if the factory builds another network.
     """
+    if isinstance(factory, nn.Module) or not callable(factory):
+        raise ArgumentTypeError(
+            f"load: factory must be a function that builds the original network, got {told(factory)}: load(folder, lambda: Net())."
+        )
     record, weights = read(folder)
     model = rebuilt(record, factory)
     try:

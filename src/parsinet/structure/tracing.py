@@ -141,7 +141,7 @@ class Tracing:
         gate: `left` is the input of a module, the running one or `reader`.
         """
         a, b = left.axes[i], right.axes[j]
-        gate = gate and right.constant
+        gate = gate and right.constant and i > 0  # what has no batch in front is no input a gate could draw for
         self.meet(Value(left.axes) if gate else left, a, right, b)
         self.note_read(i - len(left.axes), a if a.tracked else b, gate, tensor=left.constant or right.constant, reader=reader)
 

@@ -1,0 +1,57 @@
+"""What a pruner is given, looked at before anything is traced: arguments swapped, forgotten or half built are refused in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+from weakref import WeakValueDictionary
+
+from torch import nn
+from torch.optim import Optimizer
+
+from parsinet.errors import ArgumentTypeError, UsageError, told
+from parsinet.methods.base import Method
+
+
+class HasMethod(Protocol):
+    """A pruner, as far as this file knows it."""
+
+    method: Method
+
+
+_AT_WORK: WeakValueDictionary[int, HasMethod] = WeakValueDictionary()
+"""Pruners that have not finished, by the identity of their method."""
+
+
+def check_arguments(model: object, optimizer: object, method: object) -> list[Optimizer]:
+    """The optimizers as a list; ArgumentTypeError for a model, optimizer or method that is none."""
+    if not isinstance(model, nn.Module):
+        raise ArgumentTypeError(f"Pruner: model must be a torch module, got {told(model)}. The order is model, optimizer, method, inputs.")
+    optimizers = [optimizer] if isinstance(optimizer, Optimizer) or not isinstance(optimizer, Iterable) else list(optimizer)
+    for entry in optimizers:
+        if not isinstance(entry, Optimizer):
+            raise ArgumentTypeError(
+                f"Pruner: optimizer must be a torch optimizer or a list of them, got {told(entry)}. Build it from "
+                "method.param_groups(model); learning-rate schedulers stay in your loop."
+            )
+    if isinstance(method, type) or not hasattr(method, "attach"):
+        built = f"{method.__name__}(...)" if isinstance(method, type) else "parsinet.methods.Gates(...)"
+        raise ArgumentTypeError(f"Pruner: method must be a training method such as {built}, got {told(method)}.")
+    return optimizers
+
+
+def begin_work(pruner: HasMethod) -> None:
+    """UsageError if the pruner's method is at work in another one, whose network it would forget."""
+    other = _AT_WORK.get(id(pruner.method))
+    if other is not None and other.method is pruner.method:
+        raise UsageError(
+            f"Pruner: this {type(pruner.method).__name__} is at work on another network already. Build a method for each network; one "
+            "whose run is over, or was given up, has nothing to give to the next."
+        )
+    _AT_WORK[id(pruner.method)] = pruner
+
+
+def end_work(pruner: HasMethod) -> None:
+    """The method has left the network."""
+    if _AT_WORK.get(id(pruner.method)) is pruner:
+        del _AT_WORK[id(pruner.method)]

@@ -1,0 +1,132 @@
+"""Pruners given the wrong things, in haste: a sentence that says what to do, and nothing has begun."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import StepLR
+
+from parsinet import structure
+from parsinet.errors import ArgumentTypeError, ParsinetError, StructureError, UsageError
+from parsinet.methods import Dense, Gates, Pruner
+
+X = torch.randn(4, 6)
+
+
+def net() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 5), nn.ReLU(), nn.Linear(5, 3))
+
+
+def adam(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.Adam(model.parameters(), lr=1e-2)
+
+
+WRONG: dict[str, tuple[Callable[[nn.Module], Any], str]] = {
+    "optimizer None": (lambda m: Pruner(m, None, Gates(), X), "optimizer must be a torch optimizer or a list of them, got a NoneType"),
+    "its class": (lambda m: Pruner(m, torch.optim.Adam, Gates(), X), "got the class Adam"),
+    "a scheduler": (lambda m: Pruner(m, StepLR(adam(m), 1), Gates(), X), "got a StepLR"),
+    "parameters": (lambda m: Pruner(m, m.parameters(), Gates(), X), "got a Parameter"),
+    "swapped": (lambda m: Pruner(adam(m), m, Gates(), X), "model must be a torch module, got a Adam"),
+    "no model": (lambda m: Pruner(nn.Linear, adam(m), Gates(), X), "got the class Linear"),
+    "method's class": (lambda m: Pruner(m, adam(m), Gates, X), r"such as Gates\(\.\.\.\), got the class Gates"),
+    "method's name": (lambda m: Pruner(m, adam(m), "gates", X), r"such as parsinet\.methods\.Gates\(\.\.\.\), got a str"),
+    "steps as text": (lambda m: Pruner(m, adam(m), Gates(), X, steps="20"), "steps must be a number, got '20'"),
+    "price as text": (lambda m: Gates(price="1e-3"), "price must be a number, got '1e-3'"),
+    "price true": (lambda m: Gates(price=True), "price must be a number, got True"),
+    "one layer": (lambda m: Pruner(m, adam(m), Gates(), X, ignored_layers="0"), "ignored_layers must be a list .* got '0'"),
+    "one module": (lambda m: Pruner(m, adam(m), Gates(), X, ignored_layers=m[0]), "got a Linear. Write it in brackets"),
+    "a layer's class": (lambda m: Pruner(m, adam(m), Gates(), X, ignored_layers=[nn.Linear]), "got the class Linear"),
+    "closure": (lambda m: Pruner(m, adam(m), Gates(), X).step(m(X).sum()), "a function that computes the loss, got a Tensor"),
+    "unknown group": (lambda m: Pruner(m, adam(m), Gates(), X).units("fc"), "no removable group is called 'fc'"),
+    "no state": (lambda m: Pruner(m, adam(m), Gates(), X).load_state_dict(None), "no pruner's state but a NoneType"),
+    "LBFGS": (lambda m: Pruner(m, torch.optim.LBFGS(m.parameters()), Gates(), X), "LBFGS"),
+    "traced class": (lambda m: structure.trace(nn.Linear, X), "got the class Linear; build it"),
+    "mask for plan": (lambda m: structure.shrink(m, {"0": torch.ones(8).bool()}), "plan must be a Plan, got a dict"),
+    "saved swapped": (lambda m: structure.save("folder", m), "save: model must be a torch module"),
+    "no factory": (lambda m: structure.load("folder", m), "factory must be a function that builds"),
+}
+
+
+@pytest.mark.parametrize(("act", "words"), WRONG.values(), ids=WRONG)
+def test_what_is_none_is_refused_in_words(act: Callable[[nn.Module], Any], words: str) -> None:
+    with pytest.raises(ParsinetError, match=words):
+        act(net())
+
+
+def test_an_optimizer_that_cannot_go_on_may_train_where_nothing_leaves() -> None:
+    model = net()
+    Pruner(model, torch.optim.LBFGS(model.parameters()), Dense(), X)
+
+
+def test_one_method_is_at_work_on_one_network() -> None:
+    first, second, method = net(), net(), Gates(price=1e-2)
+    pruner = Pruner(first, adam(first), method, X)
+    with pytest.raises(UsageError, match="this Gates is at work on another network already"):
+        Pruner(second, adam(second), method, X)
+    pruner.finish()
+    assert not any(module._forward_pre_hooks for module in (*first.modules(), *second.modules()))
+    Pruner(second, adam(second), Gates(price=1e-2), X).finish()
+
+
+def test_one_optimizer_need_not_be_put_in_a_list() -> None:
+    model = net()
+    optimizer = adam(model)
+    model(X).sum().backward()
+    optimizer.step()
+    found = structure.trace(model, X)
+    structure.shrink(model, found.plan({"0": torch.arange(8) < 4}), optimizers=optimizer)
+    assert optimizer.state[model[0].weight]["exp_avg"].shape == (4, 6)
+
+
+def test_a_compiled_network_is_pruned_under_its_own_names() -> None:
+    model = net()
+    compiled = torch.compile(model, backend="eager")
+    pruner = Pruner(compiled, adam(model), Gates(price=1e-2), X)
+    assert set(pruner.widths()) == {"0", "2"}
+    assert pruner.finish() is model
+
+
+class Hyper(nn.Module):
+    """Its weights are made by layers that read a vector without a batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.code = nn.Parameter(torch.randn(4))
+        self.maker = nn.Sequential(nn.Linear(4, 12), nn.ReLU(), nn.Linear(12, 60))
+        self.out = nn.Linear(10, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(torch.relu(nn.functional.linear(x, self.maker(self.code).view(10, 6))))
+
+
+def test_units_without_a_batch_are_not_gated_and_the_others_are() -> None:
+    model = Hyper()
+    pruner = Pruner(model, adam(model), Gates(price=1e-2), X)
+    for _ in range(3):
+        model(X).sum().backward()
+        pruner.step()
+    assert set(pruner.describe()["groups"]) == {"code[0]"}
+    pruner.finish()
+
+
+def test_a_network_with_gates_is_not_traced_and_says_why() -> None:
+    model = net()
+    Pruner(model, adam(model), Gates(), X)
+    with pytest.raises(StructureError, match="A method is at work on this network"):
+        Pruner(model, adam(model), Gates(), X)
+
+
+def test_old_weight_norm_names_the_new_one() -> None:
+    with pytest.warns(FutureWarning):
+        layer = nn.utils.weight_norm(nn.Linear(6, 5))
+    with pytest.raises(StructureError, match=r"use torch\.nn\.utils\.parametrizations\.weight_norm"):
+        structure.trace(nn.Sequential(layer, nn.ReLU(), nn.Linear(5, 2)), X)
+
+
+def test_the_kinds_of_error_are_those_a_caller_expects() -> None:
+    with pytest.raises(ArgumentTypeError):
+        Pruner(net(), None, Gates(), X)  # type: ignore[arg-type]
