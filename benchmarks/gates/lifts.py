@@ -34,8 +34,8 @@ RESULTS = Path(__file__).parent / "results" / "lifts.json"
 SETTING = SETTINGS["lenet-300-100"]
 STEPS = SETTING.epochs * -(-50_000 // BATCH)
 METHODS: dict[str, Callable[[int], Method]] = {
-    "Gates, params=45k": lambda seed: Gates(target="params=45k", seed=seed),
-    "Gates, params=25k": lambda seed: Gates(target="params=25k", seed=seed),
+    "Gates, params=45k": lambda seed: Gates(target="params=45k", pursuit=0.0, seed=seed),
+    "Gates, params=25k": lambda seed: Gates(target="params=25k", pursuit=0.0, seed=seed),
     "magnitude, share .896": lambda seed: baselines.MagnitudeUnits(share=0.896, begin=HOLD, end=HOLD),
 }
 TEACHERS = ("nobody", "earlier self", "dense")

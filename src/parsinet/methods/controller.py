@@ -28,6 +28,9 @@ ARRIVAL = 0.55
 """Part of the gated phase at which the reference has come down to the target: what falls then has time to arrive before ends absorb."""
 RESPONSE = 0.25
 """Time constant of log ν in fall times."""
+PURSUIT = 1.0
+"""κ. Without it a network that is to become small stays behind, and much leaves at once at the end: at 2 % of LeNet-300-100 .7 points more
+error on held-out images, with a tenth more work."""
 LARGEST_MOVE = math.log(1.5)
 """Bound of one change of log ν."""
 MOST_BEHIND = 4.0
@@ -59,7 +62,7 @@ class Targeted(Pricing):
         self,
         target: Target,
         shares: Mapping[str, float],
-        pursuit: float = 0.0,
+        pursuit: float = PURSUIT,
         *,
         factors: Mapping[str, float] | None = None,
         blocks: Blocks | None = None,

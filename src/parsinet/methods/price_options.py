@@ -9,7 +9,7 @@ from parsinet.errors import UsageError
 from parsinet.gates import price as price_of
 from parsinet.methods.base import Budget
 from parsinet.methods.blocking import BlockOptions, BlockTerms, Sheltered
-from parsinet.methods.controller import Targeted
+from parsinet.methods.controller import PURSUIT, Targeted
 from parsinet.methods.options import check_number
 from parsinet.methods.pricing import Costed, Pricing, Uniform
 from parsinet.methods.target import Target
@@ -53,7 +53,7 @@ class PriceOptions:
         """
         factors, modules = (None, None) if blocks is None else (blocks.factors(), blocks.modules)
         if self.target is not None:
-            return Targeted(self.target, self._shares(), self.pursuit or 0.0, factors=factors, blocks=modules)
+            return Targeted(self.target, self._shares(), PURSUIT if self.pursuit is None else self.pursuit, factors=factors, blocks=modules)
         if self.cost_price is not None:
             return Costed(self.cost_price, self._shares(), factors=factors, blocks=modules)
         if self.log_gamma is not None and budget.examples is None:
