@@ -27,13 +27,14 @@ def check_arguments(model: object, optimizer: object, method: object) -> list[Op
     """The optimizers as a list; ArgumentTypeError for a model, optimizer or method that is none."""
     if not isinstance(model, nn.Module):
         raise ArgumentTypeError(f"Pruner: model must be a torch module, got {told(model)}. The order is model, optimizer, method, inputs.")
-    optimizers = [optimizer] if isinstance(optimizer, Optimizer) or not isinstance(optimizer, Iterable) else list(optimizer)
-    for entry in optimizers:
+    optimizers: list[Optimizer] = []
+    for entry in [optimizer] if isinstance(optimizer, Optimizer) or not isinstance(optimizer, Iterable) else optimizer:
         if not isinstance(entry, Optimizer):
             raise ArgumentTypeError(
                 f"Pruner: optimizer must be a torch optimizer or a list of them, got {told(entry)}. Build it from "
                 "method.param_groups(model); learning-rate schedulers stay in your loop."
             )
+        optimizers.append(entry)
     if isinstance(method, type) or not hasattr(method, "attach"):
         built = f"{method.__name__}(...)" if isinstance(method, type) else "parsinet.methods.Gates(...)"
         raise ArgumentTypeError(f"Pruner: method must be a training method such as {built}, got {told(method)}.")
