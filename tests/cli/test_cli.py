@@ -83,7 +83,7 @@ REFUSED = [
     (["--method", "gate"], 2, "Did you mean 'gates'?"),
     (["--method", "gates", "--set", "method.prize=1"], 2, "Did you mean 'price'?"),
     (["--method", "gates", "--set", "method.price=-1"], 2, "price"),
-    (["--method", "gates", "--set", "method.price=high"], 2, "gates"),
+    (["--method", "gates", "--set", "method.price=high"], 2, "price must be a number"),
     (["--set", "epoch=3"], 2, "Did you mean 'epochs'?"),
     (["--set", "model.width=[3]"], 2, "Did you mean 'widths'?"),
     (["--set", "model.widths=3"], 2, "widths"),

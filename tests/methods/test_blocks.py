@@ -124,6 +124,8 @@ def test_a_method_that_lets_blocks_go_says_so() -> None:
     method.step = lambda: {"blocks.0.block": torch.tensor([False])}  # type: ignore[method-assign]
     with pytest.raises(StructureError, match=r"no group 'blocks\.0\.block'\..* a method asks the pruner by `blocks = True`"):
         pruner.step()
+    method = pn.methods.Dense()
+    method.step = lambda: {"blocks.0.block": torch.tensor([False])}  # type: ignore[method-assign]
     method.blocks = True  # type: ignore[attr-defined]
     pruner = Pruner(model, torch.optim.Adam(model.parameters()), method, points(0, 4)[0])
     removal = pruner.step()

@@ -386,3 +386,30 @@ def test_groups_lose_different_numbers_of_units_where_sizes_allow() -> None:
             most = min(most + 1, size - 1)
         assert len(set(lost.values())) == most
         assert all(0 < loss < structure.group(group).size for group, loss in lost.items())
+
+
+class Standardised(nn.Conv2d):
+    """Weight standardisation, in the forms networks without batch normalisation use."""
+
+    form: str
+
+    def forward(self, x: Tensor) -> Tensor:
+        over, w = (1, 2, 3), self.weight
+        if self.form == "std":
+            w = (w - w.mean(over, keepdim=True)) / (w.std(over, keepdim=True) + 1e-5)
+        elif self.form == "var":
+            w = (w - w.mean(over, keepdim=True)) * torch.rsqrt(w.var(over, keepdim=True) + 1e-5)
+        else:
+            var, mean = torch.var_mean(w, over, True, True)
+            w = (w - mean) / (var + 1e-5).sqrt()
+        return nn.functional.conv2d(x, w, self.bias)
+
+
+@pytest.mark.parametrize("form", ["std", "var", "var_mean"])
+def test_standardised_filters_are_units(form: str) -> None:
+    torch.manual_seed(0)
+    first = Standardised(3, 12, 3)
+    first.form = form
+    model = nn.Sequential(first, nn.ReLU(), nn.Conv2d(12, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)).double()
+    structure = pn.trace(model, torch.randn(2, 3, 7, 8).double())
+    assert [(group.name, group.removable, group.exact) for group in structure.groups][:2] == [("0", True, True), ("2", True, True)]

@@ -102,13 +102,14 @@ def reduce_pair(ctx: Tracing, x: Value, dim: int, keepdim: bool = False) -> list
     return [value, value]
 
 
-def variance(ctx: Tracing, x: Value, dim: int | list[int] | None = None, *_: Any, keepdim: bool = False, **__: Any) -> Value:
-    return reduce(ctx, x, dim if isinstance(dim, int | list) else None, keepdim)
+def variance(ctx: Tracing, x: Value, dim: Any = None, unbiased: bool = True, keepdim: bool = False, **_: Any) -> Value:
+    """Variance or standard deviation; one form has `unbiased` in the place of dim."""
+    return reduce(ctx, x, None if isinstance(dim, bool) else dim, keepdim)
 
 
-def moments(ctx: Tracing, x: Value, dim: int | list[int] | None = None, *_: Any, keepdim: bool = False, **__: Any) -> list[Value]:
+def moments(ctx: Tracing, x: Value, dim: Any = None, unbiased: bool = True, keepdim: bool = False, **_: Any) -> list[Value]:
     """Standard deviation or variance together with the mean."""
-    return [variance(ctx, x, dim, keepdim=keepdim)] * 2
+    return [variance(ctx, x, dim, unbiased, keepdim)] * 2
 
 
 def norm(ctx: Tracing, x: Value, order: Any = 2, dim: int | list[int] | None = None, keepdim: bool = False, *_: Any, **__: Any) -> Value:
