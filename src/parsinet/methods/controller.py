@@ -49,10 +49,10 @@ class Targeted(Pricing):
     case can learn. With a pursuit κ, ν* is multiplied by (cost of the open gates ÷ cost wanted by r)^κ where that is above 1: a gate whose
     price is just what it is worth hardly falls, so that a network stays behind a reference that falls fast.
 
-    r falls from 1 to the target τ as τ + (1−τ)(1−u)³, u being the part of the way to `ARRIVAL`. No removal goes below τ, since none can be
-    taken back. At the end the units are ranked, open before undecided before closed and then by q; the longest row whose cost is within
-    the target stays, multiples of round_to counted in. A block (blocks: its name → its modules, factors: β) is ranked as a unit of its
-    own, and may leave; the units in it cost nothing without it.
+    r falls from 1 to the target τ as τ + (1−τ)(1−u)³, u being the part of the way to `ARRIVAL`. No removal comes nearer to τ than the
+    largest unit costs, since none can be taken back. At the end the units are ranked, open before undecided before closed and then by q;
+    the longest row whose cost is within the target stays, multiples of round_to counted in. A block (blocks: its name → its modules,
+    factors: β) is ranked as a unit of its own, and may leave; the units in it cost nothing without it.
 
     Raises UsageError when attached without the length of the run, and for a target above what the network has or below what one unit
     per group costs. Source: ours; no such controller is in the abstracts of Guenter & Sideris.
@@ -117,12 +117,14 @@ class Targeted(Pricing):
         self._costed.refresh(step, rows)
 
     def leaving(self, alive: dict[str, Tensor], rows: Rows) -> Alive:
-        """Those that could; the best of them stay where the network would become smaller than the target.
+        """Those that could; the best of them stay where the network would come nearer to the target than its largest unit costs.
+
+        What is left beyond it then fills at the last decision the room that a large unit makes when it is one too many.
 
         Or, with blocks, than the reference, without those that may still leave: they fall slowly, and units would use the room up before.
         Where all units together come to less than the target, the best of the closing blocks stay too.
         """
-        least = self._share(self._seen) * self._limit.dense if self._blocks else self._limit.count
+        least = self._share(self._seen) * self._limit.dense if self._blocks else self._limit.count + self._largest(alive)
         unsure = {name for name, theta, _ in rows if name in self._blocks and float(theta) <= 1 - CLOSED}
         there = {**alive, **{name: torch.zeros(1, dtype=torch.bool) for name in unsure}}
         if self._cost.of(there) >= least:
@@ -172,6 +174,11 @@ class Targeted(Pricing):
         limit = state["limit"]
         self._limit.stopwatch.points = [(float(x), float(y)) for x, y in limit["points"]]
         self._limit.count, self._limit.wanted = float(limit["count"]), float(limit["wanted"])
+
+    def _largest(self, alive: Mapping[str, Tensor]) -> float:
+        """What the units cost that leave together, `round_to` of a group, where they cost most."""
+        each = self._cost.gradient({name: mask.double() for name, mask in alive.items()})
+        return self._budget.round_to * max((float(row.max()) for row in each.values()), default=0.0)
 
     def _within(self, ranks: Mapping[str, Tensor], count: float, *, exchange: bool = True) -> dict[str, Tensor]:
         """The best that cost no more than a count."""
