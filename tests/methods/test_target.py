@@ -170,7 +170,7 @@ def test_no_removal_goes_below_the_target() -> None:
         F.cross_entropy(model(torch.randn(8, 64)), torch.randint(10, (8,))).backward()
         pruner.step()
         assert measure.macs(model, torch.zeros(1, 64)) >= 0.5 * 50_200
-    assert measure.macs(model, torch.zeros(1, 64)) <= 0.5 * 50_200 + 2 * (64 + 200), "no more than the largest unit is left beyond it"
+    assert measure.macs(model, torch.zeros(1, 64)) <= 1.02 * 0.5 * 50_200 + 64 + 100, "no more than the largest unit is left beyond it"
     pruner.finish()
     assert 0.98 * 0.5 * 50_200 <= measure.macs(model, torch.zeros(1, 64)) <= 0.5 * 50_200
 

@@ -15,7 +15,7 @@ from parsinet.methods.complexity import Blocks
 from parsinet.methods.limits import Limit
 from parsinet.methods.pricing import Costed, Pricing, Rows
 from parsinet.methods.target import Target
-from parsinet.methods.trimming import Ranked, smallest
+from parsinet.methods.trimming import CLOSE, Ranked, smallest
 from parsinet.structure import Plan, Structure
 
 FIRST_NATS = 0.1
@@ -124,7 +124,7 @@ class Targeted(Pricing):
         Or, with blocks, than the reference, without those that may still leave: they fall slowly, and units would use the room up before.
         Where all units together come to less than the target, the best of the closing blocks stay too.
         """
-        least = self._share(self._seen) * self._limit.dense if self._blocks else self._limit.count + self._largest(alive)
+        least = self._share(self._seen) * self._limit.dense if self._blocks else self._floor(rows)
         unsure = {name for name, theta, _ in rows if name in self._blocks and float(theta) <= 1 - CLOSED}
         there = {**alive, **{name: torch.zeros(1, dtype=torch.bool) for name in unsure}}
         if self._cost.of(there) >= least:
@@ -175,10 +175,11 @@ class Targeted(Pricing):
         self._limit.stopwatch.points = [(float(x), float(y)) for x, y in limit["points"]]
         self._limit.count, self._limit.wanted = float(limit["count"]), float(limit["wanted"])
 
-    def _largest(self, alive: Mapping[str, Tensor]) -> float:
-        """What the units cost that leave together, `round_to` of a group, where they cost most."""
-        each = self._cost.gradient({name: mask.double() for name, mask in alive.items()})
-        return self._budget.round_to * max((float(row.max()) for row in each.values()), default=0.0)
+    def _floor(self, rows: Rows) -> float:
+        """The target and the largest units that leave together, `round_to` of a group: to so much, or nearly, a removal may lead."""
+        each = self._cost.gradient({name: torch.ones(len(theta), dtype=torch.float64) for name, theta, _ in rows})
+        largest = self._budget.round_to * max((float(row.max()) for row in each.values()), default=0.0)
+        return (self._limit.count + largest) / (1 - CLOSE)
 
     def _within(self, ranks: Mapping[str, Tensor], count: float, *, exchange: bool = True) -> dict[str, Tensor]:
         """The best that cost no more than a count."""
