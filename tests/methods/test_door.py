@@ -43,6 +43,7 @@ WRONG: dict[str, tuple[Callable[[nn.Module], Any], str]] = {
     "closure": (lambda m: Pruner(m, adam(m), Gates(), X).step(m(X).sum()), "a function that computes the loss, got a Tensor"),
     "unknown group": (lambda m: Pruner(m, adam(m), Gates(), X).units("fc"), "no removable group is called 'fc'"),
     "no state": (lambda m: Pruner(m, adam(m), Gates(), X).load_state_dict(None), "no pruner's state but a NoneType"),
+    "no examples": (lambda m: structure.trace(m, X[:0]), "a batch of no examples"),
     "LBFGS": (lambda m: Pruner(m, torch.optim.LBFGS(m.parameters()), Gates(), X), "LBFGS"),
     "traced class": (lambda m: structure.trace(nn.Linear, X), "got the class Linear; build it"),
     "mask for plan": (lambda m: structure.shrink(m, {"0": torch.ones(8).bool()}), "plan must be a Plan, got a dict"),
@@ -130,3 +131,15 @@ def test_old_weight_norm_names_the_new_one() -> None:
 def test_the_kinds_of_error_are_those_a_caller_expects() -> None:
     with pytest.raises(ArgumentTypeError):
         Pruner(net(), None, Gates(), X)  # type: ignore[arg-type]
+
+
+def test_reasons_hold_no_address_of_memory() -> None:
+    class Mapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lift, self.last = nn.Linear(6, 5), nn.Linear(5, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(torch.vmap(torch.sin)(self.lift(x)))
+
+    assert not [group.reason for group in structure.trace(Mapped(), X).groups if " at 0x" in group.reason]

@@ -10,10 +10,12 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from parsinet.errors import ArgumentTypeError, StructureError
 from parsinet.structure.at_work import is_at_work
@@ -68,6 +70,8 @@ def export(model: nn.Module, example_inputs: ExampleInputs, understood: Callable
     Raises StructureError, in torch.export's own words, when the model cannot be captured or rejects the inputs.
     """
     args, kwargs = as_call(example_inputs)
+    if any(isinstance(leaf, Tensor) and leaf.dim() and not len(leaf) for leaf in tree_leaves((args, kwargs))):
+        raise StructureError("example_inputs hold a batch of no examples, on which nothing could be seen. Give at least one.")
     try:
         with warnings.catch_warnings(), torch.enable_grad(), no_fused_attention(), _results_only(model):
             warnings.simplefilter("ignore")
@@ -148,6 +152,8 @@ def location(node: torch.fx.Node) -> str:
     """Where the operator stands in the user's source: `relu at net.py:12`, without torch's own frames."""
     operator = str(node.target).removeprefix("aten.")
     operator = operator.rpartition(".")[0] or operator
+    if isinstance(node.target, FunctionType | BuiltinFunctionType):  # their text is an address
+        operator = node.target.__name__
     own = _frames(node.meta.get("stack_trace") or "")
     if not own:
         return f"`{operator}`"
