@@ -60,7 +60,19 @@ def test_what_is_none_is_refused_in_words(act: Callable[[nn.Module], Any], words
 
 def test_an_optimizer_that_cannot_go_on_may_train_where_nothing_leaves() -> None:
     model = net()
-    Pruner(model, torch.optim.LBFGS(model.parameters()), Dense(), X)
+    pruner = Pruner(model, torch.optim.LBFGS(model.parameters()), Dense(), X)
+    model(X).sum().backward()
+    assert pruner.step() is None
+    assert pruner.widths() == {"0": 8, "2": 5}
+
+
+def test_a_method_is_free_again_where_its_pruner_could_not_be_built() -> None:
+    model, method = net(), Gates(target="params=60%")
+    with pytest.raises(UsageError, match="steps=N") as refused:  # its traceback keeps the half-built pruner alive, as a notebook does
+        Pruner(model, adam(model), method, X)
+    pruner = Pruner(model, adam(model), method, X, steps=100)
+    assert pruner.method is method
+    assert refused.tb is not None
 
 
 def test_one_method_is_at_work_on_one_network() -> None:

@@ -24,7 +24,10 @@ _AT_WORK: WeakValueDictionary[int, HasMethod] = WeakValueDictionary()
 
 
 def check_arguments(model: object, optimizer: object, method: object) -> list[Optimizer]:
-    """The optimizers as a list; ArgumentTypeError for a model, optimizer or method that is none."""
+    """The optimizers as a list.
+
+    Errors: ArgumentTypeError for a model, optimizer or method that is none, UsageError for a method that is at work elsewhere.
+    """
     if not isinstance(model, nn.Module):
         raise ArgumentTypeError(f"Pruner: model must be a torch module, got {told(model)}. The order is model, optimizer, method, inputs.")
     optimizers: list[Optimizer] = []
@@ -38,17 +41,17 @@ def check_arguments(model: object, optimizer: object, method: object) -> list[Op
     if isinstance(method, type) or not hasattr(method, "attach"):
         built = f"{method.__name__}(...)" if isinstance(method, type) else "parsinet.methods.Gates(...)"
         raise ArgumentTypeError(f"Pruner: method must be a training method such as {built}, got {told(method)}.")
+    other = _AT_WORK.get(id(method))
+    if other is not None and other.method is method:
+        raise UsageError(
+            f"Pruner: this {type(method).__name__} is at work on another network already, and would forget it. Build a method for each "
+            "network; one whose run was given up has nothing to give to the next."
+        )
     return optimizers
 
 
 def begin_work(pruner: HasMethod) -> None:
-    """UsageError if the pruner's method is at work in another one, whose network it would forget."""
-    other = _AT_WORK.get(id(pruner.method))
-    if other is not None and other.method is pruner.method:
-        raise UsageError(
-            f"Pruner: this {type(pruner.method).__name__} is at work on another network already. Build a method for each network; one "
-            "whose run is over, or was given up, has nothing to give to the next."
-        )
+    """The pruner's method stands in its network; a pruner that could not be built leaves it free."""
     _AT_WORK[id(pruner.method)] = pruner
 
 

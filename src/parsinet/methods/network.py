@@ -42,7 +42,7 @@ class Network:
         self.model = model
         self.sharded = sharded
         self.optimizers = optimizers
-        self._check_optimizers()
+        self._check_held()
         if removes:
             check_optimizers(model, self.optimizers)
         self.structure: Structure = (
@@ -79,7 +79,7 @@ class Network:
                 self.kept[name] = [unit for unit, stays in zip(self.kept[name], mask, strict=True) if stays]
         return plan
 
-    def _check_optimizers(self) -> None:
+    def _check_held(self) -> None:
         own = {id(parameter) for parameter in self.model.parameters()}
         held = {id(p) for optimizer in self.optimizers for group in optimizer.param_groups for p in group["params"]}
         if not held & own:

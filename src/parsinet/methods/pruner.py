@@ -110,9 +110,9 @@ class Pruner:
         self._step = 0
         self._agreement = Agreement(together, self._trained)
         budget = Budget(steps, examples, example_inputs, round_to, scaler, ranks, sharded is not None)
-        begin_work(self)
         method.attach(net, self.structure, budget, self._network.optimizers)
         self._agreement.check("at the start")
+        begin_work(self)
 
     @property
     def model(self) -> nn.Module:

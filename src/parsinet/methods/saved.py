@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from parsinet.errors import StructureError, UsageError
+from parsinet.errors import StructureError, UsageError, told
 from parsinet.methods.base import Method
 from parsinet.structure.record import from_ranges
 
@@ -36,7 +36,7 @@ class Saved:
         Raises StructureError if it belongs to another network or is damaged, UsageError if it belongs to another method or is no pruner's.
         """
         if not isinstance(state, Mapping):
-            raise UsageError(f"This is no pruner's state but a {type(state).__name__}. Give what Pruner.state_dict() returned.")
+            raise UsageError(f"This is no pruner's state but {told(state)}. Give what Pruner.state_dict() returned.")
         if not state.keys() >= KEYS:
             raise UsageError(f"This is no pruner's state: it holds {sorted(state)}. Give what Pruner.state_dict() returned.")
         saved = state["method"]

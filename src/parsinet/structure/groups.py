@@ -203,8 +203,10 @@ def _slots(tracing: Tracing, units: Mapping[str, Rows]) -> Callable[[Rows, int],
 
 
 def _reading(entry: Read, slot: Callable[[Axis], Slot]) -> Slot:
-    read, along = slot(entry.labels), slot(entry.along)
-    return Slot(read.size, read.owners, {name: owner for name, owner in along.owners.items() if name not in read.owners})
+    read = slot(entry.labels)
+    if entry.along is None:
+        return read
+    return Slot(read.size, read.owners, {name: owner for name, owner in slot(entry.along).owners.items() if name not in read.owners})
 
 
 def _work(tracing: Tracing, slot: Callable[[Rows, int], Slot]) -> tuple[Work, ...]:

@@ -45,12 +45,12 @@ class Norm:
 
 @dataclass(frozen=True)
 class Read:
-    """A module that reads labelled units: of what its input's `axis` carries (`along`), those of `labels`."""
+    """A module that reads labelled units: its input's `axis` carries `labels`, and all of `along` if that is more."""
 
     module: str
     axis: int
     labels: Axis
-    along: Axis
+    along: Axis | None = None
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class Tracing:
         if not labels.tracked:
             return
         if gate:
-            self.reads.append(Read(reader or self.module, axis, labels, along or labels))
+            self.reads.append(Read(reader or self.module, axis, labels, along))
         else:
             (self.outside if tensor else self.blind).append(labels)
 
