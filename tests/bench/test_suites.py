@@ -138,11 +138,20 @@ def test_a_peer_that_is_not_installed_is_skipped_with_its_reason(tmp_path: Path,
         PEERS["geotorch"].procedure({"rang": 1})
 
 
+def test_what_a_peer_cannot_group_is_told(suite: Suite) -> None:
+    pytest.importorskip(PEERS["torchao"].module)
+    (job, *_) = jobs.trials(suite, ["dense"])
+    settings = {**job.settings, "peer": {"name": "torchao", "fixed": [], "lam": 1.0, "groups": "row"}}
+    with pytest.raises(UsageError, match=r"no groups 'row'\. Did you mean 'rows'"):
+        trained(jobs.Job("trial", "torchao", None, {}, settings, job.start))
+
+
 @pytest.mark.parametrize(
     ("peer", "options"),
     [
         *(("torch-pruning", {"importance": name, "share": 0.5}) for name in ("group-magnitude", "l1", "taylor", "random")),
         ("torchao", {"lam": 3.0}),
+        ("torchao", {"lam": 3.0, "groups": "weights"}),
         ("geotorch", {"rank": 3}),
     ],
 )
@@ -151,7 +160,8 @@ def test_peers_train_under_the_protocol(peer: str, options: dict[str, Any], suit
     (job, *_) = jobs.trials(suite, ["dense"])
     settings = {**job.settings, "peer": {"name": peer, "fixed": ["fc3"], **options}}
     dense, event = trained(job), trained(jobs.Job("trial", peer, None, {}, settings, job.start))
-    assert event["parameters"] < dense["parameters"]
+    size = "nonzeros" if options.get("groups") == "weights" else "parameters"
+    assert event[size] < 0.9 * dense[size]
     assert event["protocol"] == dense["protocol"]
 
 

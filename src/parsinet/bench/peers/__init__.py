@@ -16,7 +16,12 @@ PEERS: Mapping[str, Peer] = MappingProxyType(
             {"importance": "group-magnitude", "share": None, "fixed": None, "begin": 0.5},
             torch_pruning,
         ),
-        "torchao": Peer("torchao.prototype.pat.optim", "torchao", {"lam": None, "fixed": None, "begin": 0.6}, torchao),
+        "torchao": Peer(
+            "torchao.prototype.pat.optim",
+            "torchao",
+            {"lam": None, "fixed": None, "begin": 0.6, "groups": "rows"},
+            torchao,
+        ),
         "geotorch": Peer("geotorch", "geotorch", {"rank": None, "fixed": None}, low_rank),
     }
 )
