@@ -273,6 +273,40 @@ def test_weights_are_parameters_again_after_every_pass_even_a_failing_one() -> N
     assert model(sequences(3, 0)[0]).requires_grad
 
 
+@pytest.mark.parametrize("then", ["state_dict", "finish", "call"])
+def test_ctrl_c_in_a_forward_pass_leaves_no_drawn_weight_behind(then: str) -> None:
+    """torch calls no hook after KeyboardInterrupt."""
+    model = Recurrent(nn.LSTM, 6)
+    pruner = start(model, sequences(2, 0)[0])
+    kept = {key: parameter.detach().clone() for key, parameter in model.named_parameters()}
+    handle = model.fc.register_forward_pre_hook(stop)
+    with pytest.raises(KeyboardInterrupt):
+        model(sequences(3, 0)[0])
+    handle.remove()
+    assert type(model.rnn._parameters["weight_hh_l0"]) is Tensor, "the drawn weight is in the way"
+    if then == "call":
+        assert model(sequences(3, 0)[0]).requires_grad
+    elif then == "finish":
+        pruner.finish()
+        torch.optim.SGD(model.parameters(), lr=0.1)
+    now = model.state_dict()
+    assert then == "finish" or all(torch.equal(now[key], value) for key, value in kept.items())
+    assert all(type(parameter) is nn.Parameter for parameter in model.parameters())
+
+
+def test_a_state_that_is_taken_within_the_forward_pass_does_not_end_it() -> None:
+    model = Recurrent(nn.GRU, 4)
+    start(model, sequences(2, 0)[0])
+    within: list[type] = []
+    model.fc.register_forward_pre_hook(lambda *_: model.state_dict() and within.append(type(model.rnn._parameters["weight_hh_l0"])))
+    model(sequences(2, 0)[0])
+    assert within == [Tensor]
+
+
+def stop(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
 def test_a_model_that_calls_itself_is_refused() -> None:
     model = Recurrent(nn.GRU, 4)
     start(model, sequences(2, 0)[0])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any, Protocol
 
 import torch
@@ -87,11 +89,14 @@ class Weights:
     def __init__(self, gates: Factors, slices: Mapping[str, list[_Slice]], aliases: Mapping[str, list[str]]) -> None:
         self._gates, self._slices, self._aliases = gates, slices, aliases
         self._held: list[tuple[dict[str, Any], str, Any]] = []
+        self._caller: FrameType | None = None
 
     def put(self, model: nn.Module, args: tuple[Any, ...]) -> None:
         """Before the forward pass."""
+        self.mend()
         if self._held:
             raise RunError("The gates of this model are at work already: do not call it from within its own forward pass.")
+        self._caller = sys._getframe(1)
         for name, slices in self._slices.items():
             tensor = _find(model, name)
             whole = tensor
@@ -102,6 +107,26 @@ class Weights:
 
     def back(self, model: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """After the forward pass, whether it succeeded or not."""
+        self._back()
+
+    def mend(self, *_: Any) -> None:
+        """Put back what a forward pass has left that Ctrl-C ended: torch calls no hook then."""
+        frame: FrameType | None = sys._getframe()
+        while frame is not None and frame is not self._caller:
+            frame = frame.f_back
+        if frame is None:
+            self._back()
+
+    def remove(self) -> None:
+        """No forward pass will come any more."""
+        self._back()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy is in no forward pass."""
+        return {**self.__dict__, "_caller": None}
+
+    def _back(self) -> None:
+        self._caller = None
         while self._held:
             table, name, value = self._held.pop()
             table[name] = value
@@ -117,7 +142,7 @@ class Weights:
 
 def weigh(
     gates: Factors, model: nn.Module, structure: Structure, groups: Mapping[str, int], device: torch.device
-) -> Iterator[RemovableHandle]:
+) -> Iterator[RemovableHandle | Weights]:
     """Gate these groups (name → units) in the tensors that read them; yields the hooks' handles.
 
     Call it once the hook that draws the gates is in place: hooks run in their order.
@@ -132,6 +157,8 @@ def weigh(
     named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
     aliases = {name: [alias for alias, tensor in named if tensor is _find(model, name)] for name in slices}
     weights = Weights(gates, slices, aliases)
+    yield weights
+    yield model.register_state_dict_pre_hook(weights.mend)  # type: ignore[no-untyped-call]
     yield model.register_forward_pre_hook(weights.put)
     yield model.register_forward_hook(weights.back, always_call=True)
 
