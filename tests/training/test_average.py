@@ -1,5 +1,6 @@
 """The mean of the last weights: by hand, batch normalisation anew, when it begins, what is refused."""
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -120,6 +121,40 @@ def test_batch_normalisation_wants_batches() -> None:
     average.step(model)
     with pytest.raises(UsageError, match="give finish the training batches"):
         average.finish(model)
+
+
+def norm_net() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+
+
+@pytest.mark.parametrize("left", [0, 2, 4])
+def test_batches_that_a_loop_has_left_are_taken_from_their_first(left: int) -> None:
+    """The statistics are of whole epochs, wherever the loop broke off."""
+    found = []
+    for breaking in (0, left):
+        batches = Batches(Split(torch.arange(48.0).view(16, 3), torch.zeros(16, dtype=torch.long)), 4, seed=1)
+        for taken, _ in enumerate(batches):
+            if taken + 1 == breaking:
+                break
+        batches.epoch, average, model = 0, Average(), norm_net()
+        average.step(model)
+        before = batches.state_dict()
+        average.finish(model, batches)
+        found.append(model[1].running_mean)
+        assert breaking == 0 or batches.state_dict() == before, "the loop goes on where it stopped"
+    assert torch.equal(*found)
+    assert found[0].abs().max() > 1
+
+
+def test_an_iterator_that_is_used_up_is_refused_before_anything_changes() -> None:
+    average, model = Average(), norm_net()
+    average.step(model)
+    nn.init.zeros_(model[0].weight)
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(UsageError, match="no batch, as from an iterator that is used up"):
+        average.finish(model, iter([]))
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
 def test_averaging_does_not_touch_the_training() -> None:

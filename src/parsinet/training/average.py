@@ -1,5 +1,7 @@
 """The mean of the weights over the last steps of a run, once its structure is fixed, in the place of the last ones."""
 
+import copy
+import itertools
 import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
+from parsinet.data import Batches
 from parsinet.errors import UsageError
 
 Kind = Literal["equal", "ema"]
@@ -66,7 +69,7 @@ class Average:
 
         Warns, and leaves the model as it is, if nothing was averaged.
 
-        Errors: UsageError for a network with batch normalisation and no batches.
+        Errors: UsageError for a network with batch normalisation and no batches, before anything has changed.
         """
         if self._averaged is None:
             warnings.warn(
@@ -78,11 +81,12 @@ class Average:
         normalised = any(isinstance(module, _BatchNorm) and module.track_running_stats for module in model.modules())
         if normalised and batches is None:
             raise UsageError("Average: batch normalisation has the statistics of the last weights; give finish the training batches.")
+        whole = _whole_epoch(batches) if normalised and batches is not None else None
         with torch.no_grad():
             for now, mean in self._pairs(self._averaged, model):
                 now.copy_(mean)
-        if normalised and batches is not None:
-            _renew_statistics(model, batches)
+        if whole is not None:
+            _renew_statistics(model, whole)
 
     def state_dict(self) -> dict[str, Any]:
         """The averages and the number of steps."""
@@ -121,3 +125,19 @@ def _renew_statistics(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]
     update_bn(batches, model, device=next(model.parameters()).device)
     for module, flag in training.items():
         module.training = flag
+
+
+def _whole_epoch(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterable[tuple[Tensor, Tensor]]:
+    """One pass over all batches, also of `Batches` that a loop left in the middle of an epoch.
+
+    Errors: UsageError where there is none, such as from an iterator that is used up.
+    """
+    if isinstance(batches, Batches) and batches.position:
+        anew = copy.copy(batches)
+        anew.position = 0
+        batches = anew
+    passing = iter(batches)
+    first = next(passing, None)
+    if first is None:
+        raise UsageError("Average: finish was given no batch, as from an iterator that is used up; give it the training batches.")
+    return itertools.chain([first], passing)
