@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import StepLR
 
 from parsinet import structure
+from parsinet.baselines import MagnitudeUnits
 from parsinet.errors import ArgumentTypeError, ParsinetError, StructureError, UsageError
-from parsinet.methods import Dense, Gates, Pruner
+from parsinet.methods import Dense, Gates, Method, Pruner
 
 X = torch.randn(4, 6)
 
@@ -83,6 +84,15 @@ def test_one_method_is_at_work_on_one_network() -> None:
     pruner.finish()
     assert not any(module._forward_pre_hooks for module in (*first.modules(), *second.modules()))
     Pruner(second, adam(second), Gates(price=1e-2), X).finish()
+
+
+@pytest.mark.parametrize("method", [Gates(price=1e-2), MagnitudeUnits(share=0.5)], ids=["gates", "magnitude"])
+def test_a_method_that_has_finished_does_not_begin_again(method: Method) -> None:
+    """It would remove nothing, without a word."""
+    first, second = net(), net()
+    Pruner(first, adam(first), method, X, steps=10).finish()
+    with pytest.raises(UsageError, match="has finished a network already"):
+        Pruner(second, adam(second), method, X, steps=10)
 
 
 def test_one_optimizer_need_not_be_put_in_a_list() -> None:

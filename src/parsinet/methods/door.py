@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from typing import Protocol
 from weakref import WeakValueDictionary
@@ -21,6 +22,8 @@ class HasMethod(Protocol):
 
 _AT_WORK: WeakValueDictionary[int, HasMethod] = WeakValueDictionary()
 """Pruners that have not finished, by the identity of their method."""
+_USED: WeakValueDictionary[int, Method] = WeakValueDictionary()
+"""Methods whose pruner has finished, by identity: they have decided everything, and would decide nothing about another network."""
 
 
 def check_arguments(model: object, optimizer: object, method: object) -> list[Optimizer]:
@@ -47,6 +50,8 @@ def check_arguments(model: object, optimizer: object, method: object) -> list[Op
             f"Pruner: this {type(method).__name__} is at work on another network already, and would forget it. Build a method for each "
             "network; one whose run was given up has nothing to give to the next."
         )
+    if _USED.get(id(method)) is method:
+        raise UsageError(f"Pruner: this {type(method).__name__} has finished a network already. Build a method for each network.")
     return optimizers
 
 
@@ -59,3 +64,5 @@ def end_work(pruner: HasMethod) -> None:
     """The method has left the network."""
     if _AT_WORK.get(id(pruner.method)) is pruner:
         del _AT_WORK[id(pruner.method)]
+    with contextlib.suppress(TypeError):  # of a kind without weak references
+        _USED[id(pruner.method)] = pruner.method
