@@ -1,6 +1,7 @@
 """Checkpoints: whole, or recognised as damaged; the newest two stay."""
 
 import errno
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from parsinet.errors import RunError, StorageError
+from parsinet.errors import RunError, StorageError, UsageError
 from parsinet.training import load_checkpoint, save_checkpoint
 from parsinet.training.checkpoint import best_checkpoint, checkpoints, lowest_error
 
@@ -119,6 +120,21 @@ def test_the_best_stays_until_a_better_one_comes(tmp_path: Path) -> None:
     assert (best_checkpoint(tmp_path), lowest_error(tmp_path)) == (tmp_path / "000002-step-1", 0.2)
     save_checkpoint(tmp_path, 7, state(7), keep=1, validation_error=0.1)
     assert [path.name for path in checkpoints(tmp_path)] == ["000007-step-7"]
+
+
+def test_an_error_that_is_not_a_number_is_never_the_best(tmp_path: Path) -> None:
+    for step, error in enumerate((math.nan, 0.5, 0.4, math.nan, 0.6)):
+        save_checkpoint(tmp_path, step, state(step), keep=1, validation_error=error)
+    assert [path.name for path in checkpoints(tmp_path)] == ["000003-step-2", "000005-step-4"]
+    assert lowest_error(tmp_path) == 0.4
+
+
+@pytest.mark.parametrize("keep", [0, -1])
+def test_none_to_keep_is_refused_before_anything_is_written(keep: int, folder: Path) -> None:
+    before = checkpoints(folder)
+    with pytest.raises(UsageError, match=f"at least 1, got {keep}"):
+        save_checkpoint(folder, 20, state(20), keep=keep)
+    assert checkpoints(folder) == before
 
 
 def test_damaged_ones_do_not_count_as_kept(folder: Path) -> None:

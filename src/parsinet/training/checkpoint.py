@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ from safetensors.torch import load as tensors_from
 from safetensors.torch import save as bytes_of
 
 from parsinet import files
-from parsinet.errors import RunError
+from parsinet.errors import RunError, UsageError
 from parsinet.training import manifest
 from parsinet.training.codec import decode, encode
 from parsinet.training.manifest import MANIFEST, DamagedError, Manifest
@@ -41,8 +42,11 @@ def save_checkpoint(folder: Path, step: int, state: State, *, keep: int = 2, val
     state.json and tensors.safetensors are written to a temporary folder, then manifest.json with their lengths and SHA-256, and
     the folder is renamed last; all is flushed to the disk on the way. A crash at any moment leaves the older checkpoints.
 
-    Errors: StorageError, after which the older checkpoints are untouched; RunError for a state that cannot be stored.
+    Errors: StorageError, after which the older checkpoints are untouched; RunError for a state that cannot be stored; UsageError for
+    `keep` below 1.
     """
+    if keep < 1:
+        raise UsageError(f"save_checkpoint: keep is how many of the newest stay, at least 1, got {keep}.")
     tree, tensors = encode(state)
     contents = {_STATE: json.dumps(tree, allow_nan=False).encode(), _TENSORS: bytes_of(tensors)}
     contents[MANIFEST] = manifest.make(step, validation_error, contents)
@@ -119,7 +123,8 @@ def _whole(folder: Path) -> dict[Path, Manifest]:
 
 
 def _judged(whole: dict[Path, Manifest]) -> list[tuple[Path, float]]:
-    return [(path, told.validation_error) for path, told in whole.items() if told.validation_error is not None]
+    judged = [(path, told.validation_error) for path, told in whole.items() if told.validation_error is not None]
+    return [(path, error) for path, error in judged if not math.isnan(error)]
 
 
 def _clear(folder: Path, keep: int) -> None:

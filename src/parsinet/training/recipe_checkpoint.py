@@ -22,8 +22,8 @@ class EveryPart(Part):
 class CheckpointPart(Part):
     """When a run is saved besides its start, its last epoch and Ctrl-C or SIGTERM.
 
-    every: how often. keep: so many of the newest stay. best: the one with the lowest validation error stays too, and an epoch that lowers
-    it is always saved.
+    every: how often. keep: so many of the newest stay, and of those saved the one with the lowest validation error. best: an epoch that
+    lowers it is always saved.
     """
 
     every: EveryPart = EveryPart(epochs=1)
