@@ -89,6 +89,18 @@ def test_the_product_computes_the_same_with_less(name: str, tmp_path: Path) -> N
     assert str(loaded) == str(model)
 
 
+def test_training_goes_on_while_an_old_loss_is_alive() -> None:
+    """autograd keeps the old shape of a parameter as long as a graph does."""
+    model, x = nn.Sequential(nn.Linear(4, 16), nn.Linear(16, 3)), torch.randn(5, 4)
+    loss = model(x).square().mean()
+    loss.backward()
+    assert pn.merge_linear(model, x)
+    torch.optim.SGD(model.parameters(), 0.1).zero_grad()
+    model(x).square().mean().backward()
+    assert [parameter.grad.shape for parameter in model.parameters()] == [parameter.shape for parameter in model.parameters()]
+    assert loss.requires_grad
+
+
 def rebuilt(layer: nn.Module) -> nn.Module:
     """A layer of the same kind with the sizes of the weight."""
     twin = copy.deepcopy(layer)

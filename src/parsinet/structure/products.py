@@ -11,6 +11,7 @@ from torch.nn.modules.conv import _ConvNd
 from parsinet.errors import StructureError
 from parsinet.structure.blocks_absent import Answer, depart
 from parsinet.structure.blocks_calls import LAYERS
+from parsinet.structure.cutting import resize_
 
 
 def is_matrix(layer: nn.Module) -> bool:
@@ -84,7 +85,7 @@ def _become(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> None:
         if parameter is None and data is not None:
             layer.register_parameter(name, nn.Parameter(data))
         elif parameter is not None and data is not None:
-            parameter.grad, parameter.data = None, data
+            resize_(parameter, data)
     names = ("out_channels", "in_channels") if isinstance(layer, _ConvNd) else ("out_features", "in_features")
     for name, size in zip(names, weight.shape[:2], strict=True):
         setattr(layer, name, size)
