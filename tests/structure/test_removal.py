@@ -26,6 +26,19 @@ def step(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor) ->
     optimizer.step()
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_what_is_traced_and_removed_without_gradients_trains_on(mode: type) -> None:
+    model, x = make("mlp")[:2]
+    optimizer = torch.optim.Adam(model.parameters())
+    step(model, optimizer, x)
+    with mode():
+        structure = pn.trace(model, x)
+        plan = structure.plan({group.name: torch.arange(group.size) % 3 != 1 for group in structure.removable()})
+        pn.shrink(model, plan, optimizers=[optimizer])
+    assert plan.alive
+    step(model, optimizer, x)
+
+
 def shapes_fit(optimizer: torch.optim.Optimizer) -> bool:
     return all(
         value.dim() == 0 or value.shape == parameter.shape

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable
 
+import torch
 from torch import nn
 
 from parsinet.errors import ArgumentTypeError, StructureError, suggest, told
@@ -25,6 +26,8 @@ from parsinet.switches import no_collection
 
 
 @no_collection()
+@torch.inference_mode(False)
+@torch.no_grad()
 def trace(
     model: nn.Module,
     example_inputs: ExampleInputs,

@@ -32,6 +32,8 @@ class _Piece:
     states: list[Carried]
 
 
+@torch.inference_mode(False)
+@torch.no_grad()
 def shrink(
     model: nn.Module, plan: Plan, *, optimizers: torch.optim.Optimizer | Iterable[torch.optim.Optimizer] = (), fold: Fold | None = None
 ) -> None:
