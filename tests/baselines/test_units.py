@@ -67,6 +67,22 @@ def test_the_law_of_resume_objects_to_what_is_lost(forget: str) -> None:
     assert not same(again.state(), run.state())
 
 
+def test_vib_resumes_where_the_penalty_is_asked_before_the_network_has_run() -> None:
+    """What a unit costs depends on at how many positions the last pass has seen it."""
+
+    def start() -> Pruner:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
+        method = baselines.VIB(kl=1e-2)
+        return Pruner(model, torch.optim.Adam(method.param_groups(model)), method, torch.zeros(2, 1, 8, 8), steps=20)
+
+    whole, resumed = start(), start()
+    whole.model(torch.ones(2, 1, 8, 8)).sum().backward()
+    resumed.load_state_dict(whole.state_dict())
+    asked = [torch.as_tensor(pruner.penalty()).item() for pruner in (resumed, whole, start())]
+    assert asked[0] == asked[1] > 5 * asked[2]
+
+
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "lam": ("l0", {"lam": 0.0}, "l0: lam must be > 0, got 0.0"),
     "drop": ("l0", {"drop": 1.0}, "l0: drop must be > 0 and < 1, got 1.0"),

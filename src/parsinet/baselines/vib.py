@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
@@ -54,6 +54,15 @@ class VIB(GaussianGates):
         """The part of the numbers that the first reader of a group is given which belongs to one unit."""
         owners = {name: structure.readers(name)[0].owners for name in self.rows.sizes}
         self._parts = {name: float((owner >= 0).float().mean()) / self.rows.sizes[name] for name, owner in owners.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The distributions' state, and at how many positions each unit was seen last."""
+        return {**super().state_dict(), "positions": list(self._positions.items())}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue bitwise where the state was taken."""
+        super().load_state_dict(state)
+        self._positions = {name: int(count) for name, count in state["positions"]}
 
     def _seen(self, group: str, h: Tensor) -> None:
         self._positions[group] = round(h[0].numel() * self._parts[group])
