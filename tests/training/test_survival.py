@@ -55,6 +55,19 @@ def test_other_versions_and_another_machine_are_said_and_recorded(stopped: Path,
     assert resumed["machine"]["cores"] == os.cpu_count()
 
 
+def test_a_run_stopped_behind_its_last_step_tells_of_no_epoch_beyond_the_last(
+    quick: Quick, small: Recipes, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick(small(), "whole")
+    monkeypatch.setattr(Display, "on_epoch", lambda _, state, result: os.kill(os.getpid(), signal.SIGINT) if result.epoch == 2 else None)
+    with pytest.raises(RunInterrupted):
+        quick(small(), "parts")
+    monkeypatch.undo()
+    resume(tmp_path / "parts", console)
+    told = [event for event in read_record(tmp_path / "parts" / "record.jsonl") if event["event"] in ("interrupted", "resumed")]
+    assert [event["epoch"] for event in told] == [2, 2]
+
+
 def test_the_same_machine_says_nothing(stopped: Path, console: Console) -> None:
     assert "Not as" not in resume(stopped, console)
 

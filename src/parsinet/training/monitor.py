@@ -103,7 +103,7 @@ class Monitor(Callback):
         self.watch.stop()
         if state.stop:
             self._save(state)
-            self.emit("interrupted", step=state.step, epoch=state.epoch)
+            self.emit("interrupted", step=state.step, epoch=min(state.epoch, state.epochs))
 
     def _epoch(self, state: LoopState, result: EpochResult) -> dict[str, Any]:
         validation = self.evaluate()

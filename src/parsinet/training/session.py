@@ -87,7 +87,8 @@ class Session:
         counted = itertools.count()
         keep_events(self.folder.record, lambda event: event["event"] not in PROGRESS or next(counted) < self.monitor.told)
         here = {"versions": environment.versions(), "machine": environment.machine(self.assembly.device), "processes": self.ranks.size}
-        self.monitor.emit("resumed", step=self.state.step, epoch=self.state.epoch, checkpoint=loaded.path.name, **here)
+        epoch = min(self.state.epoch, self.state.epochs)
+        self.monitor.emit("resumed", step=self.state.step, epoch=epoch, checkpoint=loaded.path.name, **here)
 
     def fit(self) -> None:
         """Train what is left."""
