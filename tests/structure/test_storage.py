@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from torch import nn
 
 import parsinet as pn
 from networks import call, make, traced
 from parsinet.errors import ParsinetWarning, StorageError, StructureError
+from parsinet.structure import storage
 from parsinet.structure.record import StructureRecord, from_ranges, record_of, to_ranges
 
 
@@ -68,6 +70,7 @@ def test_a_foreign_json_is_refused(saved: Path, content: str) -> None:
 def test_a_damaged_record_never_ends_in_a_traceback(saved: Path, key: str, value: object) -> None:
     """Whatever stands in an entry: either our own error or, where the entry does not matter, the right network."""
     record = json.loads((saved / "structure.json").read_text())
+    del record["sha256"]
     record[key] = value
     (saved / "structure.json").write_text(json.dumps(record))
     try:
@@ -75,6 +78,79 @@ def test_a_damaged_record_never_ends_in_a_traceback(saved: Path, key: str, value
     except (StorageError, StructureError):
         return
     assert {name: t.shape for name, t in loaded.state_dict().items()} == {name: t.shape for name, t in small()[0].state_dict().items()}
+
+
+@pytest.mark.parametrize("key", ["format", "tensors", "sizes", "units", "removals", "shared", "weights", "sha256"])
+def test_an_edited_record_is_refused(saved: Path, key: str) -> None:
+    record = json.loads((saved / "structure.json").read_text())
+    record[key] = [] if key == "removals" else "0"
+    (saved / "structure.json").write_text(json.dumps(record))
+    with pytest.raises(StorageError, match="does not match its own checksum"):
+        pn.load(saved, factory)
+
+
+def test_a_flipped_bit_of_the_record_never_changes_what_is_loaded(saved: Path) -> None:
+    whole = (saved / "structure.json").read_bytes()
+    told = json.loads(whole)
+    for position in range(0, len(whole), 7):
+        content = bytearray(whole)
+        content[position] ^= 1 << position % 8
+        (saved / "structure.json").write_bytes(content)
+        try:
+            record, _ = storage.read(saved)
+        except (StorageError, StructureError):
+            continue
+        assert record.to_json().items() <= told.items()
+
+
+def test_ranges_that_fill_the_memory_are_refused(saved: Path) -> None:
+    record = json.loads((saved / "structure.json").read_text())
+    del record["sha256"]
+    record["units"]["fc1"] = "0-999999999999"
+    (saved / "structure.json").write_text(json.dumps(record))
+    with pytest.raises(StructureError, match="0-999999999999 are too many"):
+        pn.load(saved, factory)
+
+
+def test_a_save_that_ends_between_its_files_leaves_the_new_network(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x, structure = traced("mlp")
+    pn.shrink(model, structure.plan({"fc1": torch.arange(structure.group("fc1").size) % 2 == 0}))
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(storage, "write_text", killed)
+    with pytest.raises(KeyboardInterrupt):
+        pn.save(model, saved)
+    monkeypatch.undo()
+    with pytest.warns(ParsinetWarning, match=r"is newer than structure\.json"):
+        loaded = pn.load(saved, factory)
+    assert torch.equal(loaded.eval()(x), model.eval()(x))
+    assert record_of(loaded) == record_of(model)
+    pn.save(model, saved)
+    assert torch.equal(pn.load(saved, factory).eval()(x), model(x))
+
+
+def test_the_same_network_is_the_same_bytes_and_safetensors_reads_it(tmp_path: Path) -> None:
+    model = small("gpt")[0]
+    for folder in ("one", "two"):
+        pn.save(model, tmp_path / folder)
+    one, two = (tmp_path / folder / "model.safetensors" for folder in ("one", "two"))
+    assert one.read_bytes() == two.read_bytes()
+    with safe_open(one, "pt") as file:
+        assert file.metadata()["format"] == "pt"
+        assert set(file.keys()) == set(model.state_dict()) - {"head.weight"}
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
+def test_numbers_come_back_in_the_type_they_were_saved_in(tmp_path: Path, kind: torch.dtype) -> None:
+    model = small("branches")[0].to(kind)
+    pn.save(model, tmp_path)
+    loaded = pn.load(tmp_path, lambda: make("branches")[0])
+    assert {name: (t.dtype, t.shape) for name, t in loaded.state_dict().items()} == {
+        name: (t.dtype, t.shape) for name, t in model.state_dict().items()
+    }
+    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in loaded.state_dict().items())
 
 
 def test_the_wrong_factory(saved: Path) -> None:

@@ -24,6 +24,8 @@ WITH_BLOCKS = 2
 """The format of a record with absent modules; others stay readable by what knew format 1 alone."""
 WITH_MERGES = 3
 """The format of a record with merged layers."""
+LONGEST = 1 << 24
+"""Units or indices along one dimension: more than any network has, less than fills the memory."""
 _ATTRIBUTE = "_structure_record"
 
 
@@ -203,11 +205,14 @@ def to_ranges(numbers: list[int]) -> str:
 
 
 def from_ranges(text: str) -> list[int]:
-    """The inverse of `to_ranges`."""
+    """The inverse of `to_ranges`. ValueError for more than LONGEST numbers, before memory is taken for them."""
     numbers: list[int] = []
     for part in text.split(",") if text else []:
         first, _, last = part.partition("-")
-        numbers.extend(range(int(first), int(last or first) + 1))
+        run = range(int(first), int(last or first) + 1)
+        if len(numbers) + run.stop - run.start > LONGEST:
+            raise ValueError(f"{part} are too many")
+        numbers.extend(run)
     return numbers
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import warnings
 from pathlib import Path
@@ -10,21 +9,22 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load as read_tensors
-from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor, nn
 
 from parsinet.errors import ArgumentTypeError, ParsinetWarning, StorageError, StructureError, told
 from parsinet.files import make_folder, write_bytes, write_text
 from parsinet.structure.at_work import is_at_work
 from parsinet.structure.record import Factory, StructureRecord, record_of, replay
+from parsinet.structure.sealing import SEAL, carried_record, check_seal, digest, sealed, weights_file
 
 WEIGHTS = "model.safetensors"
 STRUCTURE = "structure.json"
 
 
 def save(model: nn.Module, folder: str | Path) -> None:
-    """Write `model.safetensors` and `structure.json` into `folder`, each atomically; the structure comes last, with a checksum.
+    """Write `model.safetensors` and `structure.json` into `folder`, each atomically; the structure comes last, with checksums of both.
 
+    The weights carry the structure too: whatever ends a save between its files, the folder holds one whole network, the old or the new.
     Tied tensors are stored once. ParsinetWarning while a method is at work on the model: its gates are in no file.
     Raises StructureError for a state not made of tensors, StorageError if the folder cannot be written.
     """
@@ -39,10 +39,9 @@ def save(model: nn.Module, folder: str | Path) -> None:
         )
     folder = Path(folder)
     tensors, shared = _unique_tensors(model)
-    content = tensors_to_bytes(tensors, metadata={"format": "pt"})
-    record = record_of(model).to_json()
-    record["shared"] = shared
-    record["weights"] = {"file": WEIGHTS, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    record = {**record_of(model).to_json(), "shared": shared}
+    content = weights_file(tensors, record)
+    record = sealed({**record, "weights": {"file": WEIGHTS, "bytes": len(content), "sha256": digest(content)}})
     make_folder(folder)
     write_bytes(folder / WEIGHTS, content)
     write_text(folder / STRUCTURE, json.dumps(record, indent=1, sort_keys=True) + "\n")
@@ -51,6 +50,7 @@ def save(model: nn.Module, folder: str | Path) -> None:
 def load(folder: str | Path, factory: Factory) -> nn.Module:
     """Rebuild a saved network: `factory()` builds the original architecture, the record gives it its shapes, the weights follow.
 
+    Every tensor has the type it was saved with, whatever the factory gives it. ParsinetWarning where a save was ended between its files.
     Raises StorageError for missing, truncated or altered files, StructureError if the factory builds another network.
     """
     if isinstance(factory, nn.Module) or not callable(factory):
@@ -59,6 +59,7 @@ def load(folder: str | Path, factory: Factory) -> nn.Module:
         )
     record, weights = read(folder)
     model = rebuilt(record, factory)
+    _take_types(model, weights)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -73,7 +74,7 @@ def read(folder: str | Path) -> tuple[StructureRecord, dict[str, Tensor]]:
     """
     folder = Path(folder)
     content = _read_record(folder / STRUCTURE)
-    weights = _read_weights(folder / WEIGHTS, _entry(content, "weights"))
+    content, weights = _read_weights(folder / WEIGHTS, content)
     for alias, name in _entry(content, "shared").items():
         if not isinstance(name, str) or name not in weights:
             raise StorageError(f"{folder / STRUCTURE} is damaged: it ties {alias} to {name!r}, which is not stored.")
@@ -88,6 +89,13 @@ def rebuilt(record: StructureRecord, factory: Factory) -> nn.Module:
         raise StructureError(f"The factory must return an nn.Module, got {type(model).__name__}.")
     replay(model, record)
     return model
+
+
+def _take_types(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Give parameters and buffers the types of what was saved."""
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if name in weights and weights[name].dtype != tensor.dtype:
+            tensor.data = tensor.data.to(weights[name].dtype)
 
 
 def _unique_tensors(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -115,6 +123,7 @@ def _read_record(path: Path) -> dict[str, Any]:
         raise StorageError(f"{path} cannot be read as JSON ({error}). The file is damaged; restore it from a copy.") from error
     if not isinstance(content, dict):
         raise StorageError(f"{path} is no structure record.")
+    check_seal(content, path)
     return content
 
 
@@ -125,15 +134,25 @@ def _entry(content: dict[str, Any], key: str) -> dict[str, Any]:
     return found
 
 
-def _read_weights(path: Path, expected: dict[str, Any]) -> dict[str, Tensor]:
+def _read_weights(path: Path, record: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The record, or, beside a whole one that is older, the one the weights carry; and the weights."""
+    expected = _entry(record, "weights")
     try:
         content = path.read_bytes()
     except OSError as error:
         raise StorageError(f"{path} cannot be read: {error.strerror}.") from error
-    if expected.get("sha256") != hashlib.sha256(content).hexdigest():
-        have = f"it has {len(content):,} bytes, {expected.get('bytes', 0)} were written"
-        raise StorageError(f"{path} does not match its checksum in {STRUCTURE} ({have}). The file is damaged; restore it from a copy.")
+    if expected.get("sha256") != digest(content):
+        own = carried_record(content) if SEAL in record else None
+        if own is None:
+            have = f"it has {len(content):,} bytes, {expected.get('bytes', 0)} were written"
+            raise StorageError(f"{path} does not match its checksum in {STRUCTURE} ({have}). The file is damaged; restore it from a copy.")
+        warnings.warn(
+            f"{path} is newer than {STRUCTURE}: a save was ended between the two. The record that the weights carry is used.",
+            ParsinetWarning,
+            stacklevel=2,
+        )
+        record = own
     try:
-        return read_tensors(content)
+        return record, read_tensors(content)
     except SafetensorError as error:
         raise StorageError(f"{path} is no safetensors file ({error}).") from error
