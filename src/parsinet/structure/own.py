@@ -19,7 +19,10 @@ Hints = Mapping[str, Mapping[str, str]]
 
 
 def checked_rules(rules: Rules) -> Rules:
-    """The same rules; ArgumentTypeError for what is no mapping, UsageError for a name that is no operator's or a rule that cannot be called."""
+    """The same rules.
+
+    Errors: ArgumentTypeError for what is no mapping, UsageError for a name that is no operator's or a rule that cannot be called.
+    """
     if not isinstance(rules, Mapping):
         raise ArgumentTypeError(f'rules must be a mapping, {{"library::operator": rule}}, got {told(rules)}.')
     for name, rule in rules.items():
