@@ -24,10 +24,10 @@ class Spectral:
     """Trains w_ij = (λ_in,j − λ_out,i)·φ_ij and removes the nodes of least relevance, physically.
 
     share: of the units that may leave, how many do (default 0.5; 0 removes none), or target: "macs=20%", "params=45k", "bytes=30%" of the
-    plain network, for which the share is found whenever units leave. variant, initialiser, layers: of `spectral.spectralize`; every other
-    layer trains as it is. schedule: "post", "pre", "distilled" or "continuous"; eigenvalues, begin, end (shares of the run) override its
-    phases: before `eigenvalues` φ stands still. With continuous removal share·(1 − (1 − u)³) of the units are gone at part u of the way
-    from begin to end.
+    plain network, for which the share is found whenever units leave. variant, initialiser, layers: of `spectral.spectralize`, except that
+    layers=None leaves frozen layers alone; every other layer trains as it is. schedule: "post", "pre", "distilled" or "continuous";
+    eigenvalues, begin, end (shares of the run) override its phases: before `eigenvalues` φ stands still. With continuous removal
+    share·(1 − (1 − u)³) of the units are gone at part u of the way from begin to end.
     score: "relevance" (norm of the composed incoming weights, independent of the gauge), "outgoing", "both" (their product) or
     "eigenvalue" (|λ|, as published; variants with one set). scope: "layer" or "global", one threshold for all groups. min_units: stay in
     every group. interval: steps between removals (default a hundredth of the run).
