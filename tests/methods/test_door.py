@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import StepLR
 
 from parsinet import structure
-from parsinet.baselines import MagnitudeUnits
+from parsinet.baselines import MagnitudeUnits, RandomUnits
 from parsinet.errors import ArgumentTypeError, ParsinetError, StructureError, UsageError
-from parsinet.methods import Dense, Gates, Method, Pruner
+from parsinet.methods import Dense, Gates, Method, Pruner, Spectral, SpectralSparse, Sphere
 
 X = torch.randn(4, 6)
 
@@ -49,6 +49,13 @@ WRONG: dict[str, tuple[Callable[[nn.Module], Any], str]] = {
     "a module's hints": (lambda m: Pruner(m, adam(m), Gates(), X, hints={"0": 5}), "hints of '0' must be a mapping, .* got a int"),
     "price as text": (lambda m: Gates(price="1e-3"), "price must be a number, got '1e-3'"),
     "price true": (lambda m: Gates(price=True), "price must be a number, got True"),
+    "no seed": (lambda m: Gates(seed=None), "Gates: seed must be a whole number ≥ 0, got None"),
+    "a large seed": (lambda m: Gates(seed=2**63), "seed must be ≤ 9223372036854775807, got 9223372036854775808"),
+    "spectral seed": (lambda m: Spectral(seed="a"), "Spectral: seed must be a whole number ≥ 0, got 'a'"),
+    "sparse seed": (lambda m: SpectralSparse(seed=0.5), r"spectral-sparse: seed must be a whole number ≥ 0, got 0\.5"),
+    "sphere's seed": (lambda m: Sphere(seed="a"), "sphere: seed must be a whole number ≥ 0, got 'a'"),
+    "baseline's seed": (lambda m: RandomUnits(seed=None), "seed must be a whole number ≥ 0, got None"),
+    "sparsity as text": (lambda m: Sphere(sparsity="a"), "sphere: sparsity must be a number, got 'a'"),
     "one layer": (lambda m: Pruner(m, adam(m), Gates(), X, ignored_layers="0"), "ignored_layers must be a list .* got '0'"),
     "one module": (lambda m: Pruner(m, adam(m), Gates(), X, ignored_layers=m[0]), "got a Linear. Write it in brackets"),
     "a layer's class": (lambda m: Pruner(m, adam(m), Gates(), X, ignored_layers=[nn.Linear]), "got the class Linear"),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from parsinet import spectral
 from parsinet.errors import UsageError
 from parsinet.methods.base import Budget, decayed_groups
-from parsinet.methods.options import check_known, check_number, check_window
+from parsinet.methods.options import check_known, check_number, check_seed, check_window
 from parsinet.methods.schedule import cubic
 from parsinet.methods.spectral_options import Form
 from parsinet.structure import Plan, Structure
@@ -57,6 +57,7 @@ class SpectralSparse:
         begin, end = 0.1 if begin is None else begin, 0.6 if end is None else end
         check_window(self.name, begin, end)
         check_number(self.name, "sparsity", sparsity, "a share of the weights", least=0, below=1)
+        check_seed(self.name, seed)
         self.sparsity, self.schedule, self.begin, self.end = sparsity, schedule, begin, end
         self.scope, self.every, self.form = scope, every, Form(variant, initialiser, layers, seed)
         self._model: nn.Module | None = None

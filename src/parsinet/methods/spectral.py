@@ -13,7 +13,7 @@ from parsinet.distributed import ALONE
 from parsinet.errors import UsageError
 from parsinet.methods.base import Alive, Budget
 from parsinet.methods.node_removal import NodeRemoval, RemovalOptions
-from parsinet.methods.options import check_known, check_whole
+from parsinet.methods.options import check_known, check_seed, check_whole
 from parsinet.methods.phases import phases_of
 from parsinet.methods.spectral_options import Form, Rates, eigenvalues_of
 from parsinet.methods.target import Target
@@ -72,6 +72,7 @@ class Spectral:
     ) -> None:
         check_known("Spectral", "variant", variant, spectral.VARIANTS)
         check_whole("Spectral", "interval", interval)
+        check_seed("Spectral", seed)
         self.phases = phases_of(schedule, eigenvalues, begin, end)
         self.form = Form(variant, initialiser, layers, seed)
         self.rates = Rates(eigenvalue_decay, basis_decay, eigenvalue_lasso, eigenvalue_lr)
