@@ -19,7 +19,7 @@ RARE = {"matplotlib", "pandas", "scipy", "sklearn"}
 LIBRARY = {"numpy", "pydantic", "torch", "yaml"}
 TERMINAL = {"rich", "typer"}
 
-EVERYTHING = "import parsinet\nfor name in parsinet.__all__: getattr(parsinet, name)\nimport parsinet.bench, parsinet.cli.commands"
+EVERYTHING = "import parsinet\nfor name in parsinet.__all__: getattr(parsinet, name)\nimport parsinet.cli.commands"
 COMMAND = """
 from parsinet.cli import main
 try:
@@ -99,6 +99,10 @@ def test_the_check_of_modules_objects(line: str) -> None:
 
 def test_the_check_sees_what_is_loaded(tmp_path: Path) -> None:
     assert loaded("import parsinet\nimport matplotlib", [], tmp_path) & (OPTIONAL | RARE) >= {"matplotlib"}
+
+
+def test_the_benchmarks_are_there_without_an_import_of_their_own(tmp_path: Path) -> None:
+    loaded("import parsinet\nparsinet.bench.names", [], tmp_path)
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from parsinet import (
         baselines,
+        bench,
         data,
         distributed,
         errors,
@@ -35,6 +36,7 @@ __all__ = [
     "UnitGroup",
     "add_skips",
     "baselines",
+    "bench",
     "data",
     "distributed",
     "errors",

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import StepLR
 
 from parsinet import structure
-from parsinet.baselines import MagnitudeUnits
+from parsinet.baselines import MagnitudeUnits, RandomUnits
 from parsinet.errors import ArgumentTypeError, ParsinetError, StructureError, UsageError
-from parsinet.methods import Dense, Gates, Method, Pruner
+from parsinet.methods import Dense, Gates, Method, Pruner, Spectral, SpectralSparse, Sphere
 
 X = torch.randn(4, 6)
 
@@ -35,9 +35,27 @@ WRONG: dict[str, tuple[Callable[[nn.Module], Any], str]] = {
     "no model": (lambda m: Pruner(nn.Linear, adam(m), Gates(), X), "got the class Linear"),
     "method's class": (lambda m: Pruner(m, adam(m), Gates, X), r"such as Gates\(\.\.\.\), got the class Gates"),
     "method's name": (lambda m: Pruner(m, adam(m), "gates", X), r"such as parsinet\.methods\.Gates\(\.\.\.\), got a str"),
-    "steps as text": (lambda m: Pruner(m, adam(m), Gates(), X, steps="20"), "steps must be a number, got '20'"),
+    "steps as text": (lambda m: Pruner(m, adam(m), Gates(), X, steps="20"), "steps must be a whole number ≥ 1, got '20'"),
+    "half a step": (lambda m: Pruner(m, adam(m), Gates(), X, steps=50.5), r"steps must be a whole number ≥ 1, got 50\.5"),
+    "half an example": (lambda m: Pruner(m, adam(m), Gates(), X, examples=1.5), r"examples must be a whole number ≥ 1, got 1\.5"),
+    "half a unit": (lambda m: Pruner(m, adam(m), Gates(), X, round_to=2.5), r"round_to must be a whole number ≥ 1, got 2\.5"),
+    "no multiple": (lambda m: Pruner(m, adam(m), Gates(), X, round_to=None), "round_to must be a whole number ≥ 1, got None"),
+    "inputs as text": (lambda m: Pruner(m, adam(m), Gates(), X, inputs="x"), "inputs must be True or False, got 'x'"),
+    "scaler's name": (lambda m: Pruner(m, adam(m), Gates(), X, scaler="x"), r"scaler must be a torch\.amp\.GradScaler or None, got a str"),
+    "scaler False": (lambda m: Pruner(m, adam(m), Gates(), X, scaler=False), "or None, got a bool"),
+    "rules": (lambda m: Pruner(m, adam(m), Gates(), X, rules=5), "rules must be a mapping, .* got a int"),
+    "a rule's name": (lambda m: Pruner(m, adam(m), Gates(), X, rules={5: print}), "rules are named like their operators, .* got 5"),
+    "hints": (lambda m: Pruner(m, adam(m), Gates(), X, hints=5), "hints must be a mapping, .* got a int"),
+    "a module's hints": (lambda m: Pruner(m, adam(m), Gates(), X, hints={"0": 5}), "hints of '0' must be a mapping, .* got a int"),
     "price as text": (lambda m: Gates(price="1e-3"), "price must be a number, got '1e-3'"),
     "price true": (lambda m: Gates(price=True), "price must be a number, got True"),
+    "no seed": (lambda m: Gates(seed=None), "Gates: seed must be a whole number ≥ 0, got None"),
+    "a large seed": (lambda m: Gates(seed=2**63), "seed must be ≤ 9223372036854775807, got 9223372036854775808"),
+    "spectral seed": (lambda m: Spectral(seed="a"), "Spectral: seed must be a whole number ≥ 0, got 'a'"),
+    "sparse seed": (lambda m: SpectralSparse(seed=0.5), r"spectral-sparse: seed must be a whole number ≥ 0, got 0\.5"),
+    "sphere's seed": (lambda m: Sphere(seed="a"), "sphere: seed must be a whole number ≥ 0, got 'a'"),
+    "baseline's seed": (lambda m: RandomUnits(seed=None), "seed must be a whole number ≥ 0, got None"),
+    "sparsity as text": (lambda m: Sphere(sparsity="a"), "sphere: sparsity must be a number, got 'a'"),
     "one layer": (lambda m: Pruner(m, adam(m), Gates(), X, ignored_layers="0"), "ignored_layers must be a list .* got '0'"),
     "one module": (lambda m: Pruner(m, adam(m), Gates(), X, ignored_layers=m[0]), "got a Linear. Write it in brackets"),
     "a layer's class": (lambda m: Pruner(m, adam(m), Gates(), X, ignored_layers=[nn.Linear]), "got the class Linear"),

@@ -14,7 +14,7 @@ from methods import runs
 from methods.runs import BEGINNINGS, check_resume, same
 from methods.toys import network, points
 from parsinet.errors import ParsinetError, StructureError, UsageError
-from parsinet.methods import Pruner, Spectral
+from parsinet.methods import Pruner, Spectral, SpectralSparse
 from parsinet.methods.guided import largest_share
 from parsinet.methods.nodes import node_scores
 from parsinet.methods.ranking import keep_best
@@ -218,6 +218,22 @@ def test_phases_without_a_length_of_the_run_are_refused() -> None:
     optimizer = torch.optim.Adam(method.param_groups(model))
     with pytest.raises(UsageError, match="steps=N"):
         Pruner(model, optimizer, method, points(4)[0])
+
+
+@pytest.mark.parametrize("method", [Spectral, SpectralSparse])
+def test_frozen_layers_stay_plain_unless_they_are_named(method: type[Spectral] | type[SpectralSparse]) -> None:
+    model = network()
+    model.fc1.weight.requires_grad_(False)
+    before = model.fc1.weight
+    method().prepare(model)
+    assert set(spectral_layers(model)) == {"fc2", "out"}
+    assert model.fc1.weight is before
+    named = network()
+    named.fc1.weight.requires_grad_(False)
+    method(layers=["fc1"]).prepare(named)
+    assert set(spectral_layers(named)) == {"fc1"}
+    with pytest.raises(UsageError, match="Every layer that could become spectral is frozen"):
+        method().prepare(network().requires_grad_(False))
 
 
 def test_a_model_that_was_not_prepared_is_refused() -> None:

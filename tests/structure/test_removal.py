@@ -10,7 +10,7 @@ from torch import nn
 
 import parsinet as pn
 from networks import make, traced
-from parsinet.errors import StructureError
+from parsinet.errors import ArgumentTypeError, StructureError
 from parsinet.structure.plan import Plan
 
 
@@ -80,6 +80,17 @@ def test_an_old_plan_is_refused_and_nothing_changes() -> None:
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
     for index, entry in optimizer.state_dict()["state"].items():
         assert all(torch.equal(value, moments["state"][index][key]) for key, value in entry.items())
+
+
+def test_what_does_not_fit_is_not_silenced_either() -> None:
+    model, _, plan = start()
+    pn.shrink(model, plan)
+    state = copy.deepcopy(model.state_dict())
+    with pytest.raises(StructureError, match="Make the plan from a structure traced from this model"), pn.silence(model, plan):
+        pass
+    with pytest.raises(ArgumentTypeError, match="silence: plan must be a Plan, got a dict"), pn.silence(model, {}):  # type: ignore[arg-type]
+        pass
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
 
 
 def test_a_removal_that_fails_half_way_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

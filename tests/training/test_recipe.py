@@ -32,6 +32,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"fold": "zero"}, "fold must be 'none', 'constant' or 'mean', got 'zero'."),
     ({"fold_approximate": True}, "fold_approximate needs fold: constant or fold: mean."),
     ({"seed": -1}, "seed must be ≥ 0, got -1."),
+    ({"seed": 2**63}, f"seed must be ≤ {2**63 - 1}, got {2**63}."),
+    ({"seed": 10**23 - 1}, f"seed must be ≤ {2**63 - 1}, got {10**23 - 1}."),
     ({"dtype": "float16"}, "dtype must be 'float32' or 'float64', got 'float16'."),
     ({"ignored_layers": "fc1"}, "ignored_layers must be a list, got 'fc1'."),
     ({"schedule": {"steps": [[2, 1e-3]]}}, "schedule.kind is missing. Known: constant, steps, cosine."),

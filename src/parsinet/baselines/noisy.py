@@ -19,7 +19,7 @@ from parsinet.errors import UsageError
 from parsinet.methods import Alive, Budget
 from parsinet.methods.base import decayed_groups, generator
 from parsinet.methods.choice import check_inputs, gateable_groups
-from parsinet.methods.options import check_above_zero, check_either, check_list, check_number, check_whole
+from parsinet.methods.options import check_above_zero, check_either, check_list, check_number, check_seed, check_whole
 from parsinet.methods.schedule import last_step, usual_interval
 from parsinet.structure import Plan, Structure
 
@@ -68,6 +68,7 @@ class NoisyGates(Distribution):
         check_either(self.name, "draws", draws, "example", "batch")
         check_whole(self.name, "interval", interval, of="steps")
         check_list(self.name, "groups", groups, "a list of group names")
+        check_seed(self.name, seed)
         self.rate, self.draws, self.gated, self.early, self.interval = rate, draws, gated, early, interval
         self.inputs = inputs
         self.settled = False

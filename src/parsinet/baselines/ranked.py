@@ -13,7 +13,7 @@ from parsinet.baselines.units import JudgedUnits, UnitOptions
 from parsinet.errors import StructureError, UsageError
 from parsinet.methods import Budget
 from parsinet.methods.base import generator
-from parsinet.methods.options import check_either, check_known, check_number
+from parsinet.methods.options import check_either, check_known, check_number, check_seed
 from parsinet.methods.ranking import SCOPES, keep_best
 from parsinet.structure import Plan, Structure
 
@@ -119,6 +119,7 @@ class RandomUnits(RankedUnits):
         seed: int = 0,
         **options: Unpack[UnitOptions],
     ) -> None:
+        check_seed(self.name, seed)
         self._generator = generator(seed)
         self._order: dict[str, Tensor] = {}
         super().__init__(share=share, scope=scope, begin=begin, end=end, **options)

@@ -18,7 +18,7 @@ from parsinet.methods.drawing import BATCH, EXAMPLE, check_sites
 from parsinet.methods.estimating import Estimating
 from parsinet.methods.gating import GateBank
 from parsinet.methods.openness import Openness
-from parsinet.methods.options import check_either, check_list, check_number
+from parsinet.methods.options import check_either, check_list, check_number, check_seed
 from parsinet.methods.pace import PaceOptions
 from parsinet.methods.price_options import PriceOptions
 from parsinet.methods.pricing import Pricing
@@ -106,6 +106,7 @@ class Gates:
         check_number("Gates", "clamp", clamp, above=0)
         check_either("Gates", "draws", draws, BATCH, EXAMPLE)
         check_list("Gates", "groups", groups, "a list of group names")
+        check_seed("Gates", seed)
         self.openness, self.threshold, self.clamp = Openness.given(theta), threshold, clamp
         self.inputs, self.blocks, self.settled = inputs, bool(blocks), False
         self._wanted, self.draws, self._generator = groups, draws, generator(seed)

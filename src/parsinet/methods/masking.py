@@ -14,7 +14,7 @@ from parsinet import topology
 from parsinet.distributed import pooled
 from parsinet.errors import UsageError
 from parsinet.methods.base import Alive, Budget, decayed_groups, generator
-from parsinet.methods.options import check_list, check_one_way, check_whole, check_window
+from parsinet.methods.options import check_list, check_number, check_one_way, check_seed, check_whole, check_window
 from parsinet.methods.schedule import length_of_run
 from parsinet.methods.target import Target, sparsity_for
 from parsinet.methods.units import read_units
@@ -65,10 +65,12 @@ class MaskedTraining(ABC):
     ) -> None:
         check_one_way(self.name, sparsity=sparsity, target=target)
         sparsity = SPARSITY if sparsity is None else sparsity
+        check_number(self.name, "sparsity", sparsity)
         topology.check(sparsity, distribution)
         check_window(self.name, begin, end)
         check_whole(self.name, "interval", interval, of="steps")
         check_list(self.name, "exclude", exclude, "a list of layer names")
+        check_seed(self.name, seed)
         self.sparsity, self.distribution = sparsity, distribution
         self.target = Target.given(self.name, target)
         self.begin, self.end, self.interval = begin, end, interval

@@ -6,8 +6,11 @@ import math
 import numbers
 import operator
 from collections.abc import Collection
+from typing import TypeGuard
 
 from parsinet.errors import UsageError, suggest
+
+MOST_SEED = 2**63 - 1
 
 
 def check_number(
@@ -42,15 +45,36 @@ def _is_number(value: object) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
+def _is_whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def check_seed(who: str, seed: int) -> None:
+    """UsageError for what no generator takes."""
+    check_whole(who, "seed", seed, least=0, needed=True)
+    check_number(who, "seed", seed, most=MOST_SEED)
+
+
+def check_flag(who: str, name: str, value: object) -> None:
+    """UsageError unless the value is True or False."""
+    if not isinstance(value, bool):
+        raise UsageError(f"{who}: {name} must be True or False, got {value!r}.")
+
+
 def check_above_zero(who: str, **numbers: float | None) -> None:
     """UsageError for a number that is not above zero."""
     for name, value in numbers.items():
         check_number(who, name, value, above=0)
 
 
-def check_whole(who: str, name: str, value: int | None, *, least: int = 1, of: str = "") -> None:
-    """UsageError unless the value is a whole number of at least `least`, or None. of: what it counts, for the error."""
-    if value is not None and (not isinstance(value, int) or value < least):
+def check_whole(who: str, name: str, value: int | None, *, least: int = 1, of: str = "", needed: bool = False) -> None:
+    """UsageError unless the value is a whole number of at least `least`, or None.
+
+    of: what it counts, for the error. needed: whether None is refused too.
+    """
+    if value is None and not needed:
+        return
+    if not _is_whole(value) or value < least:
         raise UsageError(f"{who}: {name} must be a whole number{f' of {of}' if of else ''} ≥ {least}, got {value!r}.")
 
 

@@ -17,7 +17,7 @@ from parsinet.methods.base import Alive, Budget, Listening, Method, Moving, Prob
 from parsinet.methods.door import begin_work, check_arguments, end_work
 from parsinet.methods.folds import FoldInputs, folding_of
 from parsinet.methods.network import Network
-from parsinet.methods.options import check_number
+from parsinet.methods.options import check_flag, check_whole
 from parsinet.methods.ranking import round_up
 from parsinet.methods.resharding import check_sharded
 from parsinet.methods.saved import Saved
@@ -92,8 +92,10 @@ class Pruner:
         scaler: torch.amp.GradScaler | None = None,
     ) -> None:
         optimizers = check_arguments(model, optimizer, method)
-        for name, value in (("steps", steps), ("examples", examples), ("round_to", round_to)):
-            check_number("Pruner", name, value, least=1)
+        for name, value in (("steps", steps), ("examples", examples)):
+            check_whole("Pruner", name, value)
+        check_whole("Pruner", "round_to", round_to, needed=True)
+        check_flag("Pruner", "inputs", inputs)
         folding = folding_of(fold, fold_inputs, example_inputs, approximate)
         if folding is not None and method.silences:
             raise UsageError(f"Pruner: {method.name} silences units before they leave, so their readers read zero: leave fold out.")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from parsinet import spectral
 from parsinet.errors import UsageError
 from parsinet.methods.base import Budget, decayed_groups
-from parsinet.methods.options import check_known, check_number, check_window
+from parsinet.methods.options import check_known, check_number, check_seed, check_window
 from parsinet.methods.schedule import cubic
 from parsinet.methods.spectral_options import Form
 from parsinet.structure import Plan, Structure
@@ -25,8 +25,8 @@ class SpectralSparse:
 
     sparsity: share of the weights that is masked at the end. schedule: "cubic", s·(1 − (1 − u)³) at part u of the way from begin to end
     (shares of the run, 0.1 and 0.6), or "constant" from the first step, as published. scope: "layer" (as published) or "global". every:
-    steps from one mask to the next. variant, initialiser, layers: of `spectral.spectralize`. seed: of a drawn basis. Exact zeros are left
-    in plain layers; no units leave.
+    steps from one mask to the next. variant, initialiser, layers: of `spectral.spectralize`, except that layers=None leaves frozen layers
+    alone. seed: of a drawn basis. Exact zeros are left in plain layers; no units leave.
 
     Raises UsageError for values out of range and without the number of steps a schedule needs.
     Source: Chicchi et al., arXiv 2106.09021 (constant, per layer, every step, "qr-full" with "p2-sparse-qr"); the cubic schedule is Zhu and
@@ -57,6 +57,7 @@ class SpectralSparse:
         begin, end = 0.1 if begin is None else begin, 0.6 if end is None else end
         check_window(self.name, begin, end)
         check_number(self.name, "sparsity", sparsity, "a share of the weights", least=0, below=1)
+        check_seed(self.name, seed)
         self.sparsity, self.schedule, self.begin, self.end = sparsity, schedule, begin, end
         self.scope, self.every, self.form = scope, every, Form(variant, initialiser, layers, seed)
         self._model: nn.Module | None = None

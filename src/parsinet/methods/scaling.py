@@ -3,17 +3,19 @@
 import torch
 from torch import Tensor
 
-from parsinet.errors import UsageError
+from parsinet.errors import ArgumentTypeError, UsageError, told
 from parsinet.methods.base import Method
 
 
 class Scale:
     """Follows the scale of a `torch.amp.GradScaler` from step to step; None stands for a loss that is not scaled.
 
-    Raises UsageError for a method that would take scaled gradients for what they are not.
+    Raises ArgumentTypeError for what is no scaler, UsageError for a method that would take scaled gradients for what they are not.
     """
 
     def __init__(self, scaler: torch.amp.GradScaler | None, method: Method) -> None:
+        if scaler is not None and not isinstance(scaler, torch.amp.GradScaler):
+            raise ArgumentTypeError(f"Pruner: scaler must be a torch.amp.GradScaler or None, got {told(scaler)}.")
         if scaler is not None and getattr(method, "unscaled", False):
             raise UsageError(f"Pruner: {method.name} learns from gradients, which a scaler changes. Train in bfloat16, without a scaler.")
         self._scaler = scaler

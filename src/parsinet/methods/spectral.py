@@ -13,7 +13,7 @@ from parsinet.distributed import ALONE
 from parsinet.errors import UsageError
 from parsinet.methods.base import Alive, Budget
 from parsinet.methods.node_removal import NodeRemoval, RemovalOptions
-from parsinet.methods.options import check_known, check_whole
+from parsinet.methods.options import check_known, check_seed, check_whole
 from parsinet.methods.phases import phases_of
 from parsinet.methods.spectral_options import Form, Rates, eigenvalues_of
 from parsinet.methods.target import Target
@@ -24,10 +24,10 @@ class Spectral:
     """Trains w_ij = (λ_in,j − λ_out,i)·φ_ij and removes the nodes of least relevance, physically.
 
     share: of the units that may leave, how many do (default 0.5; 0 removes none), or target: "macs=20%", "params=45k", "bytes=30%" of the
-    plain network, for which the share is found whenever units leave. variant, initialiser, layers: of `spectral.spectralize`; every other
-    layer trains as it is. schedule: "post", "pre", "distilled" or "continuous"; eigenvalues, begin, end (shares of the run) override its
-    phases: before `eigenvalues` φ stands still. With continuous removal share·(1 − (1 − u)³) of the units are gone at part u of the way
-    from begin to end.
+    plain network, for which the share is found whenever units leave. variant, initialiser, layers: of `spectral.spectralize`, except that
+    layers=None leaves frozen layers alone; every other layer trains as it is. schedule: "post", "pre", "distilled" or "continuous";
+    eigenvalues, begin, end (shares of the run) override its phases: before `eigenvalues` φ stands still. With continuous removal
+    share·(1 − (1 − u)³) of the units are gone at part u of the way from begin to end.
     score: "relevance" (norm of the composed incoming weights, independent of the gauge), "outgoing", "both" (their product) or
     "eigenvalue" (|λ|, as published; variants with one set). scope: "layer" or "global", one threshold for all groups. min_units: stay in
     every group. interval: steps between removals (default a hundredth of the run).
@@ -72,6 +72,7 @@ class Spectral:
     ) -> None:
         check_known("Spectral", "variant", variant, spectral.VARIANTS)
         check_whole("Spectral", "interval", interval)
+        check_seed("Spectral", seed)
         self.phases = phases_of(schedule, eigenvalues, begin, end)
         self.form = Form(variant, initialiser, layers, seed)
         self.rates = Rates(eigenvalue_decay, basis_decay, eigenvalue_lasso, eigenvalue_lr)

@@ -11,13 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from parsinet import spectral
+from parsinet.errors import UsageError
 from parsinet.methods.base import generator
 from parsinet.methods.options import check_number
 
 
 @dataclass(frozen=True)
 class Form:
-    """How layers are made spectral, see `spectral.spectralize`. initialiser: None for the one that is usual. seed: of a drawn basis."""
+    """How layers are made spectral, see `spectral.spectralize`.
+
+    initialiser: None for the one that is usual. layers: None for those whose weight trains. seed: of a drawn basis.
+    """
 
     variant: str
     initialiser: str | None
@@ -28,7 +32,8 @@ class Form:
         """Turn the layers into spectral ones."""
         initialiser = self.initialiser or self._usual()
         source = None if initialiser in ("keep", "gate") else generator(self.seed)
-        spectral.spectralize(model, self.variant, initialiser=initialiser, layers=self.layers, generator=source)
+        layers = _trained(model) if self.layers is None else self.layers
+        spectral.spectralize(model, self.variant, initialiser=initialiser, layers=layers, generator=source)
 
     def _usual(self) -> str:
         """Where λ_in is held it is held at 0, as published; all keep the network's function."""
@@ -69,6 +74,22 @@ class Rates:
         if not self.eigenvalue_lasso:
             return 0.0
         return self.eigenvalue_lasso * torch.stack([values.abs().sum() for values in eigenvalues]).sum()
+
+
+def _trained(model: nn.Module) -> list[str] | None:
+    """The layers to convert where none is named: all but frozen ones; None for all. UsageError if every layer is frozen."""
+    known = {
+        name: layer for name, layer in model.named_modules() if isinstance(layer, spectral.SpectralLayer) or type(layer) in spectral.LAYERS
+    }
+    found = [name for name, layer in known.items() if not _frozen(layer)]
+    if known and not found:
+        raise UsageError("Every layer that could become spectral is frozen: let weights train, or name layers=[…].")
+    return found if len(found) < len(known) else None
+
+
+def _frozen(layer: nn.Module) -> bool:
+    weight = layer._parameters.get("weight")
+    return weight is not None and not weight.requires_grad
 
 
 def eigenvalues_of(model: nn.Module) -> list[nn.Parameter]:

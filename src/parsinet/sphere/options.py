@@ -1,8 +1,11 @@
 """The options of one LpSGD group, and what is refused."""
 
+import numbers
 import warnings
 from collections.abc import Mapping
 from typing import Any
+
+from torch import Tensor
 
 from parsinet.errors import ArgumentTypeError, UsageError
 from parsinet.sphere.geometry import SMALLEST_P, check_p
@@ -21,7 +24,9 @@ def check(options: Mapping[str, Any], quiet: bool = False) -> None:
 
     Raises ArgumentTypeError or UsageError. Warns for p < 1.02 and for weight decay on spheres.
     """
-    p, lr, decay = check_p("LpSGD", options["p"]), float(options["lr"]), options["weight_decay"]
+    p = check_p("LpSGD", options["p"])
+    _check_numbers(options)
+    lr, decay = float(options["lr"]), options["weight_decay"]
     constrained = options["constrained"]
     if not isinstance(constrained, bool):
         raise ArgumentTypeError(f"LpSGD: constrained must be True or False, got {constrained!r}.")
@@ -43,3 +48,10 @@ def check(options: Mapping[str, Any], quiet: bool = False) -> None:
         warnings.warn(f"LpSGD: p = {p} is below {SMALLEST_P}; float32 carries its powers badly. Use {SMALLEST_P} ≤ p ≤ 2.", stacklevel=4)
     if decay:
         warnings.warn(f"LpSGD: weight_decay={decay} on a constrained group pulls along the sphere unless p = 2. Use 0.", stacklevel=4)
+
+
+def _check_numbers(options: Mapping[str, Any]) -> None:
+    for name in ("lr", "momentum", "dampening", "weight_decay", "g_min", "eps"):
+        value = options[name]
+        if isinstance(value, bool) or not isinstance(value, numbers.Real | Tensor):
+            raise ArgumentTypeError(f"LpSGD: {name} must be a number, got {type(value).__name__}.")

@@ -16,7 +16,7 @@ from parsinet.structure.export import ExampleInputs
 from parsinet.structure.groups import build_layout
 from parsinet.structure.inputs import Inputs
 from parsinet.structure.kept import export_watched
-from parsinet.structure.own import Hints, checked_rules, take
+from parsinet.structure.own import Hints, checked_hints, checked_rules, take
 from parsinet.structure.proof import prove
 from parsinet.structure.propagate import Rules, freeze_unused, ignore, outputs, propagate, seed, understands
 from parsinet.structure.sizes import follow
@@ -53,7 +53,7 @@ def trace(
     from a copy once and compared with its silenced twin. Raises StructureError if torch.export cannot capture the model.
     """
     _check_model(model)
-    ignored, own = _names(model, ignored_layers), checked_rules(rules or {})
+    ignored, own, counted = _names(model, ignored_layers), checked_rules(rules or {}), checked_hints(hints or {})
     twin = copy_for_tracing(model, share=True)
     with contextlib.ExitStack() as noting:
         calls = noting.enter_context(calls_noted(twin)) if blocks else {}
@@ -65,7 +65,7 @@ def trace(
     freeze_unused(tracing, axes)
     tracing.take_hints()
     follow(tracing, axes)
-    take(tracing, axes, hints or {})
+    take(tracing, axes, counted)
     if not removable_outputs:
         for value in outputs(exported, values):
             tracing.freeze(value, "it is part of the model's output")

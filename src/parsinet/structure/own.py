@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from torch import nn
 
-from parsinet.errors import StructureError, UsageError, suggest
+from parsinet.errors import ArgumentTypeError, StructureError, UsageError, suggest, told
 from parsinet.structure.axes import Axis, labelled
 from parsinet.structure.classes import gather
 from parsinet.structure.propagate import Rules
@@ -19,13 +19,28 @@ Hints = Mapping[str, Mapping[str, str]]
 
 
 def checked_rules(rules: Rules) -> Rules:
-    """The same rules; UsageError for a name that is no operator's or a rule that cannot be called."""
+    """The same rules.
+
+    Errors: ArgumentTypeError for what is no mapping, UsageError for a name that is no operator's or a rule that cannot be called.
+    """
+    if not isinstance(rules, Mapping):
+        raise ArgumentTypeError(f'rules must be a mapping, {{"library::operator": rule}}, got {told(rules)}.')
     for name, rule in rules.items():
-        if not re.fullmatch(r"\w+::\w+", name):
+        if not isinstance(name, str) or not re.fullmatch(r"\w+::\w+", name):
             raise UsageError(f'rules are named like their operators, "library::operator", got {name!r}.')
         if not callable(rule):
             raise UsageError(f"The rule of {name} must be a function of the tracing and the operator's arguments, got {rule!r}.")
     return rules
+
+
+def checked_hints(hints: Hints) -> Hints:
+    """The same hints; ArgumentTypeError for what is no mapping of modules to mappings of attributes."""
+    if not isinstance(hints, Mapping):
+        raise ArgumentTypeError(f'hints must be a mapping, {{"module": {{"attribute": "group"}}}}, got {told(hints)}.')
+    for path, attributes in hints.items():
+        if not isinstance(attributes, Mapping):
+            raise ArgumentTypeError(f'hints of {path!r} must be a mapping, {{"attribute": "group"}}, got {told(attributes)}.')
+    return hints
 
 
 def take(tracing: Tracing, axes: Mapping[str, tuple[Axis, ...]], hints: Hints) -> None:

@@ -47,8 +47,7 @@ def shrink(
     Raises StructureError if the plan does not fit the model's present shapes or an optimizer cannot go on. Whatever fails,
     model and optimizers are left exactly as they were.
     """
-    if not isinstance(plan, Plan):
-        raise ArgumentTypeError(f"shrink: plan must be a Plan, got {told(plan)}. structure.plan({{group: mask}}) makes one.")
+    check_plan("shrink", plan)
     optimizers = [optimizers] if isinstance(optimizers, torch.optim.Optimizer) else list(dict.fromkeys(optimizers))
     tensors = tensors_of(model)
     selections = selections_of(model, plan)
@@ -122,6 +121,12 @@ def selections_of(model: nn.Module, plan: Plan) -> dict[str, Tensor]:
     """The index buffers of layers that read raw inputs and, with this plan, begin to select."""
     known = tensors_of(model)
     return whole_selections(model, {name: size for (name, _), size in plan.sizes.items() if name not in known})
+
+
+def check_plan(who: str, plan: object) -> None:
+    """ArgumentTypeError for what is no plan."""
+    if not isinstance(plan, Plan):
+        raise ArgumentTypeError(f"{who}: plan must be a Plan, got {told(plan)}. structure.plan({{group: mask}}) makes one.")
 
 
 def check_fit(plan: Plan, tensors: Mapping[str, Tensor]) -> None:

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from parsinet.structure.blocks_removal import check_present
 from parsinet.structure.cutting import rescaled
 from parsinet.structure.plan import Plan
+from parsinet.structure.removal import check_fit, check_plan, selections_of, tensors_of
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,13 @@ def silence(model: nn.Module, plan: Plan) -> Iterator[nn.Module]:
 
     Where two activations meet (query · key) there is no reading parameter; there the producing slices are zero. The module that makes
     what a leaving block adds returns zeros. Parameters are restored bitwise on exit; do not train inside.
+
+    Raises ArgumentTypeError for what is no plan, StructureError if it does not fit the model's present shapes, as `shrink` does.
     """
-    tensors = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
+    check_plan("silence", plan)
+    tensors = tensors_of(model)
+    check_fit(plan, {**tensors, **selections_of(model, plan)})
+    check_present(model, plan.absent, plan.bare)
     touched = [*(name for name, _ in plan.silent), *(norm.g for norm in plan.norms)]
     saved = {name: tensors[name].detach().clone() for name in touched}
     try:

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from parsinet.training.recipe_checkpoint import CheckpointPart
 from parsinet.training.recipe_lifts import AveragePart, DistillPart
-from parsinet.training.recipe_parts import Count, Flag, NamedPart, NotNegative, Part, Positive, Share, Whole
+from parsinet.training.recipe_parts import Count, Flag, NamedPart, NotNegative, Part, Positive, Seed, Share, Whole
 
 DTYPES = MappingProxyType({"float32": torch.float32, "float64": torch.float64})
 """What a recipe may name as the dtype of its parameters."""
@@ -161,7 +161,7 @@ class Recipe(Part):
     optimizer: OptimizerPart = Adam()
     schedule: SchedulePart = Cosine(hold=0.5)
     epochs: Count = 20
-    seed: Whole = 0
+    seed: Seed = 0
     threads: Count | None = None
     device: Annotated[str, Field(min_length=1)] = "cpu"
     dtype: Literal["float32", "float64"] = "float32"
