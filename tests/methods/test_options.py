@@ -142,7 +142,7 @@ def test_a_network_without_anything_to_gate_is_refused_with_the_reasons(model: n
 @pytest.mark.parametrize("argument", ["steps", "examples", "round_to"])
 def test_the_pruner_refuses_counts_below_one(argument: str) -> None:
     model = plain()
-    with pytest.raises(UsageError, match=f"{argument} must be ≥ 1, got 0"):
+    with pytest.raises(UsageError, match=f"{argument} must be a whole number ≥ 1, got 0"):
         Pruner(model, torch.optim.SGD(model.parameters()), Dense(), torch.randn(2, 4), **{argument: 0})
 
 
