@@ -112,6 +112,12 @@ def test_a_finished_run_has_its_page() -> None:
     assert "dense trained mlp on digits" in Path("new/report/report.html").read_text(encoding="utf-8")
 
 
+def test_a_finished_run_says_what_was_asked_for() -> None:
+    result = parsinet(*TRAIN, "--method", "random-mask", "--set", "method.target=params=50%")
+    assert result.exit_code == 0, result.output
+    assert "Asked for params=50% (605 parameters that are not zero), " in result.stdout
+
+
 def test_a_page_that_cannot_be_written_costs_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise StorageError("Cannot write the page: No space left on device.")

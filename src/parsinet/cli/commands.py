@@ -40,7 +40,19 @@ def train(
             begun: bool | Literal["auto"] = "auto" if auto else False
             result = training.train(resolved(recipe, options, settings), out, overwrite=overwrite, resume=begun, console=console)
         if ranks.rank == 0:
-            console.print(f"Saved in {result.folder}. {_page(result.folder)}", highlight=False, markup=False, soft_wrap=True)
+            for line in (*_asked(result.folder), f"Saved in {result.folder}. {_page(result.folder)}"):
+                console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _asked(folder: Path) -> list[str]:
+    """The size that was asked for and the one there is; nothing of a record that cannot be read, which the page says."""
+    from parsinet.report import read
+    from parsinet.report.asked import asked
+
+    try:
+        return [line[0].upper() + line[1:] for line in asked(read(folder))]
+    except ParsinetError:
+        return []
 
 
 def _page(folder: Path) -> str:

@@ -36,6 +36,7 @@ def run_of(folder: Path, event: Event) -> Run:
         notes=(),
         input_shape=tuple(int(side) for side in dataset.get("input_shape") or ()) if isinstance(dataset, Mapping) else (),
         fixed={group["name"]: str(group.get("reason") or "") for group in event.get("groups") or () if not group.get("removable", True)},
+        target=_target(recipe.get("method")),
     )
 
 
@@ -65,7 +66,6 @@ def removal_of(event: Event) -> Removal:
 
 def end_of(event: Event) -> End:
     """What a run ended with."""
-    timings = (Timing(int(t["batch"]), float(t["before"]["median"]), float(t["after"]["median"])) for t in event.get("latency") or ())
     return End(
         test_error=_number(event, "test_error"),
         train_seconds=_number(event, "train_seconds"),
@@ -73,10 +73,15 @@ def end_of(event: Event) -> End:
         dense_train_macs=_number(event, "dense_train_macs"),
         before=_size(event["before"]),
         after=_size(event["after"]),
-        latency=tuple(timings),
+        latency=tuple(_timing(entry) for entry in event.get("latency") or ()),
         inputs={name: tuple(int(unit) for unit in units) for name, units in (event.get("inputs") or {}).items()},
         widths={name: int(units) for name, units in (event.get("widths") or {}).items()},
     )
+
+
+def _timing(entry: Mapping[str, Any]) -> Timing:
+    before, after = entry["before"], entry["after"]
+    return Timing(int(entry["batch"]), float(before["median"]), float(after["median"]), _number(before, "p95"), _number(after, "p95"))
 
 
 def _size(event: Event) -> Size:
@@ -89,6 +94,11 @@ def _named(entry: Any) -> str:
     if isinstance(entry, Mapping):
         entry = entry.get("name")
     return str(entry) if entry else "?"
+
+
+def _target(method: Any) -> str:
+    target = method.get("target") if isinstance(method, Mapping) else None
+    return target.strip() if isinstance(target, str) else ""
 
 
 def _number(event: Event, key: str) -> float | None:

@@ -54,11 +54,16 @@ class Removal:
 
 @dataclass(frozen=True)
 class Timing:
-    """Median seconds per forward pass at one batch size, start network and result timed in turns in one process."""
+    """Median seconds per forward pass at one batch size, start network and result timed in turns in one process.
+
+    before_p95, after_p95: the 95th percentiles, None where not recorded.
+    """
 
     batch: int
     before: float
     after: float
+    before_p95: float | None = None
+    after_p95: float | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,8 @@ class End:
 class Run:
     """One run. groups: name → units at the start; reason: why it failed; notes: what a reader of the numbers should know.
 
-    input_shape: of one example; () where not recorded. fixed: groups whose units cannot leave → why.
+    input_shape: of one example; () where not recorded. fixed: groups whose units cannot leave → why. target: the size asked for, as the
+    recipe has it ("params=20%"); '' where there is none.
     """
 
     folder: Path
@@ -105,6 +111,7 @@ class Run:
     notes: tuple[str, ...]
     input_shape: tuple[int, ...] = ()
     fixed: Mapping[str, str] = field(default_factory=dict)
+    target: str = ""
 
     @property
     def size(self) -> Size:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from parsinet.report import numbers
+from parsinet.report.asked import asked
 from parsinet.report.decided import decided
 from parsinet.report.records import Run, Size
 
@@ -192,7 +193,7 @@ def remarks(table: Sequence[Row]) -> list[str]:
     if any(row.run.end and row.run.end.latency for row in table):
         lines.append("Batch: the median time of one forward pass; start and result of a run were timed in turns in one process.")
     for row in table:
-        lines.extend(f"{row.run.name}: {note}" for note in (*_outcome(row.run), *decided(row.run), *row.run.notes))
+        lines.extend(f"{row.run.name}: {note}" for note in (*_outcome(row.run), *asked(row.run), *decided(row.run), *row.run.notes))
     return lines
 
 

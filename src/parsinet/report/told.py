@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 UNITS = ("score", "factor")
 """Values per unit besides θ: what a ranking goes by, what a unit is multiplied with."""
@@ -11,12 +11,29 @@ WEIGHTS = ("hoyer", "p", "density")
 """Values per weight: Hoyer sparsity, exponent of its sphere, share of entries that are not masked."""
 
 
+GOALS = ("parameters", "macs", "bytes", "latency")
+"""What a size can be asked for in: counts, or seconds per forward pass."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A size the network was to have. kind: of `GOALS`, or "nonzeros" for masks. reached: None before the method's last decision."""
+
+    kind: str
+    wanted: float
+    reached: float | None
+
+
 @dataclass(frozen=True)
 class Told:
-    """units: kind of `UNITS` → group → one finite value per unit. weights: kind of `WEIGHTS` → weight or layer → value."""
+    """units: kind of `UNITS` → group → one finite value per unit. weights: kind of `WEIGHTS` → weight or layer → value.
+
+    goal: the size asked for; None where there is none.
+    """
 
     units: Mapping[str, Mapping[str, tuple[float, ...]]] = field(default_factory=dict)
     weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    goal: Goal | None = None
 
 
 def told(described: Any) -> Told:
@@ -25,7 +42,19 @@ def told(described: Any) -> Told:
         return Told()
     units = {kind: _per_unit(described.get("groups"), kind) for kind in UNITS}
     weights = {kind: dict(_per_weight(described, kind)) for kind in WEIGHTS}
-    return Told({kind: found for kind, found in units.items() if found}, {kind: found for kind, found in weights.items() if found})
+    return Told(
+        {kind: found for kind, found in units.items() if found},
+        {kind: found for kind, found in weights.items() if found},
+        _goal(described.get("target")),
+    )
+
+
+def _goal(target: Any) -> Goal | None:
+    """Methods with masks tell a number here, the sparsity they end with."""
+    if not isinstance(target, Mapping) or str(target.get("kind")) not in GOALS:
+        return None
+    wanted, reached = target.get("wanted"), target.get("reached")
+    return Goal(target["kind"], wanted, reached if _is_number(reached) else None) if _is_number(wanted) and wanted > 0 else None
 
 
 def _per_unit(groups: Any, kind: str) -> dict[str, tuple[float, ...]]:
@@ -54,5 +83,5 @@ def _numbers(entry: Any) -> Iterator[tuple[str, float]]:
         yield from ((name, float(value)) for name, value in entry.items() if _is_number(value))
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -164,6 +164,8 @@ def test_the_table_has_the_records_numbers(gates: Path) -> None:
         old, new = timing["before"]["median"], timing["after"]["median"]
         wanted = [f"{1e3 * old:.3g} ms", f"{1e3 * new:.3g} ms", f"{old / new:.1f}× as fast"]
         assert rows[f"Forward pass, batch {timing['batch']}"] == [rounded(word) for word in wanted]
+        tails = [f"{1e3 * timing[when]['p95']:.3g} ms" for when in ("before", "after")]
+        assert rows[f"95th percentile, batch {timing['batch']}"] == [*(rounded(word) for word in tails), ""]
     assert rows["Training time"][1] == f"{end['train_seconds']:,.0f} s"
 
 

@@ -32,7 +32,7 @@ def before_after(row: Row) -> list[Line]:
         *_nonzeros(before, after),
         _part("MACs per example", before.macs, after.macs),
         Line("Bytes", _bytes(before), _bytes(after), _share(before, after)),
-        *(_latency(timing, after.macs != before.macs) for timing in (run.end.latency if run.end else ())),
+        *(line for timing in (run.end.latency if run.end else ()) for line in _latency(timing, after.macs != before.macs)),
         Line("Training time", NONE, NONE if run.seconds is None else numbers.duration(run.seconds)),
     ]
     return [*lines, *_training_macs(run)]
@@ -85,11 +85,15 @@ def _nonzeros(before: Size, after: Size) -> Iterator[Line]:
         yield _part("Parameters not zero", start, after.nonzeros)
 
 
-def _latency(timing: Timing, changed: bool) -> Line:
-    """Two timings of one network differ by noise alone, of which no factor is made."""
+def _latency(timing: Timing, changed: bool) -> Iterator[Line]:
+    """The median and, where recorded, the 95th percentile. Two timings of one network differ by noise alone, of which no factor is made."""
     faster = f"{numbers.times(timing.before / timing.after)} as fast" if changed and timing.after > 0 else ""
     times = (numbers.milliseconds(timing.before), numbers.milliseconds(timing.after))
-    return Line(f"Forward pass, batch {timing.batch:,}", *times, faster)
+    yield Line(f"Forward pass, batch {timing.batch:,}", *times, faster)
+    if timing.before_p95 is not None and timing.after_p95 is not None:
+        yield Line(
+            f"95th percentile, batch {timing.batch:,}", numbers.milliseconds(timing.before_p95), numbers.milliseconds(timing.after_p95)
+        )
 
 
 def _training_macs(run: Run) -> Iterator[Line]:
