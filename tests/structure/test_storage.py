@@ -142,6 +142,12 @@ def test_the_same_network_is_the_same_bytes_and_safetensors_reads_it(tmp_path: P
         assert set(file.keys()) == set(model.state_dict()) - {"head.weight"}
 
 
+def test_a_compiled_network_is_saved_under_its_own_names(saved: Path, tmp_path: Path) -> None:
+    pn.save(torch.compile(small()[0], backend="eager"), tmp_path / "compiled")
+    for file in ("model.safetensors", "structure.json"):
+        assert (tmp_path / "compiled" / file).read_bytes() == (saved / file).read_bytes()
+
+
 @pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
 def test_numbers_come_back_in_the_type_they_were_saved_in(tmp_path: Path, kind: torch.dtype) -> None:
     model = small("branches")[0].to(kind)

@@ -19,17 +19,21 @@ from parsinet.structure.sealing import SEAL, carried_record, check_seal, digest,
 
 WEIGHTS = "model.safetensors"
 STRUCTURE = "structure.json"
+COMPILED = "_orig_mod"
+"""Where `torch.compile` keeps the network it has wrapped."""
 
 
 def save(model: nn.Module, folder: str | Path) -> None:
     """Write `model.safetensors` and `structure.json` into `folder`, each atomically; the structure comes last, with checksums of both.
 
     The weights carry the structure too: whatever ends a save between its files, the folder holds one whole network, the old or the new.
-    Tied tensors are stored once. ParsinetWarning while a method is at work on the model: its gates are in no file.
+    Tied tensors are stored once; of what `torch.compile` has wrapped, the network itself. ParsinetWarning while a method is at work on the
+    model: its gates are in no file.
     Raises StructureError for a state not made of tensors, StorageError if the folder cannot be written.
     """
     if not isinstance(model, nn.Module):
         raise ArgumentTypeError(f"save: model must be a torch module, got {told(model)}. The order is model, folder.")
+    model = getattr(model, COMPILED, model)
     if is_at_work(model):
         warnings.warn(
             "save: a method is still at work on the model, and its gates are not in the files; the loaded network will compute something "
