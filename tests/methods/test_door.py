@@ -66,6 +66,10 @@ WRONG: dict[str, tuple[Callable[[nn.Module], Any], str]] = {
     "LBFGS": (lambda m: Pruner(m, torch.optim.LBFGS(m.parameters()), Gates(), X), "LBFGS"),
     "traced class": (lambda m: structure.trace(nn.Linear, X), "got the class Linear; build it"),
     "mask for plan": (lambda m: structure.shrink(m, {"0": torch.ones(8).bool()}), "plan must be a Plan, got a dict"),
+    "mask for a fold": (
+        lambda m: structure.shrink(m, {"0": torch.ones(8).bool()}, fold="mean", example_inputs=X),
+        "plan must be a Plan, got a dict",
+    ),
     "saved swapped": (lambda m: structure.save("folder", m), "save: model must be a torch module"),
     "no factory": (lambda m: structure.load("folder", m), "factory must be a function that builds"),
 }

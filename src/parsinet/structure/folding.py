@@ -18,7 +18,7 @@ from parsinet.structure.copies import copy_for_tracing
 from parsinet.structure.linearity import added, reads_as_guessed
 from parsinet.structure.plan import Fold, Plan
 from parsinet.structure.reading import Seen, border, gains, observed, places, replaced, response
-from parsinet.structure.removal import check_fit, selections_of, shrink, tensors_of
+from parsinet.structure.removal import check_fit, check_plan, selections_of, shrink, tensors_of
 from parsinet.structure.running import Batches, Call, batches_of, close, in_double, rounding, run
 from parsinet.switches import no_fused_attention
 
@@ -52,6 +52,7 @@ def fold_units(model: nn.Module, plan: Plan, kind: Kind, example_inputs: Batches
     """
     if kind not in ("constant", "mean"):
         raise UsageError(f"fold must be 'constant' or 'mean', got {kind!r}.")
+    check_plan("fold", plan)
     check_fit(plan, {**tensors_of(model), **selections_of(model, plan)})
     if plan.empty:
         return Fold({})
