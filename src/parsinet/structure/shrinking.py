@@ -36,6 +36,7 @@ def shrink(
     Raises StructureError if the plan does not fit the model, an optimizer cannot go on, or the fold is not exact; UsageError for
     arguments that contradict each other. Whatever fails, model and optimizers are left exactly as they were.
     """
+    removal.check_plan("shrink", plan)
     if fold is not None and plan.blocks:
         blocks = ", ".join(plan.blocks)
         raise UsageError(f"shrink: whole blocks leave without a fold, and {blocks} would: let them go in a plan of their own.")
