@@ -251,15 +251,15 @@ def test_the_law_objects_to_uncut_optimizer_state(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_law_objects_to_swapped_rows_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("parsinet.structure.storage.tensors_to_bytes", _flip_rows)
+    monkeypatch.setattr("parsinet.structure.sealing.tensors_to_bytes", _flip_rows)
     with pytest.raises(AssertionError):
         test_saved_and_loaded_is_bitwise_the_same("mlp", tmp_path)
 
 
-def _flip_rows(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
+def _flip_rows(tensors: dict[str, Tensor]) -> bytes:
     from safetensors.torch import save
 
-    return save({key: value.flip(0).contiguous() for key, value in tensors.items()}, metadata)
+    return save({key: value.flip(0).contiguous() for key, value in tensors.items()})
 
 
 def test_cut_keeps_memory_format() -> None:
