@@ -43,7 +43,7 @@ def weights_file(tensors: dict[str, Tensor], record: dict[str, Any]) -> bytes:
     told = {"format": "pt", RECORD: json.dumps(sealed(record), sort_keys=True), TENSORS: digest(plain)}
     header = json.dumps({"__metadata__": told, **json.loads(plain[8 : _data(plain)])}, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
-    return len(header).to_bytes(8, "little") + header + plain[_data(plain) :]
+    return b"".join((len(header).to_bytes(8, "little"), header, memoryview(plain)[_data(plain) :]))
 
 
 def carried_record(content: bytes) -> dict[str, Any] | None:
