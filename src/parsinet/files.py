@@ -1,17 +1,30 @@
-"""Files that are either whole or absent: write beside the target, flush to the disk, rename."""
+"""Files that are either whole or absent: write beside the target, flush to the disk, rename; and checksums, which tell."""
 
 import contextlib
 import errno
+import hashlib
+import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from parsinet.errors import StorageError
 
 UNABLE = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
 """What file systems answer, mostly of networks, that cannot flush a folder."""
+
+
+def digest(content: bytes) -> str:
+    """SHA-256 in hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def digest_of(values: Mapping[str, Any]) -> str:
+    """The digest of values as JSON, whatever the order of their keys."""
+    return digest(json.dumps(values, sort_keys=True).encode())
 
 
 @contextlib.contextmanager

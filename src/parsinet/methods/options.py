@@ -11,6 +11,7 @@ from typing import TypeGuard
 from parsinet.errors import UsageError, suggest
 
 MOST_SEED = 2**63 - 1
+"""The largest that generators of torch take."""
 
 
 def check_number(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import Any
 
@@ -12,25 +11,21 @@ from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
 from parsinet.errors import StorageError
+from parsinet.files import digest, digest_of
 
 SEAL = "sha256"
 RECORD, TENSORS = "structure", "tensors"
 """Entries of the metadata in the weights' file: the record as JSON, and the checksum of the tensors without metadata."""
 
 
-def digest(content: bytes) -> str:
-    """SHA-256 in hexadecimal digits."""
-    return hashlib.sha256(content).hexdigest()
-
-
 def sealed(record: dict[str, Any]) -> dict[str, Any]:
     """The record with its checksum."""
-    return {**record, SEAL: _seal(record)}
+    return {**record, SEAL: digest_of(record)}
 
 
 def check_seal(record: dict[str, Any], where: object) -> None:
     """StorageError unless the record is the one that was written; those of parsinet's first weeks have no checksum."""
-    if SEAL in record and record[SEAL] != _seal({key: value for key, value in record.items() if key != SEAL}):
+    if SEAL in record and record[SEAL] != digest_of({key: value for key, value in record.items() if key != SEAL}):
         raise StorageError(f"{where} does not match its own checksum. The file is damaged or was edited; restore it from a copy.")
 
 
@@ -61,7 +56,3 @@ def carried_record(content: bytes) -> dict[str, Any] | None:
 def _data(content: bytes) -> int:
     """Where a safetensors file's data begins: behind eight bytes of length, and the header."""
     return 8 + int.from_bytes(content[:8], "little")
-
-
-def _seal(record: dict[str, Any]) -> str:
-    return digest(json.dumps(record, sort_keys=True).encode())

@@ -12,10 +12,10 @@ from safetensors.torch import load as read_tensors
 from torch import Tensor, nn
 
 from parsinet.errors import ArgumentTypeError, ParsinetWarning, StorageError, StructureError, told
-from parsinet.files import make_folder, write_bytes, write_text
+from parsinet.files import digest, make_folder, write_bytes, write_text
 from parsinet.structure.at_work import is_at_work
 from parsinet.structure.record import Factory, StructureRecord, record_of, replay
-from parsinet.structure.sealing import SEAL, carried_record, check_seal, digest, sealed, weights_file
+from parsinet.structure.sealing import SEAL, carried_record, check_seal, sealed, weights_file
 
 WEIGHTS = "model.safetensors"
 STRUCTURE = "structure.json"

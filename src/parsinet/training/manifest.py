@@ -1,11 +1,11 @@
 """The manifest of a checkpoint: lengths and checksums of its files, and of itself."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from parsinet.files import digest, digest_of
 
 FORMAT = 2
 MANIFEST = "manifest.json"
@@ -28,7 +28,7 @@ def make(step: int, validation_error: float | None, contents: Mapping[str, bytes
     """The manifest of a checkpoint with such files."""
     files = {name: {"bytes": len(content), "sha256": digest(content)} for name, content in contents.items()}
     told = {"format": FORMAT, "step": step, "validation_error": validation_error, "files": files}
-    return json.dumps({**told, "sha256": _own_digest(told)}).encode()
+    return json.dumps({**told, "sha256": digest_of(told)}).encode()
 
 
 def read(path: Path) -> Manifest:
@@ -40,7 +40,7 @@ def read(path: Path) -> Manifest:
         raise DamagedError("its manifest is missing or unreadable") from None
     if known != FORMAT:
         raise DamagedError(f"format {known!r} is unknown to this parsinet, which reads format {FORMAT}")
-    if own != _own_digest({"format": known, **told}):
+    if own != digest_of({"format": known, **told}):
         raise DamagedError("its manifest was altered")
     try:
         files = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in told["files"].items()}
@@ -62,12 +62,3 @@ def verified(path: Path, told: Manifest) -> bytes:
     if digest(content) != sha256:
         raise DamagedError(f"{path.name} was altered, its SHA-256 differs")
     return content
-
-
-def digest(content: bytes) -> str:
-    """SHA-256 in hexadecimal digits."""
-    return hashlib.sha256(content).hexdigest()
-
-
-def _own_digest(told: dict[str, Any]) -> str:
-    return digest(json.dumps(told, sort_keys=True).encode())
