@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 from parsinet.training import LoopState, Recipe, RunResult, read_record
 from parsinet.training.display import Display
@@ -16,6 +17,14 @@ from parsinet.training.display import Display
 Quick = Callable[..., RunResult]
 Recipes = Callable[..., Recipe]
 CLOCKS = {"seconds", "cpu_seconds", "train_seconds", "train_cpu_seconds", "latency"}
+
+
+def small_cnn(input_shape: tuple[int, ...], classes: int) -> nn.Sequential:
+    """Two convolutions for digits."""
+    head = nn.Linear(12, classes)
+    return nn.Sequential(
+        nn.Conv2d(input_shape[0], 16, 3), nn.ReLU(), nn.Conv2d(16, 12, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head
+    )
 
 
 def weights(run: RunResult | Path) -> bytes:

@@ -7,19 +7,23 @@ import pytest
 import torch
 from rich.console import Console
 
+from parsinet import export
 from parsinet.errors import UsageError
 from parsinet.training import LoopState, RunInterrupted, load_checkpoint, read_record, recipe_from, train
 from parsinet.training.display import Display
+from parsinet.training.snapshot import foreign
 from training.runs import Quick, Recipes, interrupted, untimed, weights
 
+CNN = {"name": "training.runs:small_cnn"}
 OPTIONS: dict[str, dict[str, Any]] = {
     "bfloat16": {"precision": "bfloat16"},
     "float16": {"precision": "float16"},
     "accumulate": {"data__batch_size": 32, "accumulate": 4, "gradient_clip": 1.0},
+    "channels last": {"model": CNN, "channels_last": True, "gradient_clip": 1.0},
 }
 
 
-@pytest.mark.parametrize("name", ["float16", "accumulate", pytest.param("bfloat16", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["float16", "accumulate", "channels last", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_interrupted_and_resumed_is_bitwise_the_uninterrupted(
     quick: Quick, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch, pruning: Recipes, name: str
 ) -> None:
@@ -46,6 +50,31 @@ def test_the_run_is_in_the_precision_of_its_recipe(quick: Quick, small: Recipes)
     assert {parameter.dtype for parameter in low.model.parameters()} == {torch.float32}
     assert weights(full) != weights(low)
     assert abs(full.test.loss - low.test.loss) < 0.05
+
+
+def test_convolutions_lie_channels_last(quick: Quick, small: Recipes) -> None:
+    """In training and when it is read again; the order in memory changes sums by rounding alone."""
+    plain, last = quick(small(model=CNN), "plain"), quick(small(model=CNN, channels_last=True), "last")
+    for network in (last.model, export.of_run(last.folder).model):
+        assert network[2].weight.is_contiguous(memory_format=torch.channels_last)
+        assert not network[2].weight.is_contiguous()
+    assert plain.model[2].weight.is_contiguous()
+    assert abs(plain.test.loss - last.test.loss) < 1e-3
+
+
+def test_a_network_without_convolutions_has_no_channels(quick: Quick, small: Recipes) -> None:
+    with pytest.raises(UsageError, match="channels_last: model 'mlp' has no two-dimensional convolution"):
+        quick(small(channels_last=True))
+
+
+def test_a_checkpoint_of_before_an_entry_of_recipes_goes_on(small: Recipes) -> None:
+    """What it could not say counts as the default."""
+    plain = small().plain()
+    del plain["channels_last"]
+    assert foreign({"recipe": plain}, small()) is None
+    assert foreign({"recipe": plain}, small(channels_last=True)) == (
+        "its recipe has channels_last = False, the run's recipe.yaml True"
+    )
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")

@@ -17,7 +17,8 @@ def encode(state: Any) -> tuple[Any, Tensors]:
 
     Kept exactly: None, bool, int, float (also infinite and NaN), str, list, tuple, dict with keys of str, int, float,
     bool or None, and tensors. In the tree `{"$tensor": name}`, `{"$tuple": […]}`, `{"$items": [[key, value], …]}` and
-    `{"$float": "nan"}` stand for what JSON lacks.
+    `{"$float": "nan"}` stand for what JSON lacks. The table's tensors are contiguous; `"strides"` beside a name says how one lay in
+    memory that did not lie so: kernels round differently by layout.
 
     Errors: RunError that names the place of anything else.
     """
@@ -35,8 +36,9 @@ def decode(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
     if tag is None:
         return {key: decode(value, tensors) for key, value in tree.items()}
     try:
-        return _tagged(tag, tree[tag], tensors)
-    except (KeyError, TypeError, ValueError):
+        value = _tagged(tag, tree[tag], tensors)
+        return _laid_out(value, tree["strides"]) if "strides" in tree else value
+    except (KeyError, TypeError, ValueError, RuntimeError):
         raise RunError(f"The state holds {tag} {tree[tag]!r}, which cannot be read.") from None
 
 
@@ -51,6 +53,10 @@ def _tagged(tag: str, value: Any, tensors: Mapping[str, Tensor]) -> Any:
         case "$float":
             return float(value)
     raise KeyError(tag)
+
+
+def _laid_out(value: Tensor, strides: list[int]) -> Tensor:
+    return torch.empty_strided(value.shape, strides, dtype=value.dtype).copy_(value)
 
 
 def _encode(value: Any, place: str, tensors: Tensors) -> Any:
@@ -69,14 +75,15 @@ def _encode(value: Any, place: str, tensors: Tensors) -> Any:
     raise RunError(f"Cannot store {place or 'the state'}: {type(value).__name__} is neither a tensor nor a plain value.")
 
 
-def _encode_tensor(value: Tensor, place: str, tensors: Tensors) -> dict[str, str]:
+def _encode_tensor(value: Tensor, place: str, tensors: Tensors) -> dict[str, Any]:
     name = place or "/"
     while name in tensors:
         name += "'"
     if value.layout is not torch.strided:
         raise RunError(f"Cannot store {name}: it is sparse. Store its indices and values.")
     tensors[name] = value.detach().to("cpu", copy=True).contiguous()
-    return {"$tensor": name}
+    strides = torch.empty_like(value, device="meta").stride()
+    return {"$tensor": name} if strides == torch.empty(value.shape, device="meta").stride() else {"$tensor": name, "strides": list(strides)}
 
 
 def _encode_mapping(value: Mapping[Any, Any], place: str, tensors: Tensors) -> dict[str, Any]:

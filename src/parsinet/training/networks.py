@@ -22,12 +22,20 @@ def build_model(recipe: Recipe, dataset: Dataset, device: torch.device) -> nn.Mo
 
 
 def fresh_model(recipe: Recipe, inputs: Tensor, classes: int) -> nn.Module:
-    """The recipe's model for such inputs, on their device, with the skips it asks for."""
+    """The recipe's model for such inputs, on their device, with the skips and the memory format it asks for."""
     model = models.build(recipe.model.name, inputs.shape[1:], classes, **recipe.model.options)
     model.to(device=inputs.device, dtype=DTYPES[recipe.dtype])
     if recipe.skips:
         structure.add_skips(model, inputs, recipe.skips)
+    if recipe.channels_last:
+        _to_channels_last(model, recipe)
     return model
+
+
+def _to_channels_last(model: nn.Module, recipe: Recipe) -> None:
+    if not any(parameter.dim() == 4 for parameter in model.parameters()):
+        raise UsageError(f"channels_last: model {recipe.model.name!r} has no two-dimensional convolution. Leave it out.")
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def finished_model(path: Path, dataset: Dataset, device: torch.device, recipe: Recipe) -> nn.Module:

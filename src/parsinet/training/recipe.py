@@ -149,7 +149,8 @@ class Recipe(Part):
     skips: layers of a plain network that are given a skip, by name or all that fit, so that they can leave whole (`structure.add_skips`).
     distill: a teacher in the loss. average: the mean of the last weights in their place, both off unless given.
     gradient_clip: largest allowed norm of the whole gradient. dtype: of parameters, and of what is computed unless precision says that
-    forward passes are in 16 bits (`Precision`). accumulate: batches per step. compile: the forward pass of training through
+    forward passes are in 16 bits (`Precision`). channels_last: convolutions lie channel by channel in memory (`torch.channels_last`).
+    accumulate: batches per step. compile: the forward pass of training through
     `torch.compile`, anew after every removal, or "settled": once the structure is fixed. deterministic: only algorithms that repeat
     bitwise, which takes longer on a GPU and raises where torch has none.
     checkpoint: when the run is saved, and what stays. loggers: who is told its numbers besides the record (`Loggers`).
@@ -166,6 +167,7 @@ class Recipe(Part):
     device: Annotated[str, Field(min_length=1)] = "cpu"
     dtype: Literal["float32", "float64"] = "float32"
     precision: Literal["full", "bfloat16", "float16"] = "full"
+    channels_last: Flag = False
     accumulate: Count = 1
     compile: Flag | Literal["settled"] = False
     deterministic: Flag = False
