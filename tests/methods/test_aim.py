@@ -124,6 +124,7 @@ def test_masks_leave_the_parameters_that_were_asked_for(name: str, target: str) 
     model = masked(method)
     wanted = round(0.05 * DENSE["parameters"]) if target.endswith("%") else 4000
     assert method.masks.active + 300 + 100 + 10 == wanted
+    assert method.describe()["target"] == {"kind": "nonzeros", "wanted": wanted}
     assert 0.9 * wanted <= measure.nonzeros(model) <= wanted
 
 

@@ -59,9 +59,9 @@ def test_tensors_lie_in_memory_as_they_did() -> None:
     image = torch.arange(120.0).reshape(2, 3, 4, 5).to(memory_format=torch.channels_last)
     matrix = torch.arange(12).reshape(3, 4)
     state = [image, image[:, :1], matrix, matrix.T, matrix.T[:, ::2], matrix[:1].expand(5, 4), torch.empty(0, 2).T]
-    for laid, given in zip(through_bytes(state), state, strict=True):
-        assert laid.stride() == torch.empty_like(given).stride()
-        assert torch.equal(laid, given)
+    for laid, original in zip(through_bytes(state), state, strict=True):
+        assert laid.stride() == torch.empty_like(original).stride()
+        assert torch.equal(laid, original)
 
 
 def test_numbers_that_are_not_finite() -> None:

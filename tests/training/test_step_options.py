@@ -72,9 +72,7 @@ def test_a_checkpoint_of_before_an_entry_of_recipes_goes_on(small: Recipes) -> N
     plain = small().plain()
     del plain["channels_last"]
     assert foreign({"recipe": plain}, small()) is None
-    assert foreign({"recipe": plain}, small(channels_last=True)) == (
-        "its recipe has channels_last = False, the run's recipe.yaml True"
-    )
+    assert foreign({"recipe": plain}, small(channels_last=True)) == ("its recipe has channels_last = False, the run's recipe.yaml True")
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")

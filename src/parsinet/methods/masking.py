@@ -16,7 +16,7 @@ from parsinet.errors import UsageError
 from parsinet.methods.base import Alive, Budget, decayed_groups, generator
 from parsinet.methods.options import check_list, check_number, check_one_way, check_seed, check_whole, check_window
 from parsinet.methods.schedule import length_of_run
-from parsinet.methods.target import Target, sparsity_for
+from parsinet.methods.target import Target, nonzeros_for, sparsity_for
 from parsinet.methods.units import read_units
 from parsinet.structure import Plan, Structure
 from parsinet.topology import Masks, Wanted, Window
@@ -77,6 +77,7 @@ class MaskedTraining(ABC):
         self.exclude, self.remove_units = tuple(exclude), remove_units
         self.settled = False
         self._generator = generator(seed)
+        self._nonzeros: int | None = None
         self._masks: Masks | None = None
         self._structure: Structure | None = None
         self._window = Window(1, 1, 1)
@@ -149,8 +150,10 @@ class MaskedTraining(ABC):
             self._masks.detach()
 
     def describe(self) -> dict[str, Any]:
-        """Active weights, sparsity, what was explored, and per tensor its active weights and density."""
-        return {"settled": self.settled, "target": self.sparsity, **self.masks.describe()}
+        """What was asked for (a sparsity, or how many parameters that are not zero), active weights, sparsity, what was explored, and per
+        tensor its active weights and density."""
+        asked = self.sparsity if self._nonzeros is None else {"kind": "nonzeros", "wanted": self._nonzeros}
+        return {"settled": self.settled, "target": asked, **self.masks.describe()}
 
     def state_dict(self) -> dict[str, Any]:
         """Masks, counters, generator, the position in the schedule."""
@@ -204,6 +207,7 @@ class MaskedTraining(ABC):
     def _meet(self, model: nn.Module) -> None:
         """Take the sparsity from the target, if there is one."""
         if self.target is not None:
+            self._nonzeros = nonzeros_for(self.name, self.target, model)
             self.sparsity = sparsity_for(self.name, self.target, model, self._maskable(model).values())
 
     def _schedule(self, budget: Budget) -> Window:

@@ -77,20 +77,23 @@ class Target:
         return f"{self.kind}={self.value:.4g}" if not self.relative else f"{self.kind}={100 * self.value:.4g}%"
 
 
+def nonzeros_for(who: str, target: Target, model: nn.Module) -> int:
+    """The number of parameters that are not zero which the target asks for. Raises UsageError for targets that zeros do not meet."""
+    if target.kind != "parameters":
+        raise UsageError(f"{who}: masks make weights zero and take no work or memory away; give target as params, not as {target.kind}.")
+    return round(target.of(who, measure.parameters(model)))
+
+
 def sparsity_for(who: str, target: Target, model: nn.Module, weights: Iterable[Tensor]) -> float:
     """Share of `weights` that has to be zero for the network to have the target's number of parameters that are not.
 
     Everything else counts as not zero. Raises UsageError for targets that zeros do not meet, and for one below what else there is.
     """
-    if target.kind != "parameters":
-        raise UsageError(f"{who}: masks make weights zero and take no work or memory away; give target as params, not as {target.kind}.")
-    total, masked = measure.parameters(model), sum(weight.numel() for weight in weights)
-    active = round(target.of(who, total)) - (total - masked)
-    if active < 1:
-        raise UsageError(
-            f"{who}: target {target} asks for {target.told(target.of(who, total))}, but {total - masked:,} are in no masked weight already."
-        )
-    return 1 - active / masked
+    wanted, masked = nonzeros_for(who, target, model), sum(weight.numel() for weight in weights)
+    others = measure.parameters(model) - masked
+    if wanted <= others:
+        raise UsageError(f"{who}: target {target} asks for {target.told(wanted)}, but {others:,} are in no masked weight already.")
+    return 1 - (wanted - others) / masked
 
 
 def _number(amount: float, kind: str) -> str:

@@ -1,7 +1,5 @@
 """The size that was asked for in advance and the one there is, in a sentence."""
 
-import re
-
 from parsinet.report import numbers
 from parsinet.report.records import Run
 from parsinet.report.told import Goal
@@ -15,9 +13,6 @@ UNITS = {
     "bytes": "bytes",
     "latency": "per forward pass",
 }
-MULTIPLES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
-OF_MASKS = re.compile(r"\s*param(?:eter)?s\s*=\s*([0-9][0-9_,]*\.?[0-9]*(?:e[+-]?[0-9]+)?)\s*([%kmg]?)\s*", re.IGNORECASE)
-"""How much a target of masks asks for: they make parameters zero and take nothing else away."""
 
 
 def asked(run: Run) -> list[str]:
@@ -49,21 +44,9 @@ def _there(run: Run, goal: Goal) -> float | None:
 
 
 def _goal(run: Run) -> Goal | None:
-    """The last one the method told; masks tell their sparsity, and what it follows from stands in the recipe."""
+    """The last one the method told."""
     told = [epoch.told.goal for epoch in run.epochs if epoch.told.goal is not None]
-    if told:
-        return told[-1]
-    masked = any("density" in epoch.told.weights for epoch in run.epochs)
-    return _of_masks(run.target, run.start.parameters) if masked else None
-
-
-def _of_masks(target: str, dense: int) -> Goal | None:
-    match = OF_MASKS.fullmatch(target)
-    if match is None:
-        return None
-    number, unit = float(match[1].replace("_", "").replace(",", "")), match[2].lower()
-    wanted = round(number / 100 * dense if unit == "%" else number * MULTIPLES[unit])
-    return Goal("nonzeros", wanted, None) if wanted else None
+    return told[-1] if told else None
 
 
 def _amount(kind: str, amount: float) -> str:

@@ -11,13 +11,13 @@ WEIGHTS = ("hoyer", "p", "density")
 """Values per weight: Hoyer sparsity, exponent of its sphere, share of entries that are not masked."""
 
 
-GOALS = ("parameters", "macs", "bytes", "latency")
+GOALS = ("parameters", "nonzeros", "macs", "bytes", "latency")
 """What a size can be asked for in: counts, or seconds per forward pass."""
 
 
 @dataclass(frozen=True)
 class Goal:
-    """A size the network was to have. kind: of `GOALS`, or "nonzeros" for masks. reached: None before the method's last decision."""
+    """A size the network was to have. kind: of `GOALS`. reached: None before the method's last decision, and for masks."""
 
     kind: str
     wanted: float
@@ -50,7 +50,7 @@ def told(described: Any) -> Told:
 
 
 def _goal(target: Any) -> Goal | None:
-    """Methods with masks tell a number here, the sparsity they end with."""
+    """Methods with masks tell a number here where a sparsity was asked for."""
     if not isinstance(target, Mapping) or str(target.get("kind")) not in GOALS:
         return None
     wanted, reached = target.get("wanted"), target.get("reached")
