@@ -49,6 +49,7 @@ class NoisyGates(Distribution):
     """
 
     silences = True
+    rescales = True
     unscaled = True
 
     def __init__(

@@ -44,7 +44,8 @@ class Method(Protocol):
 
     A method that lets whole residual branches go (`Structure.blocks`) has `blocks = True`; one that works on the network's inputs,
     `inputs = True`; one that learns from derivatives and can do so through a scaled loss, a `forget` (see `Listening`); one that cannot,
-    `unscaled = True`; one that learns only by evaluating losses (`Probing`), as long as it does, what makes it so in `evaluates`.
+    `unscaled = True`; one that only at its end makes the network's weights of what trains, `rescales = True`; one that learns only by
+    evaluating losses (`Probing`), as long as it does, what makes it so in `evaluates`.
     """
 
     name: str

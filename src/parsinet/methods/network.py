@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -11,6 +12,7 @@ from parsinet.distributed import Sharded
 from parsinet.errors import UsageError
 from parsinet.methods.base import Alive
 from parsinet.methods.folds import Folding
+from parsinet.methods.followers import following
 from parsinet.methods.resharding import shrink_sharded, traced_whole
 from parsinet.structure import Plan, Structure, shrink, trace
 from parsinet.structure.export import ExampleInputs
@@ -24,7 +26,8 @@ class Network:
     is now. kept: per removable group, or whole block, which units are left, as they were numbered at first; sizes: how many there were.
 
     sharded: what holds the parameters where ranks have but parts of them. folding: what moves into biases at a removal. removes:
-    whether units may leave at all; an optimizer that could not go on then is refused now. options: as in `trace`.
+    whether units may leave at all; an optimizer that could not go on then is refused now. followers: networks that lose the same units.
+    options: as in `trace`.
     Raises UsageError if the optimizers hold nothing of the model, StructureError if it cannot be traced or folded.
     """
 
@@ -37,6 +40,7 @@ class Network:
         example_inputs: ExampleInputs,
         *,
         removes: bool = True,
+        followers: Sequence[nn.Module] = (),
         **options: Any,
     ) -> None:
         self.model = model
@@ -51,7 +55,7 @@ class Network:
         whole = [block for block in self.structure.blocks if block.removable]
         self.kept = {group.name: list(range(group.size)) for group in (*self.structure.removable(), *whole)}
         self.sizes = {name: len(units) for name, units in self.kept.items()}
-        self._folding = folding
+        self._folding, self._followers = folding, followers
         if folding is not None:
             folding.check(model, self.structure)
 
@@ -68,8 +72,10 @@ class Network:
         if plan.empty:
             return plan
         if self.sharded is None:
-            moved = self._folding.plan(self.model, plan) if fold and self._folding is not None else None
-            shrink(self.model, plan, optimizers=self.optimizers, fold=moved)
+            folding = self._folding if fold else None
+            moved = None if folding is None else folding.plan(self.model, plan)
+            with following(self._followers, plan, folding):
+                shrink(self.model, plan, optimizers=self.optimizers, fold=moved)
         else:
             shrink_sharded(self.sharded, plan, self.optimizers)
             self.model = self.sharded.module

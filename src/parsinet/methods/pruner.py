@@ -16,6 +16,7 @@ from parsinet.methods.agreeing import METHOD, OPTIMIZERS, WEIGHTS, Agreement
 from parsinet.methods.base import Alive, Budget, Listening, Method, Moving, Probing
 from parsinet.methods.door import begin_work, check_arguments, end_work
 from parsinet.methods.folds import FoldInputs, folding_of
+from parsinet.methods.followers import followers_of
 from parsinet.methods.network import Network
 from parsinet.methods.options import check_flag, check_whole
 from parsinet.methods.ranking import round_up
@@ -58,6 +59,8 @@ class Pruner:
     scaler: the `torch.amp.GradScaler` of a loop in float16. What gates learn from is then divided by its scale, and a step that it leaves
     out, because a gradient was not finite, moves nothing here either; call `step` after `scaler.update()`.
     rules, hints: for operators and size attributes of your own, as in `trace`.
+    followers: copies of the model that lose what it loses, such as an average of its weights that you keep or a target network; a
+    `torch.optim.swa_utils.AveragedModel` is one. Methods whose weights are made at the end (`Spectral`, `L0`, `VIB`, …) have none.
 
     fold: None, units leave as if their readers had read zero; "constant" or "mean", what they emit moves into their readers' biases
     first, as in `shrink`, in evaluation mode. "constant" is seen on example_inputs; "mean" needs fold_inputs: a batch, an iterable of
@@ -90,6 +93,7 @@ class Pruner:
         fold_inputs: FoldInputs | None = None,
         approximate: bool = False,
         scaler: torch.amp.GradScaler | None = None,
+        followers: Iterable[nn.Module] = (),
     ) -> None:
         optimizers = check_arguments(model, optimizer, method)
         for name, value in (("steps", steps), ("examples", examples)):
@@ -107,8 +111,9 @@ class Pruner:
         if sharded is not None:
             check_sharded(method, folding)
         inputs, blocks = inputs or bool(getattr(method, "inputs", False)), bool(getattr(method, "blocks", False))
+        copies = followers_of(followers, net, method, sharded=sharded is not None)
         options = {"ignored_layers": ignored_layers, "inputs": inputs, "blocks": blocks, "rules": rules, "hints": hints}
-        self._network = Network(net, sharded, optimizers, folding, example_inputs, removes=not method.settled, **options)
+        self._network = Network(net, sharded, optimizers, folding, example_inputs, removes=not method.settled, followers=copies, **options)
         self._step = 0
         self._agreement = Agreement(together, self._trained)
         budget = Budget(steps, examples, example_inputs, round_to, scaler, ranks, sharded is not None)

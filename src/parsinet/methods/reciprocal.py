@@ -36,6 +36,7 @@ class SpectralSparse:
     name = "spectral-sparse"
     settled = True
     silences = True
+    rescales = True
 
     def __init__(
         self,

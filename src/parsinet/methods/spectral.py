@@ -44,6 +44,7 @@ class Spectral:
 
     name = "spectral"
     silences = False
+    rescales = True
 
     def __init__(
         self,
