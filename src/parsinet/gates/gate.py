@@ -24,6 +24,7 @@ class QSink:
         self._total: Tensor | None = None
         self._reduced: Tensor | None = None
         self._awaited = 0
+        self._waits = False
 
     @property
     def empty(self) -> bool:
@@ -33,6 +34,11 @@ class QSink:
     def expect(self) -> None:
         """A forward pass has used the gate once more."""
         self._awaited += 1
+
+    def wait(self) -> None:
+        """A forward pass has used the gate without gradients: that part may run again in the backward pass (gradient checkpointing), and
+        then bring a use that was not announced. What seems the last may not be: `reduce` is left to `take`."""
+        self._waits = True
 
     def add(self, q: Tensor) -> None:
         """Add one use. q: [B, n], taken over by the sink. Raises UsageError if an earlier use in this pass had another shape."""
@@ -46,7 +52,7 @@ class QSink:
                 "Call take() after every backward pass."
             )
         self._awaited -= 1
-        if self._reduce is not None and self._awaited == 0:
+        if self._reduce is not None and self._awaited == 0 and not self._waits:
             self._reduced, self._total = self._reduce(self._total), None
 
     def take(self) -> Tensor:
@@ -56,7 +62,7 @@ class QSink:
         """
         total, reduced = self._total, self._reduced
         self._total = self._reduced = None
-        self._awaited = 0
+        self._awaited, self._waits = 0, False
         if reduced is not None:
             return reduced
         if total is None:
@@ -101,6 +107,8 @@ def gate(h: Tensor, xi: Tensor, axis: int, sink: QSink | None = None, owner: Own
     if isinstance(owner, Tensor):
         owner = Owner.of(owner, xi.shape[-1])
     factor = _factor(h, xi, place, owner)
+    if sink is not None and not torch.is_grad_enabled():
+        sink.wait()
     if sink is None or not torch.is_grad_enabled():
         return h * factor
     source = h if h.requires_grad else h.detach().requires_grad_()

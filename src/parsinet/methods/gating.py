@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from parsinet.distributed import ALONE, Ranks, own, pooled
 from parsinet.errors import StructureError
 from parsinet.gates import Estimator, Owner, gate, open_units
+from parsinet.gates.backward import in_backward
 from parsinet.methods.blocking import place_blocks
 from parsinet.methods.drawing import BATCH, check_examples, examples_in
 from parsinet.methods.hearing import Draw, Hearing
@@ -131,6 +132,8 @@ class GateBank:
 
     def multiply(self, h: Tensor, group: str, axis: int, owner: Owner | None) -> Tensor:
         """h through the group's gates of the running forward pass."""
+        if self._given is None and in_backward():
+            self.hearing.check_again(self._draw)
         sink = self._draw.sinks.get(group)
         assert not isinstance(sink, WholeSink), "groups gated in their weights have no gates in front of readers"
         xi = self._draw.xi[group]

@@ -10,6 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from parsinet.errors import RunError
 from parsinet.gates import Estimator, QSink
 from parsinet.methods.scaling import inverse
 from parsinet.methods.weighing import WholeSink
@@ -25,6 +26,11 @@ class Draw:
     xi: Mapping[str, Tensor]
     sinks: Mapping[str, QSink | WholeSink] = field(default_factory=dict)
     examples: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def heard(self) -> bool:
+        """Whether a backward pass has gone through its gates."""
+        return any(not sink.empty for sink in self.sinks.values())
 
 
 class Hearing:
@@ -84,6 +90,15 @@ class Hearing:
                 estimate = self._share(draw, heard, group, count[group])
                 total[group] = total[group] + estimate if group in total else estimate
         return total
+
+    def check_again(self, draw: Draw) -> None:
+        """Before a part of the network runs again in a backward pass, with `draw`: RunError if that may be another forward pass' own."""
+        others = [other for other in self.pending if other is not draw]
+        if len(others) == len(self.pending) or not all(other.heard for other in others):
+            raise RunError(
+                "Gates: with gradient checkpointing parts of the model run again in the backward pass, and which of several forward passes "
+                "that is cannot be told: gates are drawn for each. Call backward() after every forward pass, before the next one."
+            )
 
     def forget(self) -> None:
         """Drop what the backward passes since the last call told."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from parsinet.errors import RunError
+from parsinet.gates.backward import in_backward
 from parsinet.structure import Structure
 
 FLAT = ("_flat_weights", "_flat_weight_refs")
@@ -109,6 +110,15 @@ class Weights:
         """After the forward pass, whether it succeeded or not."""
         self._back()
 
+    def guard(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """Before a module that keeps such weights runs: RunError where it would run with the whole ones instead."""
+        if not self._held and in_backward():
+            raise RunError(
+                f"Gates: a {type(module).__name__} runs again in the backward pass (gradient checkpointing), when its gated weights are "
+                f"whole again, and the gradients would be wrong. Checkpoint other parts of the model, with use_reentrant=False, or leave "
+                "its groups out: Gates(groups=[...])."
+            )
+
     def mend(self, *_: Any) -> None:
         """Put back what a forward pass has left that Ctrl-C ended: torch calls no hook then."""
         frame: FrameType | None = sys._getframe()
@@ -160,6 +170,9 @@ def weigh(
     yield weights
     yield model.register_state_dict_pre_hook(weights.mend)  # type: ignore[no-untyped-call]
     yield model.register_forward_pre_hook(weights.put)
+    keepers = {alias.rpartition(".")[0] for names in aliases.values() for alias in names} - {""}
+    for path in sorted(keepers):
+        yield model.get_submodule(path).register_forward_pre_hook(weights.guard)
     yield model.register_forward_hook(weights.back, always_call=True)
 
 

@@ -1,0 +1,131 @@
+"""Gradient checkpointing: parts of the network run again in the backward pass, with the gates they had or not at all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from parsinet.errors import RunError
+from parsinet.methods import Gates, Pruner
+
+KINDS = pytest.mark.parametrize("reentrant", [False, True])
+
+
+class Stream(nn.Module):
+    """A residual stream that three blocks read and add to; in training they are run again in the backward pass."""
+
+    def __init__(self, reentrant: bool | None) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.reentrant = reentrant
+        self.stem, self.head = nn.Linear(6, 8), nn.Linear(8, 3)
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(8, 5), nn.Tanh(), nn.Linear(5, 8)) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for block in self.blocks:
+            again = self.training and self.reentrant is not None
+            x = x + (checkpoint(block, x, use_reentrant=self.reentrant) if again else block(x))
+        return self.head(x)
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(2, 9, batch_first=True), nn.Linear(9, 3)
+        self.again = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        read = lambda x: self.lstm(x)[0][:, -1]  # noqa: E731
+        return self.head(checkpoint(read, x, use_reentrant=False) if self.again else read(x))
+
+
+def points(n: int = 16) -> tuple[Tensor, Tensor]:
+    x = torch.randn(n, 6, generator=torch.Generator().manual_seed(1))
+    return x, (x[:, 0] > 0).long()
+
+
+def gated(model: nn.Module, x: Tensor, **options: Any) -> tuple[Any, Pruner]:
+    method = Gates(**{"theta": 0.7, "fall_steps": 10, **options})
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    return optimizer, Pruner(model, optimizer, method, x, steps=40)
+
+
+def heard(model: nn.Module, *parts: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
+    """What the gates hear of passes over the parts, each with its backward pass, and the gradients."""
+    x, y = points()
+    _, pruner = gated(model, x)
+    for part in parts:
+        F.cross_entropy(model(x[part]), y[part]).backward()
+    return pruner.method._bank.estimates(), [parameter.grad for parameter in model.parameters()]
+
+
+@KINDS
+def test_what_runs_again_has_the_gates_it_had(reentrant: bool) -> None:
+    """Derivatives of a gate that is read in all blocks are summed before anything is squared, also where each block comes by itself."""
+    rows = torch.arange(16)
+    for parts in ([rows], rows.split(8)):
+        plain, gradients = heard(Stream(None), *parts)
+        again, others = heard(Stream(reentrant), *parts)
+        assert plain.keys() == again.keys() == {"stem", "blocks.0.0", "blocks.1.0", "blocks.2.0"}
+        for group, estimate in plain.items():
+            torch.testing.assert_close(again[group], estimate)
+            assert estimate.abs().max() > 1e-5
+        torch.testing.assert_close(others, gradients)
+
+
+@KINDS
+def test_units_leave_beside_it(reentrant: bool) -> None:
+    x, y = points()
+    model = Stream(reentrant)
+    optimizer, pruner = gated(model, x, price=0.02)
+    for _ in range(40):
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        pruner.step()
+    pruner.finish()
+    assert sum(pruner.widths().values()) < 20
+
+
+@KINDS
+def test_two_passes_before_one_backward_cannot_be_told_apart(reentrant: bool) -> None:
+    """Each has gates of its own, and what runs again could be of either."""
+    x, y = points()
+    model = Stream(reentrant)
+    gated(model, x)
+    loss = F.cross_entropy(model(x), y) + F.cross_entropy(model(-x), y)
+    with pytest.raises(
+        RunError, match=r"which of several forward passes that is cannot be told.* Call backward\(\) after every forward pass"
+    ):
+        loss.backward()
+
+
+def test_a_validation_pass_before_the_backward_pass_is_told() -> None:
+    x, y = points()
+    model = Stream(False)
+    gated(model, x)
+    loss = F.cross_entropy(model(x), y)
+    with torch.no_grad():
+        model.eval()(x)
+    with pytest.raises(RunError, match="cannot be told"):
+        loss.backward()
+
+
+def test_gates_in_weights_do_not_run_again() -> None:
+    """The weights are whole by then: the gradients would be those of another network."""
+    x, y = points()
+    model = Recurrent()
+    optimizer, pruner = gated(model, x.view(16, 3, 2))
+    with pytest.raises(RunError, match=r"a LSTM runs again in the backward pass .* its gated weights are whole again"):
+        F.cross_entropy(model(x.view(16, 3, 2)), y).backward()
+    model.again = False
+    optimizer.zero_grad()
+    F.cross_entropy(model(x.view(16, 3, 2)), y).backward()
+    pruner.step()
+    assert all(type(parameter) is nn.Parameter for parameter in model.lstm._parameters.values())
