@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable
 
 import torch
 from torch import nn
 
 from parsinet.errors import ArgumentTypeError, StructureError, suggest, told
-from parsinet.structure.blocks_calls import calls_noted
 from parsinet.structure.blocks_finding import with_blocks
+from parsinet.structure.capture import capture
 from parsinet.structure.copies import copy_for_tracing
 from parsinet.structure.export import ExampleInputs
 from parsinet.structure.groups import build_layout
 from parsinet.structure.inputs import Inputs
-from parsinet.structure.kept import export_watched
 from parsinet.structure.own import Hints, checked_hints, checked_rules, take
 from parsinet.structure.proof import prove
-from parsinet.structure.propagate import Rules, freeze_unused, ignore, outputs, propagate, seed, understands
+from parsinet.structure.propagate import Rules, freeze_unused, ignore, outputs, propagate, seed
 from parsinet.structure.sizes import follow
 from parsinet.structure.traced import Structure
 from parsinet.structure.tracing import Tracing
@@ -55,9 +53,8 @@ def trace(
     _check_model(model)
     ignored, own, counted = _names(model, ignored_layers), checked_rules(rules or {}), checked_hints(hints or {})
     twin = copy_for_tracing(model, share=True)
-    with contextlib.ExitStack() as noting:
-        calls = noting.enter_context(calls_noted(twin)) if blocks else {}
-        exported = export_watched(twin, example_inputs, lambda target: understands(target, own))
+    captured = capture(twin, example_inputs, own, blocks=blocks)
+    exported = captured.exported
     tracing = Tracing(twin)
     values, axes = seed(tracing, exported)
     own_inputs = Inputs(tracing, exported, axes) if inputs else None
@@ -70,10 +67,11 @@ def trace(
         for value in outputs(exported, values):
             tracing.freeze(value, "it is part of the model's output")
     ignore(tracing, axes, ignored)
-    layout = build_layout(tracing, axes)
+    layout = captured.counted(build_layout(tracing, axes))
     if blocks:
-        layout = with_blocks(layout, twin, exported, calls, ignored)
-    structure = prove(twin, Structure(layout if own_inputs is None else own_inputs.placed(layout)), example_inputs)
+        layout = with_blocks(layout, twin, exported, captured.calls, ignored)
+    layout = layout if own_inputs is None else own_inputs.placed(layout)
+    structure = prove(twin, Structure(layout), example_inputs, captured.training)
     if own_inputs is not None:
         own_inputs.check(structure)
     return structure

@@ -12,6 +12,7 @@ from torch import nn
 from parsinet.structure.copies import duplicate, own_memory
 from parsinet.structure.embedded import embedded
 from parsinet.structure.groups import UnitGroup
+from parsinet.structure.in_training import trains
 from parsinet.structure.plan import Plan
 from parsinet.structure.removal import shrink
 from parsinet.structure.running import Call, close
@@ -32,18 +33,19 @@ class Core:
     structure: Structure
 
 
-def core_of(model: nn.Module, structure: Structure, call: Call) -> Core:
+def core_of(model: nn.Module, structure: Structure, call: Call, training: Call | None = None) -> Core:
     """The network with few units per group, as far as it can be had.
 
     Exact groups: the core must equal the whole network in which all weights outside the core are zero; this finds sizes and
-    places written in the code that only show at full size. Inexact groups: the core must run. Groups that object stay whole.
+    places written in the code that only show at full size. Inexact groups: the core must run. Both: in training mode too, if there is a
+    call for it. Groups that object stay whole.
     """
     whole = Core(model, structure)
     masks = {group.name: _few(group, number) for number, group in enumerate(structure.groups) if _reducible(structure, group)}
     exact = [name for name in masks if structure.group(name).exact]
     others = [name for name in masks if name not in exact]
-    core = _largest(whole, exact, lambda plan, smaller: _equals_embedded(model, plan, smaller, call), masks)
-    core = _largest(core, others, lambda _, smaller: bool(call.on(smaller)), masks)
+    core = _largest(whole, exact, lambda plan, smaller: _equals_embedded(model, plan, smaller, call) and trains(smaller, training), masks)
+    core = _largest(core, others, lambda _, smaller: bool(call.on(smaller)) and trains(smaller, training), masks)
     return core if core is not whole else Core(duplicate(model), structure)
 
 

@@ -19,6 +19,7 @@ from parsinet.structure.copies import duplicate
 from parsinet.structure.core import Core, core_of
 from parsinet.structure.export import ExampleInputs
 from parsinet.structure.groups import UnitGroup
+from parsinet.structure.in_training import training_pass
 from parsinet.structure.removal import shrink
 from parsinet.structure.running import Call, close
 from parsinet.structure.silencing import silence
@@ -35,16 +36,17 @@ COARSE = 1e-3
 """The same where a network insists on a lower precision."""
 
 
-def prove(model: nn.Module, structure: Structure, example_inputs: ExampleInputs) -> Structure:
+def prove(model: nn.Module, structure: Structure, example_inputs: ExampleInputs, training: Call | None = None) -> Structure:
     """Try every removable group and block on a float64 copy of `model`: what fails is frozen, what runs but differs becomes inexact.
 
+    training: what the model is called with in training mode, in which it has to run without the groups too; None if it is not tried.
     All groups are tried at once; only if that fails are they tried in halves, down to the culprits. Of large groups most units
     are left out beforehand (`core_of`), which is itself held to account at full size.
     """
     call = Call.of(example_inputs)
     names = [group.name for group in structure.removable()]
     verdicts: dict[str, str] = {}
-    subject = _subject(core_of(model, structure, call), call)
+    subject = _subject(core_of(model, structure, call, training), call, training)
     _search(subject, names, verdicts)
     _search_anew(subject, [name for name in names if name in structure.layout.cuts and name not in verdicts], verdicts)
     units = _with(structure, verdicts)
@@ -67,12 +69,14 @@ def _with(structure: Structure, verdicts: Mapping[str, str]) -> Structure:
 
 @dataclass(frozen=True)
 class _Subject:
-    """What is tried on: a network, its structure, a call, and the shapes the call returns."""
+    """What is tried on: a network, its structure, a call, and the shapes the call returns; the same in training mode, where it is tried."""
 
     model: nn.Module
     structure: Structure
     call: Call
     shapes: list[torch.Size]
+    training: Call | None
+    trained: list[torch.Size]
 
 
 def _search(subject: _Subject, names: Sequence[str], verdicts: dict[str, str], beside: Sequence[str] = ()) -> None:
@@ -132,6 +136,8 @@ def _try(subject: _Subject, names: Sequence[str], uneven: bool) -> str | None:
         actual = subject.call.on(smaller)
         if [tensor.shape for tensor in actual] != subject.shapes:
             return "the network's output changes its shape without some of its units"
+        if uneven and subject.training is not None and training_pass(smaller, subject.training).shapes != subject.trained:
+            return "in training mode the network's output changes its shape without some of its units"
         if len(exact) < len(names):
             return _try(subject, exact, uneven) if exact else None
         with silence(subject.model, plan):
@@ -176,14 +182,18 @@ def _judged(group: UnitGroup, verdict: str | None, cut: str) -> UnitGroup:
     return replace(group, removable=False, reason=verdict)
 
 
-def _subject(core: Core, call: Call) -> _Subject:
+def _subject(core: Core, call: Call, training: Call | None) -> _Subject:
     """The core in float64, or as it is where the network insists on its own precision."""
     double = duplicate(core.model, share=True).double()
     try:
-        inputs = call.double()
-        return _Subject(double, core.structure, inputs, [tensor.shape for tensor in inputs.on(double)])
+        return _subject_of(double, core.structure, call.double(), None if training is None else training.double())
     except Exception:
-        return _Subject(core.model, core.structure, call, [tensor.shape for tensor in call.on(core.model)])
+        return _subject_of(core.model, core.structure, call, training)
+
+
+def _subject_of(model: nn.Module, structure: Structure, call: Call, training: Call | None) -> _Subject:
+    trained = [] if training is None else training_pass(model, training).shapes
+    return _Subject(model, structure, call, [tensor.shape for tensor in call.on(model)], training, trained)
 
 
 def _place(error: Exception) -> str:

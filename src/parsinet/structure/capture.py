@@ -1,0 +1,61 @@
+"""The graph a network is understood by: that of evaluation, or that of training where training looks at more."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from parsinet.errors import StructureError
+from parsinet.structure.blocks_calls import Called, calls_noted
+from parsinet.structure.export import ExampleInputs, Exported, module_path
+from parsinet.structure.groups import Layout
+from parsinet.structure.in_training import first_training_pass, used
+from parsinet.structure.kept import export_watched
+from parsinet.structure.propagate import Rules, understands
+from parsinet.structure.running import Call
+
+
+@dataclass(frozen=True)
+class Captured:
+    """exported: the graph. calls: those of modules, where they were to be noted. training: a call on which the network trains, if it does.
+    evaluated: the modules that evaluation runs. times: how often every example is in the graph."""
+
+    exported: Exported
+    calls: dict[str, list[Called]]
+    training: Call | None
+    evaluated: AbstractSet[str]
+    times: int = 1
+
+    def counted(self, layout: Layout) -> Layout:
+        """The layout with the work of evaluation alone, on the example inputs."""
+        work = (replace(entry, fixed=entry.fixed // self.times) for entry in layout.work if entry.module in self.evaluated)
+        return replace(layout, work=tuple(work))
+
+
+def capture(twin: nn.Module, example_inputs: ExampleInputs, own: Rules, *, blocks: bool) -> Captured:
+    """Export a copy of the network, in evaluation mode. own: the caller's rules. blocks: whether calls of modules are noted.
+
+    Raises StructureError if torch.export cannot capture it; what it cannot capture in training is left to the trials.
+    """
+    exported, calls = _export(twin, example_inputs, own, noted=blocks)
+    evaluated = frozenset(module_path(node) for node in exported.graph.nodes)
+    training = first_training_pass(twin, example_inputs)
+    found = Captured(exported, calls, None if training is None else training.call, evaluated)
+    if training is None or not training.beyond(exported):
+        return found
+    try:
+        larger, calls = _export(twin.train(), training.call.kwargs or training.call.args, own, noted=blocks)
+    except StructureError:
+        return found
+    finally:
+        twin.eval()
+    return replace(found, exported=larger, calls=calls, times=training.times) if used(exported) <= used(larger) else found
+
+
+def _export(twin: nn.Module, inputs: ExampleInputs, own: Rules, *, noted: bool) -> tuple[Exported, dict[str, list[Called]]]:
+    with contextlib.ExitStack() as noting:
+        calls = noting.enter_context(calls_noted(twin)) if noted else {}
+        return export_watched(twin, inputs, lambda target: understands(target, own)), calls
