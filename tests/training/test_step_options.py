@@ -67,6 +67,13 @@ def test_a_network_without_convolutions_has_no_channels(quick: Quick, small: Rec
         quick(small(channels_last=True))
 
 
+def test_channels_last_is_refused_where_a_removal_could_crash_torch(quick: Quick, small: Recipes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    options = {"model": {"name": "resnet-20", "width": 8}, "channels_last": True, "method__name": "gates"}
+    with pytest.raises(UsageError, match=r"a strided 1×1 convolution \(.*\) is left with fewer than 8 input channels. Set round_to: 8"):
+        quick(small(**options))
+
+
 def test_a_checkpoint_of_before_an_entry_of_recipes_goes_on(small: Recipes) -> None:
     """What it could not say counts as the default."""
     plain = small().plain()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import TypeGuard
 
 import torch
 from torch import nn
@@ -15,11 +16,7 @@ LEAST = 8
 
 def strided_messages(model: nn.Module, keeps: Mapping[str, Mapping[int, tuple[int, ...]]]) -> Iterator[str]:
     """One sentence for each convolution that by this removal comes to be one of those, on a CPU that has the fault."""
-    if not _at_fault(model):
-        return
-    for name, module in model.named_modules():
-        if not _strided(module):
-            continue
+    for name, module in fragile(model).items():
         kept = keeps.get(f"{name}.weight", {}).get(1)
         if kept is not None and module.in_channels >= LEAST > (after := len(kept)):
             yield (
@@ -30,6 +27,11 @@ def strided_messages(model: nn.Module, keeps: Mapping[str, Mapping[int, tuple[in
             )
 
 
+def fragile(model: nn.Module) -> dict[str, nn.Conv2d]:
+    """The convolutions that must not come to be one of those; none where the processor or the network's format is safe."""
+    return {name: module for name, module in model.named_modules() if _strided(module)} if _at_fault(model) else {}
+
+
 def _at_fault(model: nn.Module) -> bool:
     """Whether the network runs with channels last, in float32, on such a CPU."""
     if torch.backends.cpu.get_cpu_capability() != "AVX2":
@@ -37,5 +39,5 @@ def _at_fault(model: nn.Module) -> bool:
     return any(p.device.type == "cpu" and p.dtype == torch.float32 and is_channels_last(p) for p in model.parameters())
 
 
-def _strided(module: nn.Module) -> bool:
+def _strided(module: nn.Module) -> TypeGuard[nn.Conv2d]:
     return isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and max(module.stride) > 1 and module.groups == 1

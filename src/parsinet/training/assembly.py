@@ -13,6 +13,7 @@ from parsinet.data import Batches, Dataset
 from parsinet.distributed import ALONE, Ranks, Replicas
 from parsinet.errors import UsageError
 from parsinet.methods import Method, Pruner
+from parsinet.structure.cautions import LEAST, fragile
 from parsinet.training.average import Average
 from parsinet.training.compiled import Compiled
 from parsinet.training.datasets import build_batches, fold_batches, load_data
@@ -93,6 +94,7 @@ def assemble(recipe: Recipe, device: torch.device, ranks: Ranks = ALONE) -> Asse
     precision = Precision(recipe.precision, device)
     teacher = build_teacher(recipe, method, model, dataset, device, steps=steps)
     judge_by_validation(method, model, dataset, device)
+    check_format(recipe, method, model)
     method.prepare(model)
     replicas = Replicas(model) if ranks.size > 1 else None
     optimizer = build_optimizer(recipe.optimizer, method.param_groups(model))
@@ -113,6 +115,16 @@ def assemble(recipe: Recipe, device: torch.device, ranks: Ranks = ALONE) -> Asse
     )
     lifts = (teacher, build_average(recipe, steps=steps), precision, build_compiled(recipe, model))
     return Assembly(recipe, device, dataset, model, method, optimizer, pruner, *lifts, batches, example_inputs, before, replicas)
+
+
+def check_format(recipe: Recipe, method: Method, model: nn.Module) -> None:
+    """UsageError where channels last would end in a crash of torch that a removal could only announce."""
+    layers = fragile(model) if recipe.channels_last and not method.settled and recipe.round_to % LEAST else {}
+    if layers:
+        raise UsageError(
+            f"channels_last: on this processor torch corrupts memory where a strided 1×1 convolution ({next(iter(layers))}) is left with "
+            f"fewer than {LEAST} input channels. Set round_to: {LEAST}, or leave channels_last out."
+        )
 
 
 def build_method(recipe: Recipe) -> Method:
