@@ -171,7 +171,8 @@ class Prune(Callback):
                 optimizer,
                 self.method,
                 seen_inputs(trainer, module, network, self.example_inputs),
-                **self._length,
+                steps=self._length["steps"],
+                examples=self._length["examples"],
                 scaler=getattr(trainer.precision_plugin, "scaler", None),
                 **self._options,
             )

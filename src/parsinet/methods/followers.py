@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeGuard
 
 from torch import Tensor, nn
 
@@ -51,9 +50,8 @@ def following(followers: Iterable[nn.Module], plan: Plan, folding: Folding | Non
 def _network(follower: nn.Module, model: nn.Module) -> nn.Module:
     """What is to follow. UsageError if it is no copy of the model."""
     network, difference = follower, _difference(follower, model)
-    while difference and _wraps(network):
-        network = network.module
-        difference = _difference(network, model)
+    while difference and isinstance(inner := getattr(network, "module", None), nn.Module):
+        network, difference = inner, _difference(inner, model)
     if difference:
         raise UsageError(
             f"Pruner: a follower is a copy of the model, but this {type(follower).__name__} {difference}. Copy the model after "
@@ -65,10 +63,6 @@ def _network(follower: nn.Module, model: nn.Module) -> nn.Module:
     if is_at_work(network):
         raise UsageError("Pruner: a follower was copied with a method's hooks in it. Copy the model before its Pruner is built.")
     return network
-
-
-def _wraps(network: nn.Module) -> TypeGuard[nn.Sequential]:
-    return isinstance(getattr(network, "module", None), nn.Module)
 
 
 def _difference(network: nn.Module, model: nn.Module) -> str:
