@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import StepLR
 
 from parsinet import structure
 from parsinet.baselines import MagnitudeUnits, RandomUnits
-from parsinet.errors import ArgumentTypeError, ParsinetError, StructureError, UsageError
+from parsinet.errors import ArgumentTypeError, ParsinetError, ParsinetWarning, StructureError, UsageError
 from parsinet.methods import Dense, Gates, Method, Pruner, Spectral, SpectralSparse, Sphere
 
 X = torch.randn(4, 6)
@@ -187,3 +187,28 @@ def test_reasons_hold_no_address_of_memory() -> None:
             return self.last(torch.vmap(torch.sin)(self.lift(x)))
 
     assert not [group.reason for group in structure.trace(Mapped(), X).groups if " at 0x" in group.reason]
+
+
+class Tasks(nn.Module):
+    """Two heads, of which a call uses one or both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.first, self.second = nn.Linear(6, 8), nn.Linear(8, 3), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor, task: str = "both") -> Any:
+        h = torch.relu(self.body(x))
+        return {"first": lambda: self.first(h), "second": lambda: self.second(h), "both": lambda: (self.first(h), self.second(h))}[task]()
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_the_example_inputs_do_not_reach_is_told() -> None:
+    model = Tasks()
+    with pytest.warns(
+        ParsinetWarning, match=r"the model does not use second.weight, second.bias on example_inputs. They follow no removal"
+    ):
+        Pruner(model, adam(model), Gates(), {"x": X, "task": "first"})
+    Pruner(model := Tasks(), adam(model), Gates(), X)
+    Pruner(model := Tasks(), adam(model), Dense(), {"x": X, "task": "first"})
+    model = Tasks()
+    Pruner(model, torch.optim.Adam([*model.body.parameters(), *model.first.parameters()]), Gates(), {"x": X, "task": "first"})

@@ -384,7 +384,7 @@ def test_names_of_blocks_and_groups_never_collide() -> None:
 def test_blocks_are_looked_for_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Proving them takes time: a trace that is not asked neither notes calls, nor walks the graph, nor tries one."""
     model, inputs, asked = get("resnet-20")
-    for part in ("analysis.calls_noted", "analysis.with_blocks", "proof.prove_blocks"):
+    for part in ("capture.calls_noted", "analysis.with_blocks", "proof.prove_blocks"):
         monkeypatch.setattr(f"parsinet.structure.{part}", lambda *_: pytest.fail("unasked"))
     structure = pn.trace(model, inputs)
     assert structure.blocks == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 import re
 from collections.abc import Callable
@@ -11,10 +12,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._pytree import tree_leaves
 
 import parsinet as pn
 from parsinet.methods import Gates, Pruner
-from parsinet.structure.in_training import asks, training_pass
+from parsinet.structure.capture import capture
+from parsinet.structure.copies import copy_for_tracing
+from parsinet.structure.in_training import asks, first_training_pass, training_pass, used
 from parsinet.structure.running import Call
 
 X = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
@@ -71,9 +75,24 @@ class Sampling(Base):
         return self.head(z)
 
 
+class Noisy(Auxiliary):
+    """Drawn numbers of every kind, in a graph that is taken apart: `no_grad` wants that."""
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            x = x * 1
+        h = F.dropout(F.rrelu(self.norm(self.a(x)), training=self.training), 0.1, self.training)
+        out = self.head(self.b(h).relu())
+        if not self.training:
+            return out
+        drawn = torch.randn_like(h) + torch.rand(h.shape) + torch.normal(h, 0.1) + torch.empty_like(h).normal_()
+        return out, self.aux(h + 0.1 * drawn)
+
+
 BEYOND: dict[str, tuple[Callable[[], nn.Module], set[str]]] = {
     "auxiliary head": (Auxiliary, {"aux.weight", "norm.weight"}),
     "noise": (Noise, {"scale"}),
+    "taken apart": (Noisy, {"aux.weight", "norm.weight", "norm.running_mean"}),
     "sampling": (Sampling, {"spread.weight", "spread.bias"}),
 }
 
@@ -88,15 +107,16 @@ def test_what_training_alone_looks_at_is_cut_too(name: str, examples: int) -> No
     masks = {group: torch.arange(structure.group(group).size) % 3 != 1 for group in ("a", "b")}
     plan = structure.plan(masks)
     assert expected <= {tensor for tensor, _ in plan.tensors}
-    with pn.silence(model, plan):
-        silent = [model.train(training)(X) for training in (False, True)]
+    whole = copy.deepcopy(model)
+    with pn.silence(whole, plan):
+        silent = [whole.train(training)(X) for training in (False, True)]
     pn.shrink(model, plan)
     small = [model.train(training)(X) for training in (False, True)]
     torch.testing.assert_close(small[0], silent[0])
     if name == "auxiliary head":
         torch.testing.assert_close(small[1], silent[1])
     else:  # noise is drawn for the units that are left
-        assert small[1].shape == silent[1].shape
+        assert [t.shape for t in tree_leaves(small[1])] == [t.shape for t in tree_leaves(silent[1])]
 
 
 @pytest.mark.filterwarnings("ignore:Gates. target .* units are too large to come nearer")
@@ -207,9 +227,32 @@ def test_a_pass_tells_what_its_results_depend_on() -> None:
     model = Sampling()
     model.a.weight.requires_grad_(False)
     found = training_pass(model, Call((X,), {}))
-    assert found.reached == {name for name, _ in model.named_parameters()}
+    assert found.reached == {(name,) for name, _ in model.named_parameters()}
     assert found.shapes == [torch.Size((6, 3))]
     assert not model.a.weight.requires_grad
+
+
+class Tied(Base):
+    """One tensor under two names, in a network that asks and does nothing with the answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(8, 12)
+        self.same = nn.Linear(8, 12)
+        self.same.weight = self.head.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.b(self.a(x).relu()).relu()
+        return self.head(z) + self.same(z) * (1.0 if self.training else 1)
+
+
+def test_tied_weights_are_looked_at_under_any_name() -> None:
+    found = first_training_pass(Tied(), X)
+    assert found is not None
+    assert ("head.weight", "same.weight") in found.reached
+    exported = capture(copy_for_tracing(Tied()), X, {}, blocks=False).exported
+    assert not found.beyond(exported)
+    assert len({"head.weight", "same.weight"} & used(exported)) == 1
 
 
 def mode_of(module: nn.Module) -> bool:
@@ -240,9 +283,16 @@ def own_forward() -> nn.Sequential:
 
 
 @pytest.mark.parametrize(
-    ("build", "expected"),
-    [(plain, False), (Auxiliary, True), (Beside, True), (hooked, True), (own_forward, True), (lambda: pn.models.build("mlp", (5,), 3), False)],
+    ("make", "expected"),
+    [
+        (plain, False),
+        (Auxiliary, True),
+        (Beside, True),
+        (hooked, True),
+        (own_forward, True),
+        (lambda: pn.models.build("mlp", (5,), 3), False),
+    ],
     ids=["torch's layers", "class", "function", "hook", "forward", "the package's own"],
 )
-def test_only_networks_that_ask_are_run_in_training(build: Callable[[], nn.Module], expected: bool) -> None:
-    assert asks(build()) == expected
+def test_only_networks_that_ask_are_run_in_training(make: Callable[[], nn.Module], expected: bool) -> None:
+    assert asks(make()) == expected

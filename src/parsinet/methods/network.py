@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from parsinet.distributed import Sharded
-from parsinet.errors import UsageError
+from parsinet.errors import ParsinetWarning, UsageError
 from parsinet.methods.base import Alive
 from parsinet.methods.folds import Folding
 from parsinet.methods.followers import following
@@ -17,6 +18,9 @@ from parsinet.methods.resharding import shrink_sharded, traced_whole
 from parsinet.structure import Plan, Structure, shrink, trace
 from parsinet.structure.export import ExampleInputs
 from parsinet.structure.optimizers import check_optimizers
+
+SHOWN = 3
+"""So many names are told; of the rest their number."""
 
 
 class Network:
@@ -55,6 +59,8 @@ class Network:
         whole = [block for block in self.structure.blocks if block.removable]
         self.kept = {group.name: list(range(group.size)) for group in (*self.structure.removable(), *whole)}
         self.sizes = {name: len(units) for name, units in self.kept.items()}
+        if removes:
+            self._warn_unreached()
         self._folding, self._followers = folding, followers
         if folding is not None:
             folding.check(model, self.structure)
@@ -84,6 +90,20 @@ class Network:
             if name in self.kept:
                 self.kept[name] = [unit for unit, stays in zip(self.kept[name], mask, strict=True) if stays]
         return plan
+
+    def _warn_unreached(self) -> None:
+        """Say which parameters train and are not seen to: where another call of the model uses them, a removal would break it."""
+        held = {id(p) for optimizer in self.optimizers for group in optimizer.param_groups for p in group["params"]}
+        unreached = self.structure.layout.unreached
+        names = [name for name, parameter in self.model.named_parameters() if name in unreached and id(parameter) in held]
+        if names:
+            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            warnings.warn(
+                f"Pruner: the model does not use {', '.join(names[:SHOWN])}{more} on example_inputs. They follow no removal: where your "
+                "loop calls the model so that it uses them, give example_inputs that do, or keep what they read whole (ignored_layers).",
+                ParsinetWarning,
+                stacklevel=4,
+            )
 
     def _check_held(self) -> None:
         own = {id(parameter) for parameter in self.model.parameters()}

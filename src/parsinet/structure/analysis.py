@@ -67,7 +67,7 @@ def trace(
         for value in outputs(exported, values):
             tracing.freeze(value, "it is part of the model's output")
     ignore(tracing, axes, ignored)
-    layout = captured.counted(build_layout(tracing, axes))
+    layout = captured.completed(build_layout(tracing, axes), twin)
     if blocks:
         layout = with_blocks(layout, twin, exported, captured.calls, ignored)
     layout = layout if own_inputs is None else own_inputs.placed(layout)

@@ -29,10 +29,13 @@ class Captured:
     evaluated: AbstractSet[str]
     times: int = 1
 
-    def counted(self, layout: Layout) -> Layout:
-        """The layout with the work of evaluation alone, on the example inputs."""
+    def completed(self, layout: Layout, model: nn.Module) -> Layout:
+        """The layout with the work of evaluation alone, on the example inputs, and the parameters these do not reach."""
         work = (replace(entry, fixed=entry.fixed // self.times) for entry in layout.work if entry.module in self.evaluated)
-        return replace(layout, work=tuple(work))
+        everywhere, names = model.named_parameters(remove_duplicate=False), used(self.exported)
+        reached = {id(parameter) for name, parameter in everywhere if name in names}
+        unreached = frozenset(name for name, parameter in model.named_parameters() if id(parameter) not in reached)
+        return replace(layout, work=tuple(work), unreached=unreached)
 
 
 def capture(twin: nn.Module, example_inputs: ExampleInputs, own: Rules, *, blocks: bool) -> Captured:

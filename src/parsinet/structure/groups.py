@@ -119,6 +119,8 @@ class Layout:
     """Modules that read the model's raw inputs: they select what they read, and their own input keeps its size."""
     blocks: Blocks = NO_BLOCKS
     block_groups: dict[str, UnitGroup] = field(default_factory=dict)
+    unreached: frozenset[str] = frozenset()
+    """Parameters on which nothing depends that the example inputs lead to."""
     cuts: dict[str, str] = field(default_factory=dict)
     """Groups that slices cut at bounds nothing keeps, and where, in words: they leave only if a trial shows that the cuts follow."""
 

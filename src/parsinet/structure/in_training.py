@@ -27,16 +27,17 @@ TRAINING = "training"
 @dataclass(frozen=True)
 class TrainingPass:
     """A forward pass in training mode. call: with what; times: every example so often. shapes: of its results. reached: parameters on
-    which these depend, under all their names."""
+    which these depend, each as all its names."""
 
     call: Call
     shapes: list[torch.Size]
-    reached: frozenset[str]
+    reached: frozenset[tuple[str, ...]]
     times: int = 1
 
     def beyond(self, evaluation: Exported) -> bool:
         """Whether it depends on parameters that evaluation does not look at."""
-        return not self.reached <= used(evaluation)
+        looked_at = used(evaluation)
+        return any(looked_at.isdisjoint(names) for names in self.reached)
 
 
 def training_pass(model: nn.Module, call: Call) -> TrainingPass:
@@ -45,8 +46,8 @@ def training_pass(model: nn.Module, call: Call) -> TrainingPass:
     with _own_randomness(model), torch.enable_grad():
         names = _differentiable(twin)
         output = _tensors(twin, call)
-    reached = {name for tensor in _leaves(output) for name in names.get(id(tensor), ())}
-    return TrainingPass(call, [tensor.shape for tensor in output], frozenset(reached))
+    reached = frozenset(tuple(names[id(tensor)]) for tensor in _leaves(output) if id(tensor) in names)
+    return TrainingPass(call, [tensor.shape for tensor in output], reached)
 
 
 def trains(model: nn.Module, call: Call | None) -> bool:

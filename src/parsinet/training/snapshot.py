@@ -73,13 +73,14 @@ def restore_network(saved: Mapping[str, Any], parts: Assembly) -> None:
 def foreign(saved: Mapping[str, Any], recipe: Recipe, data: Mapping[str, Any] | None = None) -> str | None:
     """Why a snapshot is not one of this recipe, or not of these data; None if it is. Where a run goes on may change (`OF_THE_PLACE`).
 
-    data: the fingerprint of the training split; its inputs need not be equal bit by bit. An entry that the snapshot's parsinet did not
-    know yet counts as its default.
+    data: the fingerprint of the training split; its inputs need not be equal bit by bit. A single entry that the snapshot's parsinet
+    did not know yet counts as its default.
     """
     theirs = saved.get("recipe")
     if not isinstance(theirs, dict):
         return "it holds no state of a run"
-    there, here = dict(_entries({**Recipe().plain(), **theirs})), dict(_entries(recipe.plain()))
+    usual = {key: value for key, value in Recipe().plain().items() if not isinstance(value, Mapping)}
+    there, here = dict(_entries({**usual, **theirs})), dict(_entries(recipe.plain()))
     for key in sorted({*there, *here}):
         if there.get(key) != here.get(key) and not any(f"{key}.".startswith(f"{place}.") for place in OF_THE_PLACE):
             return f"its recipe has {key} = {there.get(key)!r}, the run's recipe.yaml {here.get(key)!r}"

@@ -32,6 +32,11 @@ def same(ctx: Tracing, x: Value, *_: Any, **__: Any) -> Value:
     return x
 
 
+def same_with_mask(ctx: Tracing, x: Value, *_: Any) -> list[Value]:
+    """Dropout as the functional form of a graph has it: the result, and what stays."""
+    return [x, x]
+
+
 def positions(ctx: Tracing, x: Value, *_: Any, **__: Any) -> Value:
     """Pooling, interpolation: every channel for itself, positions are the last axes, as many as the operator's name says.
 
@@ -139,7 +144,7 @@ def along_axis(ctx: Tracing, x: Value, dim: int, *_: Any, **__: Any) -> Value:
 
 
 def free_constant(ctx: Tracing, *_: Any, **__: Any) -> Value:
-    """A constant with equal entries: it fits any size the module asks for, be it a literal or one of its own attributes."""
+    """A constant with equal entries, or drawn: it fits any size the module asks for, be it a literal or one of its own attributes."""
     axes = [Axis(size, ctx.labels.fresh(size)[None]) for size in ctx.shape()]
     kept = count_axes(ctx, axes)
     counted = [d in kept or ctx.hint(HEADS, axis) for d, axis in enumerate(axes)]

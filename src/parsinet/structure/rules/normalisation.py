@@ -21,6 +21,11 @@ def batch_norm_evaluated(ctx: Tracing, x: Value, *tensors: Any) -> list[Value | 
     return [_per_channel(ctx, x, list(tensors[:4])), None, None]
 
 
+def batch_norm_trained(ctx: Tracing, x: Value, *tensors: Any) -> list[Value | None]:
+    """Batch norm in training, in the functional form: the result, the batch's statistics and the new running ones, which nobody reads."""
+    return [_per_channel(ctx, x, list(tensors[:4])), None, None, None, None]
+
+
 def instance_norm(
     ctx: Tracing, x: Value, weight: Value | None, bias: Value | None, mean: Value | None, var: Value | None, *_: Any
 ) -> Value:
