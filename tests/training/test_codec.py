@@ -87,3 +87,14 @@ def test_anything_else_is_refused_with_its_place(strange: Any) -> None:
 def test_a_tree_that_encode_cannot_have_made_is_refused(tree: Any) -> None:
     with pytest.raises(RunError, match="cannot be read"):
         decode(tree, {})
+
+
+def test_what_cannot_be_read_is_named_however_deep_it_lies() -> None:
+    with pytest.raises(RunError, match=r"^The state holds \$tensor 'gone', which cannot be read\.$"):
+        decode({"$tuple": [{"$items": [[1, {"$tensor": "gone"}]]}]}, {})
+
+
+@pytest.mark.parametrize("strides", [[0, 1], [-1, 2], [1], ["a", 1]])
+def test_strides_that_a_tensor_cannot_have_are_refused(strides: list[Any]) -> None:
+    with pytest.raises(RunError, match="cannot be read"):
+        decode({"$tensor": "a", "strides": strides}, {"a": torch.zeros(2, 3)})

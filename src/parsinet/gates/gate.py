@@ -107,9 +107,10 @@ def gate(h: Tensor, xi: Tensor, axis: int, sink: QSink | None = None, owner: Own
     if isinstance(owner, Tensor):
         owner = Owner.of(owner, xi.shape[-1])
     factor = _factor(h, xi, place, owner)
-    if sink is not None and not torch.is_grad_enabled():
+    if sink is None:
+        return h * factor
+    if not torch.is_grad_enabled():
         sink.wait()
-    if sink is None or not torch.is_grad_enabled():
         return h * factor
     source = h if h.requires_grad else h.detach().requires_grad_()
     z = source * factor

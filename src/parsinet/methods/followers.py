@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -23,28 +24,24 @@ def followers_of(given: Iterable[nn.Module], model: nn.Module, method: Method, *
     Raises ArgumentTypeError for what is no list of modules; UsageError for a network that is not a copy of the model, and where a
     method's or sharded weights are not the network's own.
     """
-    entries: list[object] = [given] if isinstance(given, nn.Module) or not isinstance(given, Iterable) else list(given)
+    entries: list[Any] = [given] if isinstance(given, nn.Module) or not isinstance(given, Iterable) else list(given)
     for entry in entries:
         if not isinstance(entry, nn.Module):
             raise ArgumentTypeError(f"Pruner: followers must be a list of torch modules, got {told(entry)}.")
     if entries and (sharded or getattr(method, "rescales", False)):
         why = "the ranks hold but parts of the weights" if sharded else f"{method.name} turns what trains into weights when it finishes"
         raise UsageError(f"Pruner: no network can follow here, since {why}. Leave followers out.")
-    return [_network(entry, model) for entry in entries if isinstance(entry, nn.Module)]
+    return [_network(entry, model) for entry in entries]
 
 
 @contextmanager
 def following(followers: Iterable[nn.Module], plan: Plan, folding: Folding | None) -> Iterator[None]:
     """Let the same units go from every follower, folded as its own numbers want it; all come back if the context fails."""
-    followers = list(followers)
-    if not followers:
+    with ExitStack() as changes:
+        for follower in followers:
+            changes.enter_context(all_or_nothing(follower, tensors_of(follower).values(), ()))
+            shrink(follower, plan, fold=None if folding is None else folding.plan(follower, plan))
         yield
-        return
-    first, *others = followers
-    with all_or_nothing(first, tensors_of(first).values(), ()):
-        shrink(first, plan, fold=None if folding is None else folding.plan(first, plan))
-        with following(others, plan, folding):
-            yield
 
 
 def _network(follower: nn.Module, model: nn.Module) -> nn.Module:

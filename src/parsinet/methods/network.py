@@ -93,8 +93,7 @@ class Network:
 
     def _warn_unreached(self) -> None:
         """Say which parameters train and are not seen to: where another call of the model uses them, a removal would break it."""
-        held = {id(p) for optimizer in self.optimizers for group in optimizer.param_groups for p in group["params"]}
-        unreached = self.structure.layout.unreached
+        held, unreached = self._held(), self.structure.layout.unreached
         names = [name for name, parameter in self.model.named_parameters() if name in unreached and id(parameter) in held]
         if names:
             more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
@@ -105,8 +104,10 @@ class Network:
                 stacklevel=4,
             )
 
+    def _held(self) -> set[int]:
+        """The parameters the optimizers hold, by identity."""
+        return {id(p) for optimizer in self.optimizers for group in optimizer.param_groups for p in group["params"]}
+
     def _check_held(self) -> None:
-        own = {id(parameter) for parameter in self.model.parameters()}
-        held = {id(p) for optimizer in self.optimizers for group in optimizer.param_groups for p in group["params"]}
-        if not held & own:
+        if self._held().isdisjoint(id(parameter) for parameter in self.model.parameters()):
             raise UsageError("Pruner: the optimizer holds none of the model's parameters; build it from this model (after method.prepare).")

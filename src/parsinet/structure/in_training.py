@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from parsinet.structure.copies import duplicate
-from parsinet.structure.export import ExampleInputs, Exported, results
+from parsinet.structure.export import ExampleInputs, Exported
 from parsinet.structure.running import Call
 
 TRAINING = "training"
@@ -41,18 +41,25 @@ class TrainingPass:
 
 
 def training_pass(model: nn.Module, call: Call) -> TrainingPass:
-    """One pass of a copy, which has memory of its own. Raises what the network raises: it may want targets, or more than one example."""
-    twin = duplicate(model).train()
-    with _own_randomness(model), torch.enable_grad():
-        names = _differentiable(twin)
-        output = _tensors(twin, call)
+    """One pass of a copy, and what it leads to. Raises what the network raises: it may want targets, or more than one example."""
+    twin = duplicate(model)
+    names = _differentiable(twin)
+    output = _trained(twin, call)
     reached = frozenset(tuple(names[id(tensor)]) for tensor in _leaves(output) if id(tensor) in names)
     return TrainingPass(call, [tensor.shape for tensor in output], reached)
 
 
+def training_shapes(model: nn.Module, call: Call) -> list[torch.Size]:
+    """The shapes of what a copy gives in training mode. Raises what the network raises."""
+    return [tensor.shape for tensor in _trained(duplicate(model), call)]
+
+
 def trains(model: nn.Module, call: Call | None) -> bool:
     """Whether the network runs in training mode; True where there is no call to try it on."""
-    return call is None or _tried(model, call) is not None
+    try:
+        return call is None or bool(training_shapes(model, call))
+    except Exception:
+        return False
 
 
 def first_training_pass(model: nn.Module, example_inputs: ExampleInputs) -> TrainingPass | None:
@@ -130,9 +137,9 @@ def _differentiable(model: nn.Module) -> dict[int, list[str]]:
     return names
 
 
-def _tensors(model: nn.Module, call: Call) -> list[Tensor]:
-    args, kwargs = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, (call.args, call.kwargs))
-    return [leaf for leaf in tree_leaves(results(model(*args, **kwargs))) if isinstance(leaf, Tensor)]
+def _trained(twin: nn.Module, call: Call) -> list[Tensor]:
+    with _own_randomness(twin):
+        return call.on(twin.train(), gradients=True)
 
 
 def _leaves(output: list[Tensor]) -> Iterator[Tensor]:

@@ -19,7 +19,7 @@ from parsinet.structure.copies import duplicate
 from parsinet.structure.core import Core, core_of
 from parsinet.structure.export import ExampleInputs
 from parsinet.structure.groups import UnitGroup
-from parsinet.structure.in_training import training_pass
+from parsinet.structure.in_training import training_shapes
 from parsinet.structure.removal import shrink
 from parsinet.structure.running import Call, close
 from parsinet.structure.silencing import silence
@@ -136,7 +136,7 @@ def _try(subject: _Subject, names: Sequence[str], uneven: bool) -> str | None:
         actual = subject.call.on(smaller)
         if [tensor.shape for tensor in actual] != subject.shapes:
             return "the network's output changes its shape without some of its units"
-        if uneven and subject.training is not None and training_pass(smaller, subject.training).shapes != subject.trained:
+        if uneven and subject.training is not None and training_shapes(smaller, subject.training) != subject.trained:
             return "in training mode the network's output changes its shape without some of its units"
         if len(exact) < len(names):
             return _try(subject, exact, uneven) if exact else None
@@ -192,7 +192,7 @@ def _subject(core: Core, call: Call, training: Call | None) -> _Subject:
 
 
 def _subject_of(model: nn.Module, structure: Structure, call: Call, training: Call | None) -> _Subject:
-    trained = [] if training is None else training_pass(model, training).shapes
+    trained = [] if training is None else training_shapes(model, training)
     return _Subject(model, structure, call, [tensor.shape for tensor in call.on(model)], training, trained)
 
 

@@ -34,10 +34,10 @@ class Call:
         """The same with every floating-point tensor in float64."""
         return Call(*tree_map(lambda leaf: leaf.double() if _is_float(leaf) else leaf, (self.args, self.kwargs)))
 
-    def on(self, model: nn.Module) -> list[Tensor]:
-        """The tensors the model returns; it may write into its inputs, which are copies."""
+    def on(self, model: nn.Module, *, gradients: bool = False) -> list[Tensor]:
+        """The tensors the model returns; it may write into its inputs, which are copies. gradients: whether they may be differentiated."""
         args, kwargs = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, (self.args, self.kwargs))
-        with torch.no_grad():
+        with torch.set_grad_enabled(gradients):
             return [leaf for leaf in tree_leaves(results(model(*args, **kwargs))) if isinstance(leaf, Tensor)]
 
 

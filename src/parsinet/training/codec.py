@@ -38,7 +38,7 @@ def decode(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
     try:
         value = _tagged(tag, tree[tag], tensors)
         return _laid_out(value, tree["strides"]) if "strides" in tree else value
-    except (KeyError, TypeError, ValueError, RuntimeError):
+    except (KeyError, TypeError, ValueError):
         raise RunError(f"The state holds {tag} {tree[tag]!r}, which cannot be read.") from None
 
 
@@ -56,7 +56,11 @@ def _tagged(tag: str, value: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def _laid_out(value: Tensor, strides: list[int]) -> Tensor:
-    return torch.empty_strided(value.shape, strides, dtype=value.dtype).copy_(value)
+    """The tensor as it lay in memory. ValueError for strides it cannot have."""
+    try:
+        return torch.empty_strided(value.shape, strides, dtype=value.dtype).copy_(value)
+    except RuntimeError as error:
+        raise ValueError("no strides of this tensor") from error
 
 
 def _encode(value: Any, place: str, tensors: Tensors) -> Any:
