@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from parsinet.baselines import L0, SBP, VIB, NormalJeffreys
 from parsinet.errors import RunError
-from parsinet.methods import Gates, Pruner
+from parsinet.methods import Gates, Method, Pruner
 
 KINDS = pytest.mark.parametrize("reentrant", [False, True])
 
@@ -129,3 +131,63 @@ def test_gates_in_weights_do_not_run_again() -> None:
     F.cross_entropy(model(x.view(16, 3, 2)), y).backward()
     pruner.step()
     assert all(type(parameter) is nn.Parameter for parameter in model.lstm._parameters.values())
+
+
+NOISY = pytest.mark.parametrize("kind", [L0, VIB, SBP, NormalJeffreys])
+
+
+def drawn(kind: type[Method], reentrant: bool | None) -> tuple[Stream, Any, Pruner]:
+    model = Stream(reentrant)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    return model, optimizer, Pruner(model, optimizer, kind(), points()[0], steps=40, examples=16)
+
+
+@KINDS
+@NOISY
+def test_factors_that_run_again_are_the_same_and_learn(kind: type[Method], reentrant: bool) -> None:
+    x, y = points()
+    found = []
+    for way in (None, reentrant):
+        model, _, pruner = drawn(kind, way)
+        for part in torch.arange(16).split(8):
+            F.cross_entropy(model(x[part]), y[part]).backward()
+        before = {name: row.detach().clone() for name, row in pruner.method.rows.values.items()}
+        gradients = [parameter.grad for parameter in model.parameters()]
+        pruner.step()
+        found.append(({name: row.detach() - before[name] for name, row in pruner.method.rows.values.items()}, gradients))
+    torch.testing.assert_close(found[1], found[0])
+    assert all(move.abs().min() > 0 for move in found[0][0].values())
+
+
+def test_a_copy_between_forward_and_backward_pass_is_in_neither() -> None:
+    """As weight averages are made: the copy has factors of its own, and nothing of the pass."""
+    x, y = points()
+    model, _, pruner = drawn(L0, None)
+    loss = F.cross_entropy(model(x), y)
+    other = copy.deepcopy(model)
+    loss.backward()
+    pruner.step()
+    F.cross_entropy(other(x), y).backward()
+
+
+def test_factors_of_two_passes_cannot_be_told_apart() -> None:
+    x, y = points()
+    model, optimizer, pruner = drawn(L0, False)
+    loss = F.cross_entropy(model(x), y) + F.cross_entropy(model(-x), y)
+    with pytest.raises(RunError, match=r"which of several forward passes that is cannot be told.* Call backward\(\) after every"):
+        loss.backward()
+    optimizer.zero_grad()
+    pruner.step()
+    for part in torch.arange(16).split(8):
+        F.cross_entropy(model(x[part]), y[part]).backward()
+
+
+def test_test_values_run_again_unasked() -> None:
+    """In evaluation all forward passes have the same factors, and a map of sensitivities is a usual wish."""
+    x, _ = points()
+    model, _, _ = drawn(L0, False)
+    x.requires_grad_()
+    model.eval()
+    model(x)
+    model(x).sum().backward()
+    assert x.grad.abs().max() > 0

@@ -114,6 +114,7 @@ class NoisyGates(Distribution):
         if self.settled:
             return None
         self._steps += 1
+        self._factors.learn()
         self.rows.learn()
         self._bound_(self.rows.values)
         if self._last and self._steps >= self._last:
