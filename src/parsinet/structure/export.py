@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import linecache
+import logging
 import re
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -37,6 +40,7 @@ DATA_DEPENDENT = ("FakeTensor", "data-dependent", "unbacked", "Could not guard")
 """In what torch.export says where a size depends on values."""
 
 TORCH = str(Path(torch.__file__).parent)
+PARSINET = str(Path(__file__).parents[1])
 
 NEAR = 3
 """Lines before and after an operator's in which its arguments are written."""
@@ -67,18 +71,19 @@ def as_call(example_inputs: ExampleInputs) -> tuple[tuple[Any, ...], dict[str, A
 def export(model: nn.Module, example_inputs: ExampleInputs, understood: Callable[[Any], bool] = lambda _: True) -> Exported:
     """Export `model` (already a copy, in eval mode) to ATen operators; composite ones that are not `understood` are taken apart.
 
-    Raises StructureError, in torch.export's own words, when the model cannot be captured or rejects the inputs.
+    Raises StructureError, in torch.export's own words and with the line of the user's code, when the model cannot be captured or rejects
+    the inputs.
     """
     args, kwargs = as_call(example_inputs)
     if any(isinstance(leaf, Tensor) and leaf.dim() and not len(leaf) for leaf in tree_leaves((args, kwargs))):
         raise StructureError("example_inputs hold a batch of no examples, on which nothing could be seen. Give at least one.")
     try:
-        with warnings.catch_warnings(), torch.enable_grad(), no_fused_attention(), _results_only(model):
+        with warnings.catch_warnings(), torch.enable_grad(), no_fused_attention(), _results_only(model), _quiet():
             warnings.simplefilter("ignore")
             program = _plain(torch.export.export(model, args, kwargs, strict=False), understood)
     except Exception as error:
         raise StructureError(
-            f"torch.export cannot capture {type(model).__name__}: {first_line(error)}. {_advice(model, str(error))}"
+            f"torch.export cannot capture {type(model).__name__}: {_words(error)}{_line_of(error)}. {_advice(model, str(error))}"
         ) from error
     signature = program.graph_signature
     tensors = {**signature.inputs_to_parameters, **signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants}
@@ -90,10 +95,35 @@ def _advice(model: nn.Module, message: str) -> str:
         return "A method is at work on this network, and its gates are drawn in every pass: finish its pruner, or trace before it starts."
     if any(word in message for word in DATA_DEPENDENT):
         return (
-            "If model(example_inputs) runs, sizes in it depend on what the inputs hold (packed sequences, x[mask], .item()): trace a "
-            "forward without them, as of padded sequences."
+            "If model(example_inputs) runs, what it does depends on what the inputs hold (an `if` on values, packed sequences, x[mask], "
+            ".item()), and there is no one graph of it: give example_inputs on which it does not, as forward(x, lengths=None) pads where "
+            'no lengths come (mixtures of experts of transformers: model.set_experts_implementation("batched_mm")).'
         )
     return "Check that model(example_inputs) runs."
+
+
+def _words(error: Exception) -> str:
+    """What an error says first, without torch's notes on its symbols."""
+    return first_line(error).partition(" (unhinted:")[0]
+
+
+def _line_of(error: Exception) -> str:
+    """Where the user's code raised an error: ` at net.py:7 (if h.sum() > 0:)`; "" where it did not."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith((TORCH, PARSINET, "<"))]
+    return f" at {Path(own[-1].filename).name}:{own[-1].lineno} ({own[-1].line})" if own else ""
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Torch prints the graph it had so far beside an error that says what matters."""
+    log = logging.getLogger("torch.fx.experimental.symbolic_shapes")
+    before, log.disabled = log.disabled, True
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        log.disabled = before
 
 
 def _plain(program: torch.export.ExportedProgram, understood: Callable[[Any], bool]) -> torch.export.ExportedProgram:

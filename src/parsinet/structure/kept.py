@@ -7,6 +7,7 @@ there and not by coincidence; so does every size read off a tensor. `counting` s
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -50,9 +51,12 @@ class _Watch(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.readings = 0
+        self._handled = sys.exception()
 
     def __torch_function__(self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         options = kwargs or {}
+        if sys.exception() is not self._handled:  # torch prints the graph into its error: notes would be printed too, without end
+            return function(*args, **options)
         if function in READING:
             return self._read(args[0], function(*args, **options), *args[1:], **options)
         sizes = list(_sizes((args, tuple(options.values()))))
@@ -67,8 +71,11 @@ class _Watch(TorchFunctionMode):
         if tensor.dim() < 2 or isinstance(tensor, nn.Parameter) or not all(type(size) is int for size in sizes):
             return found
         self.readings += 1
-        with annotate({SHAPE: self.readings}):
-            torch.ops.aten._assert_tensor_metadata.default(tensor, dtype=tensor.dtype)
+        try:
+            with annotate({SHAPE: self.readings}):
+                torch.ops.aten._assert_tensor_metadata.default(tensor, dtype=tensor.dtype)
+        except RuntimeError:  # torch's own look at what it has traced, between two of its passes: no operator can be noted there
+            return found
         if dim is not None:
             return Seen(found, self.readings, dim)
         return torch.Size([Seen(size, self.readings, d) for d, size in enumerate(sizes)])
