@@ -112,8 +112,8 @@ class Factors:
             return
         if self._pass not in self._pending or not all(other.heard for other in self._pending if other is not self._pass):
             raise RunError(
-                "With gradient checkpointing parts of the model run again in the backward pass, and which of several forward passes that is "
-                "cannot be told: factors are drawn for each. Call backward() after every forward pass, before the next one."
+                "With gradient checkpointing parts of the model run again in the backward pass, and which of several forward passes that "
+                "is cannot be told: factors are drawn for each. Call backward() after every forward pass, before the next one."
             )
 
 
