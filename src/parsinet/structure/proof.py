@@ -21,7 +21,7 @@ from parsinet.structure.export import ExampleInputs
 from parsinet.structure.groups import UnitGroup
 from parsinet.structure.in_training import training_shapes
 from parsinet.structure.removal import shrink
-from parsinet.structure.running import Call, close
+from parsinet.structure.running import Call, close, widened
 from parsinet.structure.silencing import silence
 from parsinet.structure.traced import Structure
 
@@ -184,7 +184,7 @@ def _judged(group: UnitGroup, verdict: str | None, cut: str) -> UnitGroup:
 
 def _subject(core: Core, call: Call, training: Call | None) -> _Subject:
     """The core in float64, or as it is where the network insists on its own precision."""
-    double = duplicate(core.model, share=True).double()
+    double = widened(duplicate(core.model, share=True))
     try:
         return _subject_of(double, core.structure, call.double(), None if training is None else training.double())
     except Exception:

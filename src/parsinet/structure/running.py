@@ -31,8 +31,8 @@ class Call:
         return Call(*as_call(example_inputs))
 
     def double(self) -> Call:
-        """The same with every floating-point tensor in float64."""
-        return Call(*tree_map(lambda leaf: leaf.double() if _is_float(leaf) else leaf, (self.args, self.kwargs)))
+        """The same with every floating-point tensor in float64, complex ones in complex128."""
+        return Call(*tree_map(lambda leaf: _wide(leaf) if isinstance(leaf, Tensor) else leaf, (self.args, self.kwargs)))
 
     def on(self, model: nn.Module, *, gradients: bool = False) -> list[Tensor]:
         """The tensors the model returns; it may write into its inputs, which are copies. gradients: whether they may be differentiated."""
@@ -54,7 +54,7 @@ def in_double(model: nn.Module, batches: Iterator[Any]) -> tuple[nn.Module, Iter
     first = next((Call.of(batch) for batch in batches), None)
     if first is None:
         raise UsageError("fold='mean' needs example_inputs with at least one batch.")
-    double = copy.deepcopy(model).double()
+    double = widened(copy.deepcopy(model))
     try:
         first.double().on(double)
     except Exception:
@@ -98,5 +98,11 @@ def rounding(tensor: Tensor) -> float:
     return 1e-9 if tensor.dtype == torch.float64 else 1e-3
 
 
-def _is_float(leaf: Any) -> bool:
-    return isinstance(leaf, Tensor) and leaf.is_floating_point()
+def widened(model: nn.Module) -> nn.Module:
+    """The same model, in place, in float64; `double()` leaves complex numbers as they are, here they become complex128."""
+    model._apply(_wide)  # type: ignore[no-untyped-call]
+    return model
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.complex128) if tensor.is_complex() else tensor.double() if tensor.is_floating_point() else tensor
