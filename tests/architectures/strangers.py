@@ -252,3 +252,41 @@ class Routed(nn.Module):
         weights = torch.zeros_like(scores).scatter(-1, chosen, value / math.sqrt(2))
         y = torch.einsum("btef,efd->bted", F.gelu(torch.einsum("btd,edf->btef", x, self.up)), self.down)
         return self.head(x + (y * weights.unsqueeze(-1)).sum(2))
+
+
+class Dispatched(nn.Module):
+    """A mixture of experts that are modules: each sees the tokens that chose it, and its answers are added in their places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lift, self.gate, self.head = nn.Linear(4, 6), nn.Linear(6, 3, bias=False), nn.Linear(6, 3)
+        self.experts = nn.ModuleList(nn.Sequential(nn.Linear(6, 7), nn.GELU(), nn.Linear(7, 6)) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.lift(x)
+        value, chosen = self.gate(x).softmax(-1).topk(2, -1)
+        y = torch.zeros_like(x)
+        for number, expert in enumerate(self.experts):
+            token, place = torch.where(chosen == number)
+            y[token] += value[token, place, None] * expert(x[token])
+        return self.head(x + y)
+
+
+class Spectrum(nn.Module):
+    """Fourier layers: complex weights mix the channels of the lowest frequencies, the higher ones are cut off."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.modes = 3
+        self.lift, self.read, self.head = nn.Conv1d(2, 6, 1), nn.Conv1d(6, 9, 1), nn.Conv1d(9, 1, 1)
+        self.mix = nn.ParameterList(nn.Parameter(torch.randn(6, 6, 3, dtype=torch.cfloat) / 6) for _ in range(2))
+        self.pass_by = nn.ModuleList(nn.Conv1d(6, 6, 1) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.lift(x)
+        for mix, pass_by in zip(self.mix, self.pass_by, strict=True):
+            spectrum = torch.fft.rfft(x)
+            mixed = torch.zeros_like(spectrum)
+            mixed[..., : self.modes] = torch.einsum("bim,iom->bom", spectrum[..., : self.modes], mix.to(spectrum.dtype))
+            x = F.gelu(torch.fft.irfft(mixed, n=x.shape[-1]) + pass_by(x))
+        return self.head(F.gelu(self.read(x)))

@@ -29,6 +29,7 @@ ALIKE = {
     "distilbert",
     "electra",
     "mistral",
+    "mixtral",
     "qwen2",
     "phi",
     "deit",

@@ -60,6 +60,11 @@ def added_vector_flops(_start: Shape, matrix: Shape, *_: Any, **__: Any) -> int:
     return 2 * prod(matrix)
 
 
+def grouped_flops(rows: Shape, matrices: Shape, *_: Any, **__: Any) -> int:
+    """Rows [s, i], each times one of the matrices [groups, i, o]: 2 · s · i · o."""
+    return 2 * prod(rows) * matrices[-1]
+
+
 def _formulas() -> Iterator[tuple[Any, Callable[..., int]]]:
     """Operators that the counter of torch has no formula for."""
     aten = torch.ops.aten
@@ -69,3 +74,6 @@ def _formulas() -> Iterator[tuple[Any, Callable[..., int]]]:
     yield aten.mv, vector_flops
     yield aten.dot, vector_flops
     yield aten.addmv, added_vector_flops
+    yield aten._grouped_mm, grouped_flops
+    if hasattr(torch.ops.transformers, "grouped_mm_fallback"):
+        yield torch.ops.transformers.grouped_mm_fallback, grouped_flops

@@ -67,7 +67,7 @@ def _einsum(_: Value, equation: str, operands: list[Value], *__: Any, **___: Any
 
 
 LOOPS: Mapping[str, Callable[..., Loops]] = {
-    **dict.fromkeys(("matmul", "mm", "bmm", "mv", "dot"), _product),
+    **dict.fromkeys(("matmul", "mm", "bmm", "mv", "dot", "grouped_mm", "_grouped_mm", "grouped_mm_fallback"), _product),
     **dict.fromkeys(("addmm", "baddbmm", "addmv"), _added_product),
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _convolution),
     **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), _transposed),

@@ -34,6 +34,7 @@ RULES: dict[str, Rule] = _table(
     ("matmul mm bmm mv", m.matmul),
     ("addmm baddbmm", m.addmm),
     ("addmv", m.addmv),
+    ("grouped_mm _grouped_mm grouped_mm_fallback", m.grouped_mm),
     ("dot vdot", m.dot),
     ("outer", m.outer),
     ("bilinear", m.bilinear),
@@ -85,6 +86,8 @@ RULES: dict[str, Rule] = _table(
     ("view_as_real", s.view_as_real),
     ("slice_scatter", p.slice_scatter),
     ("tril triu", places.triangle),
+    ("_fft_r2c _fft_c2r _fft_c2c", places.fourier),
+    ("histc bincount", places.histogram),
     ("cat concat concatenate", p.cat),
     ("stack", p.stack),
     ("pad constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d", p.pad),
@@ -123,8 +126,9 @@ RULES: dict[str, Rule] = _table(
     ("var std", e.variance),
     ("cumsum cumprod", e.along_axis),
     (
-        "rand randn zeros ones full empty zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty scalar_tensor",
+        "rand randn zeros ones full empty new_zeros new_ones new_full new_empty scalar_tensor",
         e.free_constant,
     ),
+    ("zeros_like ones_like full_like empty_like", e.constant_like),
     ("arange linspace eye triu_indices tril_indices", e.fixed_constant),
 )

@@ -151,6 +151,11 @@ def free_constant(ctx: Tracing, *_: Any, **__: Any) -> Value:
     return Value(tuple(axis if own else Axis(axis.size, free=True) for axis, own in zip(axes, counted, strict=True)), constant=True)
 
 
+def constant_like(ctx: Tracing, x: Value, *_: Any, **__: Any) -> Value:
+    """A constant in the shape of x: index by index it is as long as x is, and takes part in what x takes part in."""
+    return Value(x.axes, x.constant)
+
+
 def fixed_constant(ctx: Tracing, *_: Any, **__: Any) -> Value:
     """A constant whose entries differ: its size is fixed."""
     return ctx.unknown(ctx.shape(), constant=True)

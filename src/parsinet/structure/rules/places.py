@@ -59,13 +59,13 @@ def index_put(ctx: Tracing, x: Value, indices: list[Value | None], values: Value
     given = [d for d, entry in enumerate(indices) if entry is not None]
     for d in given:
         ctx.labels.freeze(x.axes[d], f"{ctx.where} writes to indices by their position")
-    after = x.axes[given[-1] + 1 :]
-    for own, other in zip(after[::-1], values.axes[::-1], strict=False):
-        if own.size == other.size:
-            ctx.labels.unify(own, other, ctx.where)
-    for axis in (*values.axes[: max(0, len(values.axes) - len(after))], *x.axes[: given[-1]]):
+    axes, first = list(x.axes), given[-1] + 1
+    for d in range(-1, -min(len(axes) - first, len(values.axes)) - 1, -1):
+        if axes[d].size == values.axes[d].size:
+            axes[d] = ctx.labels.unify(axes[d], values.axes[d], ctx.where)
+    for axis in (*values.axes[: max(0, len(values.axes) - (len(axes) - first))], *x.axes[: given[-1]]):
         ctx.labels.freeze(axis, f"{ctx.where} writes to indices by their position")
-    return x.with_axes(x.axes)
+    return Value(tuple(axes), x.constant and values.constant)
 
 
 def _beside(ctx: Tracing, d: int, values: list[Value], shape: tuple[int, ...]) -> Value:
@@ -92,3 +92,19 @@ def triangle(ctx: Tracing, x: Value, *_: Any) -> Value:
     for axis in x.axes[-2:]:
         ctx.labels.freeze(axis, f"{ctx.where} depends on the order of its indices")
     return x
+
+
+def fourier(ctx: Tracing, x: Value, dims: list[int], *_: Any, **__: Any) -> Value:
+    """Fourier transforms along `dims`, real or complex; the other axes pass."""
+    shape = ctx.shape()
+    axes = list(x.axes)
+    for d in dims:
+        ctx.labels.freeze(axes[d], f"{ctx.where} runs along it")
+        axes[d] = fixed(shape[d])
+    return x.with_axes(axes)
+
+
+def histogram(ctx: Tracing, x: Value, *_: Any, **__: Any) -> Value:
+    """histc, bincount: how often each number comes; the result is as long as the numbers go."""
+    ctx.freeze(x, f"{ctx.where} counts its entries")
+    return ctx.unknown(ctx.shape())

@@ -38,6 +38,13 @@ def matmul(ctx: Tracing, left: Value, right: Value, *, gate: bool = False) -> Va
     return Value(tuple(axes), left.constant and right.constant)
 
 
+def grouped_mm(ctx: Tracing, x: Value, weight: Value, offsets: Value | None = None, *_: Any, **__: Any) -> Value:
+    """A matrix for each of several groups of rows, as the experts of a mixture are computed: its kernels take whole 16 bytes only."""
+    for value in (x, weight):
+        ctx.freeze(value, f"{ctx.where} needs widths of whole 16 bytes; transformers' batched_mm does not")
+    return ctx.unknown(ctx.shape())
+
+
 def addmm(ctx: Tracing, bias: Value, left: Value, right: Value, *, beta: float = 1, alpha: float = 1) -> Value:
     """bias + left · right."""
     product = matmul(ctx, left, right, gate=in_layer(ctx))
