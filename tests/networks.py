@@ -200,6 +200,7 @@ NETWORKS: dict[str, Callable[[], tuple[nn.Module, Inputs]]] = {
     "generator": _with(strangers.Generator, lambda: (torch.randn(2, 7), torch.randn(2, 4))),
     "routed": _own(strangers.Routed, 5, 4),
     "dispatched": _with(strangers.Dispatched, lambda: torch.randn(9, 4)),
+    "tokens": _own(strangers.Tokens, 5, 4),
     "spectrum": _own(strangers.Spectrum, 2, 10),
 }
 

@@ -272,6 +272,21 @@ class Dispatched(nn.Module):
         return self.head(x + y)
 
 
+class Tokens(nn.Module):
+    """A stream that one layer reads as [batch, tokens, channels] and another as [batch · tokens, channels], as routers do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.mix, self.back = nn.Linear(4, 6), nn.Linear(6, 7), nn.Linear(7, 6)
+        self.each, self.head = nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        x = x + self.back(F.gelu(self.mix(x)))
+        tokens = F.gelu(self.each(x.reshape(-1, x.shape[-1])))
+        return self.head(x + tokens.view(x.shape))
+
+
 class Spectrum(nn.Module):
     """Fourier layers: complex weights mix the channels of the lowest frequencies, the higher ones are cut off."""
 

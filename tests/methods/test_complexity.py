@@ -16,6 +16,9 @@ from parsinet.errors import UsageError
 from parsinet.methods.complexity import KINDS, complexity, dense_costs, relative
 from parsinet.structure import Structure, shrink, trace
 
+ROUTERS = {"dispatched": {"lift"}}
+"""Network → groups that decide how many examples an expert sees; a cost takes that as it was."""
+
 
 def measured(model: nn.Module, inputs: Any) -> dict[str, float]:
     found = measure.profile(model, inputs, latency=False)
@@ -43,7 +46,7 @@ def lost(model: nn.Module, structure: Structure, masks: dict[str, Tensor]) -> tu
 def test_a_cost_at_0_and_1_is_what_is_measured_once_the_units_are_gone(name: str) -> None:
     """Whole numbers: multiply-adds per example are rounded by the measurement alone."""
     model, inputs, structure = traced(name)
-    masks = drawn(structure, 0.6)
+    masks = {group: mask for group, mask in drawn(structure, 0.6).items() if group not in ROUTERS.get(name, ())}
     smaller, after = lost(model, structure, masks)
     for kind, expected in measured(smaller, inputs).items():
         batch = measure.batch_size(inputs)
@@ -51,6 +54,16 @@ def test_a_cost_at_0_and_1_is_what_is_measured_once_the_units_are_gone(name: str
         assert cost.dense == pytest.approx(measured(model, inputs)[kind], abs=0.5)
         assert cost.of(masks) == pytest.approx(expected, abs=0.5)
         assert complexity(kind, smaller, after, batch=batch).dense == pytest.approx(cost.of(masks), abs=1e-6), "as before the removal"
+
+
+def test_work_that_depends_on_values_is_that_of_the_example_inputs() -> None:
+    """Each example chooses two of three experts: how many see which is up to the examples."""
+    model, inputs, structure = traced("dispatched")
+    other = torch.randn(inputs.shape, generator=torch.Generator().manual_seed(1)).to(inputs)
+    elsewhere = trace(model, other)
+    assert [work.fixed for work in structure.layout.work] != [work.fixed for work in elsewhere.layout.work]
+    found = complexity("macs", model, elsewhere, batch=len(other))
+    assert found.dense == pytest.approx(measured(model, other)["macs"], abs=0.5)
 
 
 @pytest.mark.parametrize("name", ["mlp", "lenet-5-caffe", "resnet-20", "depthwise", "gated", "grouped-query", "lstm", "twice", "branches"])

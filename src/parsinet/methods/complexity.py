@@ -31,9 +31,10 @@ def complexity(
 ) -> Complexity:
     """A cost of the network as `parsinet.measure` counts it, as a function of the open units.
 
-    kind: "macs" (multiply-adds per example, with the lengths of the example inputs), "parameters" or "bytes" (parameters and buffers).
-    model, structure: as they are now. batch: examples in the inputs the structure was traced with. groups: those that are gated, all by
-    default; others count as open. blocks: groups that stand for whole modules.
+    kind: "macs" (multiply-adds per example, with the lengths of the example inputs and what their values decide, as the tokens each
+    expert sees), "parameters" or "bytes" (parameters and buffers). model, structure: as they are now. batch: examples in the inputs the
+    structure was traced with. groups: those that are gated, all by default; others count as open. blocks: groups that stand for whole
+    modules.
     With 0 and 1 for θ it equals what `measure.profile` counts on the network without the closed units; operators that the trace does
     not understand cost nothing here, see `unpriced`.
     """

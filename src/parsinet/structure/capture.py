@@ -10,6 +10,7 @@ from torch import nn
 
 from parsinet.errors import StructureError
 from parsinet.structure.blocks_calls import Called, calls_noted
+from parsinet.structure.dynamic import Sizes
 from parsinet.structure.export import ExampleInputs, Exported, module_path
 from parsinet.structure.groups import Layout
 from parsinet.structure.in_training import first_training_pass, used
@@ -20,10 +21,11 @@ from parsinet.structure.running import Call
 
 @dataclass(frozen=True)
 class Captured:
-    """exported: the graph. calls: those of modules, where they were to be noted. training: a call on which the network trains, if it does.
-    evaluated: the modules that evaluation runs. times: how often every example is in the graph."""
+    """exported: the graph. call: what it was captured on. calls: those of modules, where they were to be noted. training: a call on which
+    the network trains, if it does. evaluated: the modules that evaluation runs. times: how often every example is in the graph."""
 
     exported: Exported
+    call: Call
     calls: dict[str, list[Called]]
     training: Call | None
     evaluated: AbstractSet[str]
@@ -31,7 +33,8 @@ class Captured:
 
     def completed(self, layout: Layout, model: nn.Module) -> Layout:
         """The layout with the work of evaluation alone, on the example inputs, and the parameters these do not reach."""
-        work = (replace(entry, fixed=entry.fixed // self.times) for entry in layout.work if entry.module in self.evaluated)
+        sizes = Sizes(self.exported, model, self.call)
+        work = (replace(entry, fixed=sizes.of(entry.fixed) // self.times) for entry in layout.work if entry.module in self.evaluated)
         everywhere, names = model.named_parameters(remove_duplicate=False), used(self.exported)
         reached = {id(parameter) for name, parameter in everywhere if name in names}
         unreached = frozenset(name for name, parameter in model.named_parameters() if id(parameter) not in reached)
@@ -46,7 +49,7 @@ def capture(twin: nn.Module, example_inputs: ExampleInputs, own: Rules, *, block
     exported, calls = _export(twin, example_inputs, own, noted=blocks)
     evaluated = frozenset(module_path(node) for node in exported.graph.nodes)
     training = first_training_pass(twin, example_inputs)
-    found = Captured(exported, calls, None if training is None else training.call, evaluated)
+    found = Captured(exported, Call.of(example_inputs), calls, None if training is None else training.call, evaluated)
     if training is None or not training.beyond(exported):
         return found
     try:
@@ -55,7 +58,9 @@ def capture(twin: nn.Module, example_inputs: ExampleInputs, own: Rules, *, block
         return found
     finally:
         twin.eval()
-    return replace(found, exported=larger, calls=calls, times=training.times) if used(exported) <= used(larger) else found
+    if not used(exported) <= used(larger):
+        return found
+    return replace(found, exported=larger, call=training.call, calls=calls, times=training.times)
 
 
 def _export(twin: nn.Module, inputs: ExampleInputs, own: Rules, *, noted: bool) -> tuple[Exported, dict[str, list[Called]]]:

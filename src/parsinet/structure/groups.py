@@ -83,7 +83,8 @@ def _renumbered(owner: Owners, alive: NDArray[np.bool_]) -> Owners:
 class Work:
     """Multiply-adds of one operator on the example inputs: `fixed` times the indices of every slot.
 
-    module: the module whose forward runs it. fixed: product of the sizes that no removal changes, batch and positions among them.
+    module: the module whose forward runs it. fixed: product of the sizes that no removal changes, batch and positions among them; sizes
+    that depend on values as they were.
     """
 
     module: str
@@ -109,7 +110,7 @@ class Layout:
     """Groups whose units meet each other (query · key): silence zeroes what produces them."""
     norms: tuple[Norm, ...]
     gated: frozenset[str]
-    """Groups every reader of which is a module whose input can be multiplied by a gate."""
+    """Groups every reader of which is a module whose input can be multiplied by a gate, a row for each example of the same batch."""
     weighed: frozenset[str] = frozenset()
     """Groups that tensors of the model read, and nothing else: scaling the reading slices (`read_dims`) scales what is read."""
     produced: frozenset[tuple[str, int]] = frozenset()
@@ -136,7 +137,7 @@ def build_layout(tracing: Tracing, axes: dict[str, tuple[Axis, ...]]) -> Layout:
     folded = [(axis, "the value of a weight depends on it") for axis in _both(tracing, tracing.folded, tracing.used)]
     tracing.inexact.extend(folded)
     met, blind, outside = (roots_of(tracing, axes) for axes in (tracing.met, tracing.blind, tracing.outside))
-    read = roots_of(tracing, [entry.labels for entry in tracing.reads])
+    reading = _reading_rows(tracing)
     cuts = {group: f"{where} cuts it by position" for axis, where in tracing.cuts for group in slot(resolve(axis), axis.size).owners}
     return Layout(
         groups=_groups(tracing, units, tensors, cuts),
@@ -146,7 +147,7 @@ def build_layout(tracing: Tracing, axes: dict[str, tuple[Axis, ...]]) -> Layout:
         read_dims=(read_dims := _read_dims(tracing, axes, tensors)),
         silent_producers=frozenset(group for group, roots in units.items() if met[roots].any()),
         norms=tuple(dict.fromkeys(tracing.norms)),
-        gated=frozenset(group for group, roots in units.items() if read[roots].all() and not (blind | outside)[roots].any()),
+        gated=frozenset(g for g, roots in units.items() if (reading[roots] == 1).all() and not (blind | outside)[roots].any()),
         weighed=_weighed(tracing, units, axes, read_dims) - frozenset(g for g, roots in units.items() if (met | blind)[roots].any()),
         produced=frozenset((name, d) for name, d in tensors if made[axes[name][d].rows].any()),
         work=_work(tracing, slot),
@@ -219,6 +220,17 @@ def _work(tracing: Tracing, slot: Callable[[Rows, int], Slot]) -> tuple[Work, ..
         fixed = [axis.size for axis in axes if not axis.tracked] + [place.size for place in slots if not place.owners]
         found.append(Work(module, prod(fixed), tuple(place for place in slots if place.owners)))
     return tuple(found)
+
+
+def _reading_rows(tracing: Tracing) -> NDArray[np.int64]:
+    """Per root in how many batches modules read it: 1 where all read the same, more where one reads tokens and another examples."""
+    by_rows: dict[int, list[Axis]] = {}
+    for entry in tracing.reads:
+        by_rows.setdefault(entry.rows, []).append(entry.labels)
+    found = np.zeros(tracing.labels.count + 1, dtype=np.int64)
+    for axes in by_rows.values():
+        found += roots_of(tracing, axes)
+    return found
 
 
 def _both(tracing: Tracing, folded: list[Axis], used: list[Axis]) -> list[Axis]:

@@ -45,12 +45,13 @@ class Norm:
 
 @dataclass(frozen=True)
 class Read:
-    """A module that reads labelled units: its input's `axis` carries `labels`, and all of `along` if that is more."""
+    """A module that reads labelled units: its input's `axis` carries `labels`, and all of `along` if that is more; its first has `rows`."""
 
     module: str
     axis: int
     labels: Axis
-    along: Axis | None = None
+    along: Axis | None
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,8 @@ class Tracing:
         a, b = left.axes[i], right.axes[j]
         gate = gate and right.constant and i > 0  # what has no batch in front is no input a gate could draw for
         self.meet(Value(left.axes) if gate else left, a, right, b)
-        self.note_read(i - len(left.axes), a if a.tracked else b, gate, tensor=left.constant or right.constant, reader=reader)
+        rows = left.axes[0].size if gate else None
+        self.note_read(i - len(left.axes), a if a.tracked else b, rows, tensor=left.constant or right.constant, reader=reader)
 
     def meet(self, left: Value, a: Axis, right: Value, b: Axis) -> None:
         """Unite the axes of a contraction; note which tensor of the model does the reading, if one does."""
@@ -154,15 +156,19 @@ class Tracing:
         if len(constants) == 1 and (constants[0].rows >= self.seeded).any():
             self.met.append(a)
 
-    def note_read(self, axis: int, labels: Axis, gate: bool, *, tensor: bool = True, reader: str = "", along: Axis | None = None) -> None:
-        """Units are read here: by the running module, or `reader`, through its input (`gate`), or where no input can be gated.
+    def note_read(
+        self, axis: int, labels: Axis, rows: int | None, *, tensor: bool = True, reader: str = "", along: Axis | None = None
+    ) -> None:
+        """Units are read here: by the running module, or `reader`, through its input of so many rows, or where no input can be gated.
 
-        tensor: whether it is a tensor of the model that reads them. along: all that the input's axis carries, if more than these units.
+        rows: None where there is no such input; where their number depends on values (the tokens that chose an expert) they are not the
+        batch, whose examples gates are drawn and judged for. tensor: whether it is a tensor of the model that reads the units.
+        along: all that the input's axis carries, if more than these units.
         """
         if not labels.tracked:
             return
-        if gate:
-            self.reads.append(Read(reader or self.module, axis, labels, along))
+        if type(rows) is int:
+            self.reads.append(Read(reader or self.module, axis, labels, along, rows))
         else:
             (self.outside if tensor else self.blind).append(labels)
 

@@ -31,7 +31,8 @@ def convolution(
         if inner > 1:
             ctx.meet(x, position, weight, weight.axes[1])
             read = ctx.labels.merge([fixed(groups), position])
-            ctx.note_read(c - len(x.axes), read, gate and weight.constant, along=x.axes[c])
+            rows = x.axes[0].size if gate and weight.constant else None
+            ctx.note_read(c - len(x.axes), read, rows, along=x.axes[c])
         else:
             ctx.labels.freeze(weight.axes[1], "a depthwise filter has one input channel")
         out = weight.axes[0]

@@ -121,11 +121,11 @@ def _cell(ctx: Tracing, x: Value, weights: list[Value], blocks: int, projection:
     out = hidden
     if projection is not None:
         ctx.meet(x, hidden, projection, projection.axes[1])
-        ctx.note_read(-1, hidden, gate=False)
+        ctx.note_read(-1, hidden, rows=None)
         out = projection.axes[0]
         ctx.produce(out, f"{ctx.module}.projection")
     ctx.meet(x, out, w_hidden, w_hidden.axes[1])
-    ctx.note_read(-1, out, gate=False)
+    ctx.note_read(-1, out, rows=None)
     ctx.produce(hidden, ctx.module if isinstance(ctx.owner, RECURRENT) else "")
     return hidden
 
