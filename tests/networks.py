@@ -201,6 +201,8 @@ NETWORKS: dict[str, Callable[[], tuple[nn.Module, Inputs]]] = {
     "routed": _own(strangers.Routed, 5, 4),
     "dispatched": _with(strangers.Dispatched, lambda: torch.randn(9, 4)),
     "tokens": _own(strangers.Tokens, 5, 4),
+    "loops": _with(strangers.Loops, lambda: (torch.randn(5, 4), torch.randint(5, (2, 9)))),
+    "checked": _own(strangers.Checked, 3, 9, 9),
     "spectrum": _own(strangers.Spectrum, 2, 10),
 }
 

@@ -287,6 +287,54 @@ class Tokens(nn.Module):
         return self.head(x + tokens.view(x.shape))
 
 
+class Loops(nn.Module):
+    """Graph convolution with self-loops, as PyTorch Geometric's: loops leave the edges and every node gets one, however many there were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lift, self.head = nn.Linear(4, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor, edges: Tensor) -> Tensor:
+        proper = edges[0] != edges[1]
+        weights = x.new_ones(edges.shape[1])
+        nodes = torch.arange(x.shape[0])
+        edges = torch.cat([edges[:, proper], torch.stack([nodes, nodes])], dim=1)
+        weights = torch.cat([weights[proper], weights.new_ones(x.shape[0])])
+        source, target = edges[0], edges[1]
+        degree = x.new_zeros(x.shape[0]).index_add(0, target, weights)
+        weights = weights * (degree[source] * degree[target]).rsqrt()
+        for layer in (self.lift, self.head):
+            x = layer(x)
+            x = torch.zeros_like(x).index_add(0, target, x.index_select(0, source) * weights[:, None])
+            x = torch.tanh(x)
+        return x
+
+
+class Checked(nn.Module):
+    """A block of a diffusion network: it keeps the number of its channels to check what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lift, self.down, self.head = nn.Conv2d(3, 6, 3), Halved(6, 8), nn.Conv2d(8, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu(self.down(torch.relu(self.lift(x)))))
+
+
+class Halved(nn.Module):
+    def __init__(self, channels: int, after: int) -> None:
+        super().__init__()
+        self.channels, self.after = channels, after
+        self.conv = nn.Conv2d(channels, after, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.shape[1] == self.channels
+        x = self.conv(x)
+        if x.size(1) != self.after:
+            raise ValueError(f"{self.after} channels expected, got {x.size(1)}")
+        return x
+
+
 class Spectrum(nn.Module):
     """Fourier layers: complex weights mix the channels of the lowest frequencies, the higher ones are cut off."""
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import parsinet as pn
 from architectures.handwritten import NanoGPT
-from architectures.strangers import Configured, CrossStage, Generator
+from architectures.strangers import Checked, Configured, CrossStage, Generator
 from parsinet.structure.kept import numbers_marked
 from parsinet.structure.numbers import Kept, Seen, Share
 
@@ -81,6 +81,31 @@ def test_a_number_is_counted_where_it_is_used_only() -> None:
 
     model = shrunk(Coincidence(), torch.randn(2, 3))
     assert (model.capsules, model.depth) == (3, 4)
+
+
+def test_numbers_that_code_checks_sizes_against_follow() -> None:
+    model = shrunk(Checked(), torch.randn(2, 3, 9, 9))
+    assert (model.down.channels, model.down.after) == (5, 7)
+
+
+def test_a_check_that_holds_by_chance_is_told() -> None:
+    """`steps` equals the width; without a unit it would be one less, and the network another."""
+
+    class Chance(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.steps = 5
+            self.lift, self.out = nn.Linear(3, 5), nn.Linear(5, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.lift(x)
+            for _ in range(self.steps):
+                x = torch.tanh(x) * (2.0 if x.shape[1] == self.steps else 1.0)
+            return self.out(x)
+
+    group = pn.trace(Chance(), torch.randn(2, 3)).group("lift")
+    assert not group.exact
+    assert group.reason == "removal changes more than silence does: a size enters the computation"
 
 
 def test_a_number_with_two_uses_ties_them() -> None:

@@ -11,6 +11,7 @@ from parsinet.errors import ArgumentTypeError, StructureError, suggest, told
 from parsinet.structure.blocks_finding import with_blocks
 from parsinet.structure.capture import capture
 from parsinet.structure.copies import copy_for_tracing
+from parsinet.structure.counting import count_compared
 from parsinet.structure.export import ExampleInputs
 from parsinet.structure.groups import build_layout
 from parsinet.structure.inputs import Inputs
@@ -60,6 +61,7 @@ def trace(
     own_inputs = Inputs(tracing, exported, axes) if inputs else None
     propagate(tracing, exported, values, own)
     freeze_unused(tracing, axes)
+    count_compared(tracing, exported.equal)
     tracing.take_hints()
     follow(tracing, axes)
     take(tracing, axes, counted)

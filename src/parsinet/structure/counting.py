@@ -48,6 +48,14 @@ def note_shape(tracing: Tracing, x: Value, *_: Any, **__: Any) -> None:
         tracing.seen[custom[SHAPE]] = x
 
 
+def count_compared(tracing: Tracing, equal: Sequence[tuple[Seen, Kept]]) -> None:
+    """`assert x.shape[1] == self.channels`: what code checks to be equal stays equal, where nothing else says what the attribute counts."""
+    known = set(tracing.counts)
+    for size, kept in equal:
+        if size.tensor in tracing.seen and (kept.module, kept.attribute) not in known:
+            count(tracing, kept, tracing.seen[size.tensor].axes[size.dim])
+
+
 def _tie(tracing: Tracing, number: Seen, axis: Axis) -> bool:
     source = tracing.seen[number.tensor].axes[number.dim] if number.tensor in tracing.seen else axis
     if not (source.tracked and axis.tracked and source.size == axis.size == number):

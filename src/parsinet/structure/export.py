@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_leaves
 
 from parsinet.errors import ArgumentTypeError, StructureError
 from parsinet.structure.at_work import is_at_work
+from parsinet.structure.numbers import Kept, Seen
 from parsinet.switches import no_fused_attention
 
 ExampleInputs = Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
@@ -42,17 +43,24 @@ DATA_DEPENDENT = ("FakeTensor", "data-dependent", "unbacked", "Could not guard")
 TORCH = str(Path(torch.__file__).parent)
 PARSINET = str(Path(__file__).parents[1])
 
+CHATTY = ("torch.fx.experimental.symbolic_shapes", "torch._subclasses.fake_tensor")
+"""Loggers of torch's that speak while a network is captured."""
+
 NEAR = 3
 """Lines before and after an operator's in which its arguments are written."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """An exported network: the graph, which placeholder is which tensor of the model, and the nodes the model returns."""
+    """An exported network: the graph, which placeholder is which tensor of the model, and the nodes the model returns.
+
+    equal: sizes of tensors that its code compared with numbers it keeps, and found equal.
+    """
 
     graph: torch.fx.Graph
     tensors: dict[str, str]
     results: frozenset[str]
+    equal: tuple[tuple[Seen, Kept], ...] = ()
 
 
 def as_call(example_inputs: ExampleInputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -116,14 +124,17 @@ def _line_of(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Torch prints the graph it had so far beside an error that says what matters."""
-    log = logging.getLogger("torch.fx.experimental.symbolic_shapes")
-    before, log.disabled = log.disabled, True
+    """Torch prints the graph it had so far, or where it was, beside an error that says what matters."""
+    logs = [logging.getLogger(name) for name in CHATTY]
+    before = [log.disabled for log in logs]
     try:
+        for log in logs:
+            log.disabled = True
         with contextlib.redirect_stderr(io.StringIO()):
             yield
     finally:
-        log.disabled = before
+        for log, disabled in zip(logs, before, strict=True):
+            log.disabled = disabled
 
 
 def _plain(program: torch.export.ExportedProgram, understood: Callable[[Any], bool]) -> torch.export.ExportedProgram:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from parsinet.errors import StructureError
 from parsinet.structure.attributes import RULES
 from parsinet.structure.export import ExampleInputs, Exported, export
-from parsinet.structure.numbers import Kept, Marked, Seen
+from parsinet.structure.numbers import Kept, Marked, Seen, comparisons_noted
 
 KEY = "parsinet sizes"
 """Under which name an operator's sizes stand in its node."""
@@ -37,10 +38,12 @@ def export_watched(model: nn.Module, example_inputs: ExampleInputs, understood: 
     """`export`, with the kept numbers among every operator's sizes noted in its node; without where the model minds them."""
     try:
         with numbers_marked(model) as found, contextlib.ExitStack() as watching:
-            if found:
-                watching.enter_context(preserve_node_meta())
-                watching.enter_context(_Watch())
-            return export(model, example_inputs, understood)
+            if not found:
+                return export(model, example_inputs, understood)
+            watching.enter_context(preserve_node_meta())
+            watching.enter_context(_Watch())
+            equal = watching.enter_context(comparisons_noted())
+            return replace(export(model, example_inputs, understood), equal=tuple(equal))
     except StructureError:
         return export(model, example_inputs, understood)
 

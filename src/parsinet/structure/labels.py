@@ -20,6 +20,10 @@ from parsinet.structure.store import Store
 class Labels(Store):
     """The labels of one traced network as its axes carry them: axes that meet, that views split and merge."""
 
+    def numbered(self, size: int) -> Axis:
+        """An axis with labels of its own; one whose length depends on values has none, and nothing that leaves."""
+        return Axis(size, self.fresh(size)[None]) if type(size) is int and size > 0 else fixed(size)
+
     def freeze(self, axis: Axis, reason: str) -> None:
         """Freeze every label of an axis."""
         if axis.tracked:

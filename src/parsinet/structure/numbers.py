@@ -2,11 +2,46 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
+
+Equal = list[tuple["Seen", "Kept"]]
+"""Sizes read off tensors and kept numbers that code has compared and found equal."""
+
+_noted: ContextVar[Equal | None] = ContextVar("_noted", default=None)
+
+
+@contextlib.contextmanager
+def comparisons_noted() -> Iterator[Equal]:
+    """Within the context, what is found equal is noted in the list it gives."""
+    found: Equal = []
+    token = _noted.set(found)
+    try:
+        yield found
+    finally:
+        _noted.reset(token)
 
 
 class Marked(int):
     """A whole number with an origin; any arithmetic that is not written here gives a plain one."""
+
+    def __eq__(self, other: object) -> bool:
+        equal = int.__eq__(self, other)
+        found = _noted.get()
+        if found is not None and equal is True:
+            pair = (self, other) if isinstance(self, Seen) else (other, self)
+            if isinstance(pair[0], Seen) and isinstance(pair[1], Kept):
+                found.append((pair[0], pair[1]))
+        return equal
+
+    def __ne__(self, other: object) -> bool:
+        equal = self.__eq__(other)
+        return equal if equal is NotImplemented else not equal
+
+    def __hash__(self) -> int:
+        return int.__hash__(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Marked:
         return self

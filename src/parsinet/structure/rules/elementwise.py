@@ -145,7 +145,7 @@ def along_axis(ctx: Tracing, x: Value, dim: int, *_: Any, **__: Any) -> Value:
 
 def free_constant(ctx: Tracing, *_: Any, **__: Any) -> Value:
     """A constant with equal entries, or drawn: it fits any size the module asks for, be it a literal or one of its own attributes."""
-    axes = [Axis(size, ctx.labels.fresh(size)[None]) for size in ctx.shape()]
+    axes = [ctx.labels.numbered(size) for size in ctx.shape()]
     kept = count_axes(ctx, axes)
     counted = [d in kept or ctx.hint(HEADS, axis) for d, axis in enumerate(axes)]
     return Value(tuple(axis if own else Axis(axis.size, free=True) for axis, own in zip(axes, counted, strict=True)), constant=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from parsinet.structure.axes import Axis, concatenate, fixed, labelled, part
+from parsinet.structure.axes import Axis, concatenate, fixed, part
 from parsinet.structure.counting import count, count_cut, sizes_of
 from parsinet.structure.sizes import PIECES
 from parsinet.structure.tracing import Tracing, Value
@@ -131,7 +131,7 @@ def cat(ctx: Tracing, tensors: list[Value], dim: int = 0) -> Value:
 
 def _open(ctx: Tracing, axis: Axis) -> Axis:
     """What fits any size (zeros a recurrent cell starts from) takes on the units it meets later."""
-    return labelled(ctx.labels.fresh(axis.size)[None]) if axis.free and axis.size else axis
+    return ctx.labels.numbered(axis.size) if axis.free else axis
 
 
 def stack(ctx: Tracing, tensors: list[Value], dim: int = 0) -> Value:
