@@ -163,6 +163,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
+    FOLDER.mkdir(exist_ok=True)
     found = records()
     done = {(row["library"], row["network"]) for row in found}
     for library, name, build in [] if options.table else networks():
