@@ -115,6 +115,7 @@ def records() -> list[dict[str, Any]]:
 
 def table(found: list[dict[str, Any]]) -> str:
     """One line per library, and one row per network."""
+    found = sorted(found, key=lambda row: str(row["library"]))
     lines = [summary([row for row in found if row["library"] == library]) for library in dict.fromkeys(row["library"] for row in found)]
     head = (
         "library",
