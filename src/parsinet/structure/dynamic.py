@@ -37,7 +37,7 @@ class Sizes:
     def _run(self) -> None:
         """Run the graph on copies: it may write into inputs and buffers."""
         graph, names = self.exported.graph, self.exported.tensors
-        tensors = tensors_of(self.model)
+        tensors = {**self.exported.constants, **tensors_of(self.model)}
         given = iter(tree_leaves((self.call.args, self.call.kwargs)))
         placeholders = [node.name for node in graph.nodes if node.op == "placeholder"]
         values = [tensors[names[name]] if name in names else next(given) for name in placeholders]

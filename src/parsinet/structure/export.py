@@ -54,12 +54,14 @@ NEAR = 3
 class Exported:
     """An exported network: the graph, which placeholder is which tensor of the model, and the nodes the model returns.
 
-    equal: sizes of tensors that its code compared with numbers it keeps, and found equal.
+    constants: tensors that its code makes, by the names placeholders give them. equal: sizes of tensors that its code compared with
+    numbers it keeps, and found equal.
     """
 
     graph: torch.fx.Graph
     tensors: dict[str, str]
     results: frozenset[str]
+    constants: Mapping[str, Any]
     equal: tuple[tuple[Seen, Kept], ...] = ()
 
 
@@ -95,7 +97,7 @@ def export(model: nn.Module, example_inputs: ExampleInputs, understood: Callable
         ) from error
     signature = program.graph_signature
     tensors = {**signature.inputs_to_parameters, **signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants}
-    return Exported(program.graph_module.graph, tensors, frozenset(str(name) for name in signature.user_outputs))
+    return Exported(program.graph_module.graph, tensors, frozenset(str(name) for name in signature.user_outputs), program.constants)
 
 
 def _advice(model: nn.Module, message: str) -> str:
