@@ -73,10 +73,12 @@ def perceptron(widths: Sequence[int], pixels: Sequence[int] = ()) -> nn.Sequenti
 
 
 def convolutional(widths: Sequence[int], pixels: Sequence[int] = ()) -> nn.Sequential:
-    """LeNet-5 as in Caffe, which 1-20-50-500-10 is; it always sees all pixels."""
+    """LeNet-5 as in Caffe, which 1-20-50-500-10 is, with channels last; it always sees all pixels."""
     images, first, second, hidden, classes = widths
     convolutions = [nn.Conv2d(images, first, 5), nn.MaxPool2d(2), nn.Conv2d(first, second, 5), nn.MaxPool2d(2)]
-    return nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(16 * second, hidden), nn.ReLU(), nn.Linear(hidden, classes))
+    network = nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(16 * second, hidden), nn.ReLU(), nn.Linear(hidden, classes))
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
 
 
 @dataclass(frozen=True)
