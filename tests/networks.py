@@ -203,6 +203,8 @@ NETWORKS: dict[str, Callable[[], tuple[nn.Module, Inputs]]] = {
     "tokens": _own(strangers.Tokens, 5, 4),
     "loops": _with(strangers.Loops, lambda: (torch.randn(5, 4), torch.randint(5, (2, 9)))),
     "checked": _own(strangers.Checked, 3, 9, 9),
+    "anchored": _own(strangers.Anchored, 3, 5, 6),
+    "patterned": _own(strangers.Patterned, 4, 6),
     "spectrum": _own(strangers.Spectrum, 2, 10),
 }
 

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
+from einops.layers.torch import Rearrange, Reduce
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -353,3 +355,39 @@ class Spectrum(nn.Module):
             mixed[..., : self.modes] = torch.einsum("bim,iom->bom", spectrum[..., : self.modes], mix.to(spectrum.dtype))
             x = F.gelu(torch.fft.irfft(mixed, n=x.shape[-1]) + pass_by(x))
         return self.head(F.gelu(self.read(x)))
+
+
+class Anchored(nn.Module):
+    """A detector's head: a grid of places, made when the size of the images changes and kept at the module."""
+
+    shape: torch.Size | None = None
+    places = torch.empty(0)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.boxes, self.made = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 2, 1), {"times": 0}
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.silu(self.conv(x))
+        if self.shape != x.shape[2:]:
+            self.shape, self.made["times"] = x.shape[2:], self.made["times"] + 1
+            self.places = torch.stack(torch.meshgrid(*(torch.arange(size) + 0.5 for size in self.shape), indexing="ij"))
+        return (self.boxes(x) + self.places.to(x)).flatten(2)
+
+
+class Patterned(nn.Module):
+    """Attention in the patterns of einops: layers that keep their numbers, and a function that is given one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = 3
+        self.lift, self.qkv, self.proj, self.head = nn.Linear(6, 8), nn.Linear(8, 36), nn.Linear(12, 8), nn.Linear(8, 2)
+        self.split = Rearrange("b n (three h d) -> three b h n d", three=3, h=self.heads)
+        self.mean = Reduce("b (n two) c -> b n c", "mean", two=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.lift(x)
+        q, k, v = self.split(self.qkv(x))
+        y = (q @ k.transpose(-1, -2) / 2).softmax(-1) @ v
+        y = rearrange(y, "b h n d -> b n (h d)", h=self.heads)
+        return self.head(self.mean(x + self.proj(y)))

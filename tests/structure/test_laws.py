@@ -148,10 +148,11 @@ def test_a_shrunk_network_still_exports(name: str) -> None:
     model, x, structure = get(name)
     pn.shrink(model, random_plan(structure, 10))
     args, kwargs = ((), x) if isinstance(x, dict) else (x if isinstance(x, tuple) else (x,), {})
+    expected = flat(call(model, x))  # before: torch.export leaves its stand-ins where a network keeps tensors of its passes
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.export.export(model, args, kwargs, strict=False)
-    assert torch.allclose(flat(program.module()(*args, **kwargs)), flat(call(model, x)), atol=EXACT)
+    assert torch.allclose(flat(program.module()(*args, **kwargs)), expected, atol=EXACT)
 
 
 OPTIMIZERS = {

@@ -112,6 +112,17 @@ def _transposed_linear(module: Any) -> Attributes:
     return {"nx": inputs, "nf": outputs}
 
 
+def _pattern(module: Any) -> Attributes:
+    """Layers of einops read the numbers of their pattern from a copy."""
+    return {LENGTHS: tuple(module.axes_lengths.items())}
+
+
+LENGTHS = "_axes_lengths"
+"""The copy that layers of einops make of their attribute `axes_lengths`: a tuple of (axis, length)."""
+
+PATTERNS = ("einops.layers.RearrangeMixin", "einops.layers.ReduceMixin")
+"""Layers that keep their numbers so."""
+
 RULES: tuple[tuple[type[nn.Module], Callable[[Any], Attributes]], ...] = (
     (nn.Linear, _linear),
     (nn.Bilinear, _bilinear),
@@ -131,7 +142,10 @@ RULES: tuple[tuple[type[nn.Module], Callable[[Any], Attributes]], ...] = (
     (nn.TransformerEncoder, _encoder),
 )
 
-NAMED_RULES: dict[str, Callable[[Any], Attributes]] = {"transformers.pytorch_utils.Conv1D": _transposed_linear}
+NAMED_RULES: dict[str, Callable[[Any], Attributes]] = {
+    "transformers.pytorch_utils.Conv1D": _transposed_linear,
+    **dict.fromkeys(PATTERNS, _pattern),
+}
 """Rules for classes of packages that are not imported here, by qualified name."""
 
 
@@ -167,6 +181,8 @@ def assign(model: nn.Module, values: Mapping[str, Attributes]) -> None:
                 module.__class__ = STAND_INS[value]
             elif "." in name:
                 configs.set_entry(model, path, name, value)
+            elif name == LENGTHS:
+                setattr(module, name, tuple((axis, length) for axis, length in value))
             else:
                 setattr(module, name, tuple(value) if isinstance(value, list) and type(getattr(module, name)) is not list else value)
 
@@ -175,6 +191,8 @@ def keeps(module: nn.Module, name: str, value: object) -> bool:
     """Whether the module has an attribute of that name, as the record writes it, which could take the value."""
     if name == "__class__":
         return str(value) in STAND_INS and (str(value) not in SELECTED or may_select(module, str(value)))
+    if name == LENGTHS:
+        return isinstance(value, list | tuple) and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in value)
     return configs.has_entry(module, name) if "." in name else name in module.__dict__
 
 

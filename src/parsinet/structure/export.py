@@ -46,6 +46,9 @@ PARSINET = str(Path(__file__).parents[1])
 CHATTY = ("torch.fx.experimental.symbolic_shapes", "torch._subclasses.fake_tensor")
 """Loggers of torch's that speak while a network is captured."""
 
+OWN = frozenset(vars(nn.Module()))
+"""Tables that torch keeps in every module and looks after itself."""
+
 NEAR = 3
 """Lines before and after an operator's in which its arguments are written."""
 
@@ -88,7 +91,7 @@ def export(model: nn.Module, example_inputs: ExampleInputs, understood: Callable
     if any(isinstance(leaf, Tensor) and leaf.dim() and not len(leaf) for leaf in tree_leaves((args, kwargs))):
         raise StructureError("example_inputs hold a batch of no examples, on which nothing could be seen. Give at least one.")
     try:
-        with warnings.catch_warnings(), torch.enable_grad(), no_fused_attention(), _results_only(model), _quiet():
+        with warnings.catch_warnings(), torch.enable_grad(), no_fused_attention(), _results_only(model), _as_before(model), _quiet():
             warnings.simplefilter("ignore")
             program = _plain(torch.export.export(model, args, kwargs, strict=False), understood)
     except Exception as error:
@@ -182,6 +185,31 @@ def _results_only(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+@contextlib.contextmanager
+def _as_before(model: nn.Module) -> Iterator[None]:
+    """What modules keep from their forward passes (anchors, masks, the shape they were made for) would be torch's stand-ins afterwards."""
+    kept = [
+        (module.__dict__, {name: _content(value) for name, value in module.__dict__.items() if name not in OWN})
+        for module in model.modules()
+    ]
+    try:
+        yield
+    finally:
+        for table, before in kept:
+            for name in [name for name in table if name not in OWN and name not in before]:
+                del table[name]
+            for name, (value, content) in before.items():
+                table[name] = value
+                if content is not None:
+                    value.clear()
+                    (value.extend if isinstance(value, list) else value.update)(content)
+
+
+def _content(value: Any) -> tuple[Any, Any]:
+    """A value and, where it is a plain container that a forward pass can write to, what is in it."""
+    return value, value.copy() if type(value) in (list, dict, set) else None
 
 
 def module_path(node: torch.fx.Node) -> str:

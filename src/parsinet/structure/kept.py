@@ -18,7 +18,7 @@ from torch.fx.traceback import annotate, preserve_node_meta
 from torch.overrides import TorchFunctionMode
 
 from parsinet.errors import StructureError
-from parsinet.structure.attributes import RULES
+from parsinet.structure.attributes import LENGTHS, RULES
 from parsinet.structure.export import ExampleInputs, Exported, export
 from parsinet.structure.numbers import Kept, Marked, Seen, comparisons_noted
 
@@ -109,6 +109,9 @@ def numbers_marked(model: nn.Module) -> Iterator[bool]:
         for path, table in tables:
             for name, value in list(table.items()):
                 inner = getattr(value, "__dict__", None)
+                if name == LENGTHS:
+                    undo.append((table, {name: value}))
+                    table[name] = tuple((axis, _mark(length, path, f"axes_lengths.{axis}")) for axis, length in value)
                 if name.startswith("_") or name == "training":
                     continue
                 if _is_configuration(value) and isinstance(inner, dict):
