@@ -205,6 +205,7 @@ NETWORKS: dict[str, Callable[[], tuple[nn.Module, Inputs]]] = {
     "checked": _own(strangers.Checked, 3, 9, 9),
     "anchored": _own(strangers.Anchored, 3, 5, 6),
     "patterned": _own(strangers.Patterned, 4, 6),
+    "class-token": _own(strangers.ClassToken, 4, 6),
     "spectrum": _own(strangers.Spectrum, 2, 10),
 }
 

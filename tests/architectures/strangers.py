@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange
+from einops import rearrange, repeat
 from einops.layers.torch import Rearrange, Reduce
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -380,14 +380,28 @@ class Patterned(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.heads = 3
+        self._heads = 3
         self.lift, self.qkv, self.proj, self.head = nn.Linear(6, 8), nn.Linear(8, 36), nn.Linear(12, 8), nn.Linear(8, 2)
-        self.split = Rearrange("b n (three h d) -> three b h n d", three=3, h=self.heads)
+        self.split = Rearrange("b n (three h d) -> three b h n d", three=3, h=self._heads)
         self.mean = Reduce("b (n two) c -> b n c", "mean", two=2)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.lift(x)
         q, k, v = self.split(self.qkv(x))
         y = (q @ k.transpose(-1, -2) / 2).softmax(-1) @ v
-        y = rearrange(y, "b h n d -> b n (h d)", h=self.heads)
+        y = rearrange(y, "b h n d -> b n (h d)", h=self._heads)
         return self.head(self.mean(x + self.proj(y)))
+
+
+class ClassToken(nn.Module):
+    """A learned token, laid before the others by patterns with axes of size 1, and read by a layer of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token, self.places = nn.Parameter(torch.randn(1, 1, 8)), nn.Parameter(torch.randn(1, 5, 8))
+        self.lift, self.first, self.mix, self.head = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = repeat(self.first(self.token), "() n d -> b n d", b=len(x))
+        x = torch.cat((first, self.lift(x)), 1) + self.places
+        return self.head(rearrange(x + self.mix(x).tanh(), "b n d -> b n () d").mean((1, 2)))

@@ -163,6 +163,23 @@ def test_products_outside_modules(function: Callable[[Tensor], Tensor], expected
     assert measure.macs(Function(function), torch.randn(2, 6)) == expected
 
 
+class Asking(nn.Module):
+    """A layer that is given a parameter, spread over the batch, as queries."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queries, self.layer = nn.Parameter(torch.randn(1, 4)), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(self.queries.expand(len(x), -1)) + self.layer(x)
+
+
+def test_a_layer_may_be_given_a_parameter() -> None:
+    model = Asking()
+    assert measure.macs(model, torch.randn(2, 4)) == 2 * 12
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
 def test_zeros_are_multiplied_too() -> None:
     model = nn.Linear(6, 4)
     nn.init.zeros_(model.weight)

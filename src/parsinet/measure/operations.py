@@ -1,5 +1,6 @@
 """Multiply-adds of one forward pass, counted at the operators that are really executed."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from typing import Any
@@ -30,9 +31,22 @@ def macs(model: nn.Module, example_inputs: ExampleInputs) -> int:
     """
     batch = batch_size(example_inputs)
     counter = FlopCounterMode(display=False, custom_mapping=dict(_formulas()))
-    with evaluating(model), no_fused_attention(), counter:
+    with evaluating(model), no_fused_attention(), _frozen(model), counter:
         call("macs", model, example_inputs)
     return round(counter.get_total_flops() / (2 * batch))
+
+
+@contextlib.contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    """The counter hangs hooks on the gradients of what modules are given; a parameter given to one has none without a graph."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        for parameter in trained:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 def attention_flops(query: Shape, key: Shape, value: Shape, *_: Any, **__: Any) -> int:

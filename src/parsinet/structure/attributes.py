@@ -14,6 +14,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from parsinet.structure import configs
 from parsinet.structure.attention import SlimMultiheadAttention, become_slim, must_be_slim
 from parsinet.structure.blocks_absent import Absent
+from parsinet.structure.export import OWN
 from parsinet.structure.selecting import SELECTED, may_select
 
 Attributes = dict[str, Any]
@@ -193,7 +194,7 @@ def keeps(module: nn.Module, name: str, value: object) -> bool:
         return str(value) in STAND_INS and (str(value) not in SELECTED or may_select(module, str(value)))
     if name == LENGTHS:
         return isinstance(value, list | tuple) and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in value)
-    return configs.has_entry(module, name) if "." in name else name in module.__dict__
+    return configs.has_entry(module, name) if "." in name else name in module.__dict__ and name not in OWN
 
 
 def is_kind(module: nn.Module, kind: str) -> bool:

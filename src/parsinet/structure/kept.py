@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from parsinet.errors import StructureError
 from parsinet.structure.attributes import LENGTHS, RULES
-from parsinet.structure.export import ExampleInputs, Exported, export
+from parsinet.structure.export import OWN, ExampleInputs, Exported, export
 from parsinet.structure.numbers import Kept, Marked, Seen, comparisons_noted
 
 KEY = "parsinet sizes"
@@ -109,12 +109,12 @@ def numbers_marked(model: nn.Module) -> Iterator[bool]:
         for path, table in tables:
             for name, value in list(table.items()):
                 inner = getattr(value, "__dict__", None)
+                if name in OWN:
+                    continue
                 if name == LENGTHS:
                     undo.append((table, {name: value}))
                     table[name] = tuple((axis, _mark(length, path, f"axes_lengths.{axis}")) for axis, length in value)
-                if name.startswith("_") or name == "training":
-                    continue
-                if _is_configuration(value) and isinstance(inner, dict):
+                elif _is_configuration(value) and isinstance(inner, dict):
                     if id(value) not in seen:
                         seen.add(id(value))
                         undo.append((inner, dict(inner)))

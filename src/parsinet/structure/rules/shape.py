@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -14,44 +16,35 @@ from parsinet.structure.tracing import Tracing, Value
 
 
 def reshape(ctx: Tracing, x: Value, *_: Any, **__: Any) -> Value:
-    """Any view: axes are merged and split, the last one running fastest."""
-    sizes = tuple(axis.size for axis in x.axes)
+    """Any view: axes are merged and split, the last one running fastest. Axes of size 1 come and go beside the others."""
+    sizes, shape = tuple(axis.size for axis in x.axes), ctx.shape()
     axes: list[Axis] = []
-    for old, new in _segments(sizes, ctx.shape()):
+    for old, new in _segments(sizes, shape):
         if len(old) == 1 and len(new) == 1:
             axes.append(x.axes[old[0]])
-        elif not old:
-            axes.extend(fixed(1) for _ in new)
+        elif old and new:
+            merged = ctx.labels.merge([x.axes[d] for d in old if sizes[d] != 1])
+            parts = iter(ctx.labels.split(merged, tuple(shape[d] for d in new if shape[d] != 1), ctx.where))
+            found = [next(parts) if shape[d] != 1 else fixed(1) for d in new]
+            _count_heads(ctx, found)
+            axes.extend(found)
         else:
-            merged = ctx.labels.merge([x.axes[d] for d in old])
-            parts = ctx.labels.split(merged, tuple(ctx.shape()[d] for d in new), ctx.where) if new else []
-            _count_heads(ctx, parts)
-            axes.extend(parts)
+            axes.extend(fixed(1) for _ in new)
     count_split(ctx, axes, len(x.axes))
     return x.with_axes(axes)
 
 
-def _segments(old: tuple[int, ...], new: tuple[int, ...]) -> list[tuple[list[int], list[int]]]:
-    """Smallest runs of old and new axes with equal products."""
-    segments: list[tuple[list[int], list[int]]] = []
+def _segments(old: tuple[int, ...], new: tuple[int, ...]) -> Iterator[tuple[list[int], list[int]]]:
+    """Smallest runs of old and new axes with equal products; an axis of size 1 meets one or nothing, unless it stands within a run."""
     i = j = 0
     while i < len(old) or j < len(new):
-        left: list[int] = []
-        right: list[int] = []
-        p = q = 1
-        while True:
-            if i < len(old) and (p <= q or j >= len(new)):
-                p, i = p * old[i], i + 1
-                left.append(i - 1)
-            elif j < len(new):
-                q, j = q * new[j], j + 1
-                right.append(j - 1)
-            if p == q and (
-                (left and right) or (i >= len(old) and j >= len(new)) or (not left and i >= len(old)) or (not right and j >= len(new))
-            ):
-                break
-        segments.append((left, right))
-    return segments
+        ones = i < len(old) and old[i] == 1, j < len(new) and new[j] == 1
+        left, right = ([i], [j]) if ones[0] == ones[1] else ([i], []) if ones[0] else ([], [j])
+        while left and right and (p := prod(old[d] for d in left)) != (q := prod(new[d] for d in right)):
+            run = left if p < q else right
+            run.append(run[-1] + 1)
+        i, j = i + len(left), j + len(right)
+        yield left, right
 
 
 def _count_heads(ctx: Tracing, parts: list[Axis]) -> None:
