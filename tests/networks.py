@@ -206,6 +206,8 @@ NETWORKS: dict[str, Callable[[], tuple[nn.Module, Inputs]]] = {
     "anchored": _own(strangers.Anchored, 3, 5, 6),
     "patterned": _own(strangers.Patterned, 4, 6),
     "class-token": _own(strangers.ClassToken, 4, 6),
+    "packed": _with(strangers.Packed, lambda: (torch.randint(11, (3, 6)), torch.tensor([6, 2, 4]))),
+    "lengths": _with(strangers.Lengths, lambda: (torch.randn(3, 6, 4), torch.tensor([3, 6, 2]))),
     "spectrum": _own(strangers.Spectrum, 2, 10),
 }
 

@@ -10,6 +10,7 @@ from einops import rearrange, repeat
 from einops.layers.torch import Rearrange, Reduce
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 
 class CrossStage(nn.Module):
@@ -405,3 +406,33 @@ class ClassToken(nn.Module):
         first = repeat(self.first(self.token), "() n d -> b n d", b=len(x))
         x = torch.cat((first, self.lift(x)), 1) + self.places
         return self.head(rearrange(x + self.mix(x).tanh(), "b n d -> b n () d").mean((1, 2)))
+
+
+class Packed(nn.Module):
+    """A tagger of sentences of several lengths: a GRU on packed embeddings, its outputs padded again, its last state beside them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.lift = nn.Embedding(11, 6), nn.Linear(6, 7)
+        self.gru, self.back = nn.GRU(7, 5, num_layers=2, batch_first=True, bidirectional=True), nn.LSTM(10, 6)
+        self.tag, self.whole = nn.Linear(6, 3), nn.Linear(10, 3)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        x = torch.tanh(self.lift(self.embed(x)))
+        packed, state = self.gru(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
+        packed = PackedSequence(torch.relu(packed.data), *packed[1:])
+        y, _ = pad_packed_sequence(self.back(packed)[0], batch_first=True)
+        return self.tag(y) + self.whole(torch.cat((state[-2], state[-1]), 1))[:, None]
+
+
+class Lengths(nn.Module):
+    """A mask of as many places as the longest example has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lift, self.head = nn.Linear(4, 7), nn.Linear(7, 3)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        most = int(lengths.max().item())
+        outside = torch.arange(most).expand(len(x), most) >= lengths[:, None]
+        return self.head(torch.relu(self.lift(x[:, :most])).masked_fill(outside[..., None], 0).sum(1))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 import parsinet as pn
 from networks import DEEP, NETWORKS, TELLING, Inputs, call, cases, flat, make, traced
@@ -23,6 +24,8 @@ EXACT = 1e-10
 CASES = cases(name for name in NETWORKS if name not in DEEP)
 DEAR = cases(TELLING)
 DEAREST = cases(TELLING[::2])
+BY_VALUES = ("packed", "lengths")
+"""Networks that torch.export cannot capture as they are: sizes come from the values of lengths."""
 
 
 def get(name: str) -> tuple[nn.Module, Inputs, Structure]:
@@ -102,6 +105,10 @@ def test_two_removals_equal_one(name: str) -> None:
         assert silence_gap(model, x, second) < EXACT
 
 
+def shape_of(x: Tensor | PackedSequence) -> torch.Size:
+    return x.data.shape if isinstance(x, PackedSequence) else x.shape
+
+
 @CASES
 def test_readers_after_a_removal_have_as_many_indices_as_their_input(name: str) -> None:
     """Whole groups of grouped convolutions take indices of the input along that other units are read from."""
@@ -110,7 +117,7 @@ def test_readers_after_a_removal_have_as_many_indices_as_their_input(name: str) 
     pn.shrink(model, plan)
     later, seen = structure.after(plan), {}
     for path, module in model.named_modules():
-        module.register_forward_pre_hook(lambda _, args, path=path: seen.update({path: args[0].shape} if args else {}))
+        module.register_forward_pre_hook(lambda _, args, path=path: seen.update({path: shape_of(args[0])} if args else {}))
     call(model, x)
     read = [(seen[entry.module][entry.axis], entry) for g in later.removable() for entry in later.readers(g.name) if entry.module in seen]
     assert all(len(entry.owners) == size for size, entry in read)
@@ -145,6 +152,8 @@ def test_saved_and_loaded_is_bitwise_the_same(name: str, tmp_path: Path) -> None
 
 @DEAREST
 def test_a_shrunk_network_still_exports(name: str) -> None:
+    if name in BY_VALUES:
+        pytest.skip("torch.export alone cannot capture it")
     model, x, structure = get(name)
     pn.shrink(model, random_plan(structure, 10))
     args, kwargs = ((), x) if isinstance(x, dict) else (x if isinstance(x, tuple) else (x,), {})

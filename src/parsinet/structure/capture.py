@@ -10,11 +10,13 @@ from torch import nn
 
 from parsinet.errors import StructureError
 from parsinet.structure.blocks_calls import Called, calls_noted
+from parsinet.structure.copies import duplicate
 from parsinet.structure.dynamic import Sizes
 from parsinet.structure.export import ExampleInputs, Exported, module_path
 from parsinet.structure.groups import Layout
 from parsinet.structure.in_training import first_training_pass, used
 from parsinet.structure.kept import export_watched
+from parsinet.structure.packing import shares
 from parsinet.structure.propagate import Rules, understands
 from parsinet.structure.running import Call
 
@@ -34,7 +36,12 @@ class Captured:
     def completed(self, layout: Layout, model: nn.Module) -> Layout:
         """The layout with the work of evaluation alone, on the example inputs, and the parameters these do not reach."""
         sizes = Sizes(self.exported, model, self.call)
-        work = (replace(entry, fixed=sizes.of(entry.fixed) // self.times) for entry in layout.work if entry.module in self.evaluated)
+        share = shares(duplicate(model), self.call.on, self.exported.packed) if self.exported.packed else {}
+        work = (
+            replace(entry, fixed=int(sizes.of(entry.fixed) * share.get(entry.module, 1)) // self.times)
+            for entry in layout.work
+            if entry.module in self.evaluated
+        )
         everywhere, names = model.named_parameters(remove_duplicate=False), used(self.exported)
         reached = {id(parameter) for name, parameter in everywhere if name in names}
         unreached = frozenset(name for name, parameter in model.named_parameters() if id(parameter) not in reached)

@@ -18,11 +18,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._functorch import config
 from torch.utils._pytree import tree_leaves
 
 from parsinet.errors import ArgumentTypeError, StructureError
 from parsinet.structure.at_work import is_at_work
 from parsinet.structure.numbers import Kept, Seen
+from parsinet.structure.packing import packed_as_padded
 from parsinet.switches import no_fused_attention
 
 ExampleInputs = Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
@@ -39,6 +41,9 @@ DEPTH = 3
 
 DATA_DEPENDENT = ("FakeTensor", "data-dependent", "unbacked", "Could not guard")
 """In what torch.export says where a size depends on values."""
+
+SCALARS = (torch.ops.aten.item.default, torch.ops.aten._local_scalar_dense.default)
+"""Operators that take a number out of a tensor."""
 
 TORCH = str(Path(torch.__file__).parent)
 PARSINET = str(Path(__file__).parents[1])
@@ -58,7 +63,7 @@ class Exported:
     """An exported network: the graph, which placeholder is which tensor of the model, and the nodes the model returns.
 
     constants: tensors that its code makes, by the names placeholders give them. equal: sizes of tensors that its code compared with
-    numbers it keeps, and found equal.
+    numbers it keeps, and found equal. packed: positions, padding among them, of every call of a recurrent layer on a packed sequence.
     """
 
     graph: torch.fx.Graph
@@ -66,6 +71,7 @@ class Exported:
     results: frozenset[str]
     constants: Mapping[str, Any]
     equal: tuple[tuple[Seen, Kept], ...] = ()
+    packed: tuple[int, ...] = ()
 
 
 def as_call(example_inputs: ExampleInputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -91,16 +97,42 @@ def export(model: nn.Module, example_inputs: ExampleInputs, understood: Callable
     if any(isinstance(leaf, Tensor) and leaf.dim() and not len(leaf) for leaf in tree_leaves((args, kwargs))):
         raise StructureError("example_inputs hold a batch of no examples, on which nothing could be seen. Give at least one.")
     try:
-        with warnings.catch_warnings(), torch.enable_grad(), no_fused_attention(), _results_only(model), _as_before(model), _quiet():
-            warnings.simplefilter("ignore")
-            program = _plain(torch.export.export(model, args, kwargs, strict=False), understood)
+        with contextlib.ExitStack() as within:
+            for context in (torch.enable_grad(), no_fused_attention(), _results_only(model), _as_before(model), _quiet()):
+                within.enter_context(context)
+            packed = within.enter_context(packed_as_padded(model))
+            program = _plain(_program(model, args, kwargs), understood)
     except Exception as error:
         raise StructureError(
             f"torch.export cannot capture {type(model).__name__}: {_words(error)}{_line_of(error)}. {_advice(model, str(error))}"
         ) from error
     signature = program.graph_signature
     tensors = {**signature.inputs_to_parameters, **signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants}
-    return Exported(program.graph_module.graph, tensors, frozenset(str(name) for name in signature.user_outputs), program.constants)
+    results = frozenset(str(name) for name in signature.user_outputs)
+    return Exported(program.graph_module.graph, tensors, results, program.constants, packed=tuple(packed))
+
+
+def _program(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram:
+    """The exported network; where whole numbers among the values are sizes, as the greatest of some lengths, with those of the example.
+
+    Real values beside the stand-ins, as torch's drafts have them, decide an `if` too; such a graph would be one of several.
+    """
+    try:
+        return torch.export.export(model, args, kwargs, strict=False)
+    except Exception as error:
+        if not any(word in str(error) for word in DATA_DEPENDENT):
+            raise
+        with contextlib.suppress(Exception), config.patch(fake_tensor_propagate_real_tensors=True):
+            draft = torch.export.export(model, args, kwargs, strict=False)
+            if all(_is_count(node) for node in draft.graph.nodes if node.target in SCALARS):
+                return draft
+        raise
+
+
+def _is_count(node: torch.fx.Node) -> bool:
+    """Whether a number taken out of a tensor is a whole one."""
+    value = node.args[0].meta.get("val") if isinstance(node.args[0], torch.fx.Node) else None
+    return isinstance(value, Tensor) and not value.is_floating_point() and value.dtype != torch.bool
 
 
 def _advice(model: nn.Module, message: str) -> str:
@@ -108,9 +140,9 @@ def _advice(model: nn.Module, message: str) -> str:
         return "A method is at work on this network, and its gates are drawn in every pass: finish its pruner, or trace before it starts."
     if any(word in message for word in DATA_DEPENDENT):
         return (
-            "If model(example_inputs) runs, what it does depends on what the inputs hold (an `if` on values, packed sequences, x[mask], "
-            ".item()), and there is no one graph of it: give example_inputs on which it does not, as forward(x, lengths=None) pads where "
-            'no lengths come (mixtures of experts of transformers: model.set_experts_implementation("batched_mm")).'
+            "If model(example_inputs) runs, what it does depends on what the inputs hold (an `if` on values, x[mask], a fraction taken "
+            "out by .item()), and there is no one graph of it: give example_inputs on which it does not (mixtures of experts of "
+            'transformers: model.set_experts_implementation("batched_mm")).'
         )
     return "Check that model(example_inputs) runs."
 
@@ -135,7 +167,8 @@ def _quiet() -> Iterator[None]:
     try:
         for log in logs:
             log.disabled = True
-        with contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             yield
     finally:
         for log, disabled in zip(logs, before, strict=True):

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -42,10 +43,20 @@ def export_watched(model: nn.Module, example_inputs: ExampleInputs, understood: 
                 return export(model, example_inputs, understood)
             watching.enter_context(preserve_node_meta())
             watching.enter_context(_Watch())
+            watching.enter_context(_nothing_remembered())
             equal = watching.enter_context(comparisons_noted())
             return replace(export(model, example_inputs, understood), equal=tuple(equal))
     except StructureError:
         return export(model, example_inputs, understood)
+
+
+@contextlib.contextmanager
+def _nothing_remembered() -> Iterator[None]:
+    """Einops keeps the sizes it makes of shapes, for the next tensor of the same shape; these know of which tensor they are."""
+    einops = sys.modules.get("einops.einops")
+    computed = getattr(einops, "_reconstruct_from_shape_uncached", None)
+    with mock.patch.object(einops, "_reconstruct_from_shape", computed) if computed else contextlib.nullcontext():
+        yield
 
 
 class _Watch(TorchFunctionMode):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
@@ -13,22 +12,16 @@ Equal = list[tuple["Seen", "Kept"]]
 
 _noted: ContextVar[Equal | None] = ContextVar("_noted", default=None)
 
-_rounds = itertools.count(1)
-_round: ContextVar[int] = ContextVar("_round", default=0)
-"""Which export the numbers belong to. It is part of their hashes, as their origin is, so that whoever keeps results by their arguments, as
-einops does, keeps none made with the numbers of another place or of another export."""
-
 
 @contextlib.contextmanager
 def comparisons_noted() -> Iterator[Equal]:
     """Within the context, what is found equal is noted in the list it gives."""
     found: Equal = []
-    token, turn = _noted.set(found), _round.set(next(_rounds))
+    token = _noted.set(found)
     try:
         yield found
     finally:
         _noted.reset(token)
-        _round.reset(turn)
 
 
 class Marked(int):
@@ -76,7 +69,8 @@ class Kept(Marked):
     __rmul__ = __mul__
 
     def __hash__(self) -> int:
-        return hash((self.module, self.attribute, self.factor, int(self), _round.get()))
+        """Of its place, so that whoever keeps results by their arguments keeps none made with the number of another place."""
+        return hash((self.module, self.attribute, self.factor, int(self)))
 
 
 class Seen(Marked):
@@ -94,9 +88,6 @@ class Seen(Marked):
         quotient = int(self) // other
         return Share(quotient, self, other) if isinstance(other, Kept) else quotient
 
-    def __hash__(self) -> int:
-        return hash((self.tensor, self.dim, int(self), _round.get()))
-
 
 class Share(Marked):
     """A size read off a tensor, divided by a kept number: `C // self.n_head`."""
@@ -108,6 +99,3 @@ class Share(Marked):
         number = super().__new__(cls, value)
         number.whole, number.divisor = whole, divisor
         return number
-
-    def __hash__(self) -> int:
-        return hash((self.whole, self.divisor))
