@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
 from methods.toys import bank, network, points, start, train_step
@@ -232,3 +233,33 @@ def test_a_reader_called_without_its_input_first_is_refused() -> None:
     start(model)
     with pytest.raises(RunError, match="gates of fc1 cannot find the input of Linear"):
         model.fc2(other=points(2)[0])
+
+
+@pytest.mark.parametrize("estimator", ["curvature", "disarm"])
+def test_derivatives_of_every_example_by_torch_func(estimator: str) -> None:
+    """Nothing hears what a transform differentiates; estimators that compare losses need not."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 2))
+    x, y = torch.randn(8, 6), torch.randint(2, (8,))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    pruner = Pruner(model, optimizer, Gates(estimator=estimator, decide="absorb", fall_steps=5), x, steps=20)
+
+    def loss(weights: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(functional_call(model, weights, (x[None],)), y[None])
+
+    def derivatives() -> dict[str, Tensor]:
+        weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
+        found: dict[str, Tensor] = vmap(grad(loss), in_dims=(None, 0, 0), randomness="same")(weights, x, y)
+        return found
+
+    if estimator == "curvature":
+        with pytest.raises(RunError, match="keep derivatives to themselves"):
+            derivatives()
+        return
+    for _ in range(20):
+        found = derivatives()
+        for name, parameter in model.named_parameters():
+            parameter.grad = found[name].mean(0)
+        optimizer.step()
+        pruner.step(lambda: F.cross_entropy(model(x), y))
+    assert pruner.finish()(x).shape == (8, 2)

@@ -9,11 +9,18 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch._C._functorch import TransformType, peek_interpreter_stack
 
 from parsinet.errors import RunError
 from parsinet.gates import Estimator, QSink
 from parsinet.methods.scaling import inverse
 from parsinet.methods.weighing import WholeSink
+
+
+def _transformed() -> bool:
+    """Whether the network runs under a transform of torch.func that differentiates or maps."""
+    transform = peek_interpreter_stack()
+    return transform is not None and transform.key() != TransformType.Functionalize
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +57,11 @@ class Hearing:
         """
         if self._estimator is None or not torch.is_grad_enabled():
             return Draw(xi)
+        if _transformed():
+            raise RunError(
+                "Gates: torch.func.grad and vmap keep derivatives to themselves, and gates learn from them. Train with loss.backward(), "
+                'or let gates learn from losses alone: estimator="disarm".'
+            )
         self._weighed, gates = weighed, dict(xi)
         examples: dict[str, Tensor] = {}
         unscale = inverse(self.scaler, device)
