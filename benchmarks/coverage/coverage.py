@@ -1,6 +1,7 @@
 """Which networks of other people's libraries lose units, untouched and without a word about them to parsinet?
 
-    pip install timm torchvision diffusers torch_geometric
+    pip install timm torchvision diffusers torch_geometric ultralytics segmentation_models_pytorch monai vit_pytorch x_transformers \
+        torchaudio open_clip_torch peft
     python benchmarks/coverage/coverage.py [--library timm] [--only resnet18]
     python benchmarks/coverage/coverage.py --table
 

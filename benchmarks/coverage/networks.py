@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from libraries import further
 from torch import Tensor, nn
 
 Case = tuple[nn.Module, Any]
@@ -175,3 +176,4 @@ def networks() -> Iterator[tuple[str, str, Build]]:
         yield "diffusers", name, lambda name=name: diffusers(name)
     for name in GEOMETRIC:
         yield "torch_geometric", name, lambda name=name: geometric(name)
+    yield from further()
