@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
-from torch import nn
+from torch import Tensor, nn
 
 import parsinet as pn
 from networks import call, make, traced
@@ -276,3 +276,33 @@ def test_a_network_with_gates_at_work_is_saved_with_a_warning(tmp_path: Path, me
     lean = pruner.finish()
     pn.save(lean, tmp_path)
     assert torch.equal(pn.load(tmp_path, factory).eval()(x), lean.eval()(x))
+
+
+class Detector(nn.Module):
+    """A backbone that can be traced in a network that cannot."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 9), nn.ReLU(), nn.Linear(9, 5)), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x))
+
+
+def every_second(model: nn.Module) -> None:
+    structure = pn.trace(model, torch.randn(2, 6))
+    pn.shrink(model, structure.plan({group.name: torch.arange(group.size) % 2 == 0 for group in structure.removable()}))
+
+
+@pytest.mark.parametrize("order", ["part", "part, whole", "whole, part", "part, part, whole", "whole, part, whole", "part, whole, part"])
+def test_what_a_part_lost_on_its_own_is_saved_with_the_whole(tmp_path: Path, order: str) -> None:
+    torch.manual_seed(0)
+    model, x = Detector(), torch.randn(4, 6)
+    for which in order.split(", "):
+        every_second(model if which == "whole" else model.body)
+    pn.save(model, tmp_path / "lean")
+    again = pn.load(tmp_path / "lean", Detector)
+    assert torch.equal(again(x), model(x))
+    every_second(again)
+    pn.save(again, tmp_path / "leaner")
+    assert torch.equal(pn.load(tmp_path / "leaner", Detector)(x), again(x))

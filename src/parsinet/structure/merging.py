@@ -14,8 +14,8 @@ from parsinet.structure.blocks_calls import LAYERS
 from parsinet.structure.blocks_graph import Graph, is_addition, is_empty, operator, shape_of
 from parsinet.structure.copies import copy_for_tracing
 from parsinet.structure.export import ExampleInputs, export, module_path
+from parsinet.structure.parts import note_merge
 from parsinet.structure.products import has_product, is_matrix, multiply_out
-from parsinet.structure.record import note_merge
 from parsinet.structure.running import close, in_double
 from parsinet.structure.sections import calls_of, readers_of
 

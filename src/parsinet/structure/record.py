@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -133,18 +133,14 @@ def record_of(model: nn.Module) -> StructureRecord:
     return record if isinstance(record, StructureRecord) else StructureRecord()
 
 
-def extend_record(model: nn.Module, plan: Plan, changed: dict[str, Attributes]) -> None:
-    """Note a removal on the model itself, so that copies and saves carry it."""
-    record = record_of(model).copy()
-    record.extend(plan, changed)
+def put_record(model: nn.Module, record: StructureRecord) -> None:
+    """Keep the record on the model itself, so that copies and saves carry it."""
     model.__dict__[_ATTRIBUTE] = record
 
 
-def note_merge(model: nn.Module, first: str, readers: Sequence[str]) -> None:
-    """Note on the model itself that a linear map was multiplied into its readers."""
-    record = record_of(model).copy()
-    record.merges.append((first, list(readers)))
-    model.__dict__[_ATTRIBUTE] = record
+def drop_record(model: nn.Module) -> None:
+    """Forget it."""
+    model.__dict__.pop(_ATTRIBUTE, None)
 
 
 def replay(model: nn.Module, record: StructureRecord) -> None:
@@ -173,7 +169,7 @@ def replay(model: nn.Module, record: StructureRecord) -> None:
     assign(model, record.attributes)
     for first, readers in record.merges:
         multiply_out(model, first, readers)
-    model.__dict__[_ATTRIBUTE] = record
+    put_record(model, record)
 
 
 def _check(model: nn.Module, record: StructureRecord) -> None:

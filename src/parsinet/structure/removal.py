@@ -17,8 +17,8 @@ from parsinet.structure.cautions import strided_messages
 from parsinet.structure.configs import described
 from parsinet.structure.cutting import cut, rescaled, resize_
 from parsinet.structure.optimizers import Carried, carry, check_optimizers, reset_message
+from parsinet.structure.parts import extend_record
 from parsinet.structure.plan import Fold, Plan
-from parsinet.structure.record import extend_record
 from parsinet.structure.selecting import select, whole_selections
 
 

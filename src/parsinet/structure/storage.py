@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from parsinet.errors import ArgumentTypeError, ParsinetWarning, StorageError, StructureError, told
 from parsinet.files import digest, make_folder, write_bytes, write_text
 from parsinet.structure.at_work import is_at_work
-from parsinet.structure.record import Factory, StructureRecord, record_of, replay
+from parsinet.structure.parts import whole_record
+from parsinet.structure.record import Factory, StructureRecord, replay
 from parsinet.structure.sealing import SEAL, carried_record, check_seal, sealed, weights_file
 
 WEIGHTS = "model.safetensors"
@@ -43,7 +44,7 @@ def save(model: nn.Module, folder: str | Path) -> None:
         )
     folder = Path(folder)
     tensors, shared = _unique_tensors(model)
-    record = {**record_of(model).to_json(), "shared": shared}
+    record = {**whole_record(model).to_json(), "shared": shared}
     content = weights_file(tensors, record)
     record = sealed({**record, "weights": {"file": WEIGHTS, "bytes": len(content), "sha256": digest(content)}})
     make_folder(folder)
