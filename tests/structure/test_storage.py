@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from pathlib import Path
@@ -306,3 +307,41 @@ def test_what_a_part_lost_on_its_own_is_saved_with_the_whole(tmp_path: Path, ord
     every_second(again)
     pn.save(again, tmp_path / "leaner")
     assert torch.equal(pn.load(tmp_path / "leaner", Detector)(x), again(x))
+
+
+def test_the_network_in_a_wrapper_is_saved_without_it(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, x = Detector(), torch.randn(4, 6)
+    every_second(nn.Sequential(nn.Identity(), model))
+    pn.save(model, tmp_path / "lean")
+    again = pn.load(tmp_path / "lean", Detector)
+    assert torch.equal(again(x), model(x))
+    every_second(model)
+    pn.save(model.body, tmp_path / "body")
+    pn.save(copy.deepcopy(model), tmp_path / "copy")
+    assert torch.equal(pn.load(tmp_path / "body", lambda: Detector().body)(x), model.body(x))
+    assert torch.equal(pn.load(tmp_path / "copy", Detector)(x), model(x))
+
+
+def test_tied_tensors_and_layers_are_found_under_every_name(tmp_path: Path) -> None:
+    def build() -> nn.Module:
+        torch.manual_seed(0)
+        first, last = nn.Embedding(7, 12), nn.Linear(12, 7, bias=False)
+        last.weight = first.weight
+        return nn.ModuleDict({"first": first, "inner": nn.Sequential(nn.Linear(12, 12), last)})
+
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = build()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.net["inner"](self.net["first"](x))
+
+    model, x = Tied(), torch.randint(7, (2, 3))
+    structure = pn.trace(model, x)
+    pn.shrink(model, structure.plan({structure.removable()[0].name: torch.arange(12) < 5}))
+    for name, part in (("net", model.net), ("inner", model.net["inner"])):
+        pn.save(part, tmp_path / name)
+        again = pn.load(tmp_path / name, build if name == "net" else lambda: build()["inner"])
+        assert all(torch.equal(one, other) for one, other in zip(again.parameters(), part.parameters(), strict=True))

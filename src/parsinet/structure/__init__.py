@@ -5,7 +5,8 @@ from parsinet.structure.folding import fold_units
 from parsinet.structure.groups import UnitGroup
 from parsinet.structure.merging import Merge, merge_linear
 from parsinet.structure.plan import Fold, Plan
-from parsinet.structure.record import StructureRecord, record_of, replay
+from parsinet.structure.record import StructureRecord, record_of
+from parsinet.structure.replaying import replay
 from parsinet.structure.shrinking import shrink
 from parsinet.structure.silencing import silence
 from parsinet.structure.skips import Skipped, add_skips

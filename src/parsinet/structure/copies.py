@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from parsinet.errors import StructureError
 from parsinet.structure.export import first_line
+from parsinet.structure.parts import SHARE
 from parsinet.structure.record import StructureRecord, record_of
 
 
@@ -33,7 +34,7 @@ def _advice(model: nn.Module) -> str:
 
 
 def duplicate(model: nn.Module, *, share: bool = False) -> nn.Module:
-    """A deep copy without the record of removals. share: plain parameters and buffers are new ones of the same memory.
+    """A deep copy without the records of removals. share: plain parameters and buffers are new ones of the same memory.
 
     Most of a deep copy's time goes to the empty tables of hooks that every module carries; they are made anew instead. Hooks that compute
     tensors anew before a pass and can `hold` do so: what is tried on the copy must not change them.
@@ -45,6 +46,7 @@ def duplicate(model: nn.Module, *, share: bool = False) -> nn.Module:
     memo[id(record)] = StructureRecord()
     twin = copy.deepcopy(model, memo)
     for module in twin.modules():
+        module.__dict__.pop(SHARE, None)
         for hook in module._forward_pre_hooks.values():
             getattr(hook, "hold", lambda: None)()
     return twin

@@ -15,7 +15,8 @@ from parsinet.errors import ArgumentTypeError, ParsinetWarning, StorageError, St
 from parsinet.files import digest, make_folder, write_bytes, write_text
 from parsinet.structure.at_work import is_at_work
 from parsinet.structure.parts import whole_record
-from parsinet.structure.record import Factory, StructureRecord, replay
+from parsinet.structure.record import Factory, StructureRecord
+from parsinet.structure.replaying import replay
 from parsinet.structure.sealing import SEAL, carried_record, check_seal, sealed, weights_file
 
 WEIGHTS = "model.safetensors"
