@@ -1,4 +1,4 @@
-"""Gates with a target, as they come, without pursuit, and acting for a shorter part of the run: errors on 10,000 held-out training images of MNIST.
+"""Gates with a target: as they come, without pursuit, acting for a shorter part of the run; errors on 10,000 held-out images of MNIST.
 
     python benchmarks/gates/pursuit.py --data DIR [--seeds 0 1 2]    # rows that stand in the results are not run again
     python benchmarks/gates/pursuit.py --table
