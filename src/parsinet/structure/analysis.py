@@ -19,6 +19,7 @@ from parsinet.structure.own import Hints, checked_hints, checked_rules, take
 from parsinet.structure.proof import prove
 from parsinet.structure.propagate import Rules, freeze_unused, ignore, outputs, propagate, seed
 from parsinet.structure.sizes import follow
+from parsinet.structure.still import still
 from parsinet.structure.traced import Structure
 from parsinet.structure.tracing import Tracing
 from parsinet.switches import no_collection
@@ -73,7 +74,8 @@ def trace(
     if blocks:
         layout = with_blocks(layout, twin, exported, captured.calls, ignored)
     layout = layout if own_inputs is None else own_inputs.placed(layout)
-    structure = prove(twin, Structure(layout), example_inputs, captured.training)
+    with still(exported.graph):
+        structure = prove(twin, Structure(layout), example_inputs, captured.training)
     if own_inputs is not None:
         own_inputs.check(structure)
     return structure

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._functorch import config
+from torch.distributions import Distribution
 from torch.utils._pytree import tree_leaves
 
 from parsinet.errors import ArgumentTypeError, StructureError
@@ -98,7 +99,7 @@ def export(model: nn.Module, example_inputs: ExampleInputs, understood: Callable
         raise StructureError("example_inputs hold a batch of no examples, on which nothing could be seen. Give at least one.")
     try:
         with contextlib.ExitStack() as within:
-            for context in (torch.enable_grad(), no_fused_attention(), _results_only(model), _as_before(model), _quiet()):
+            for context in (torch.enable_grad(), no_fused_attention(), _results_only(model), _as_before(model), _unvalidated(), _quiet()):
                 within.enter_context(context)
             packed = within.enter_context(packed_as_padded(model))
             program = _plain(_program(model, args, kwargs), understood)
@@ -238,6 +239,17 @@ def _as_before(model: nn.Module) -> Iterator[None]:
                 if content is not None:
                     value.clear()
                     (value.extend if isinstance(value, list) else value.update)(content)
+
+
+@contextlib.contextmanager
+def _unvalidated() -> Iterator[None]:
+    """Torch's distributions look at the values of their parameters."""
+    before = Distribution._validate_args
+    Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(before)
 
 
 def _content(value: Any) -> tuple[Any, Any]:

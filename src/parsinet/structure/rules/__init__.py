@@ -102,7 +102,7 @@ RULES: dict[str, Rule] = _table(
     ("gru_cell", r.gru_cell),
     ("rnn_tanh_cell rnn_relu_cell", r.rnn_cell),
     ("contiguous clone to _to_copy type_as detach alias lift_fresh lift_fresh_copy positive float half double", e.same),
-    ("dropout feature_dropout alpha_dropout feature_alpha_dropout rand_like randn_like bernoulli", e.same),
+    ("dropout feature_dropout alpha_dropout feature_alpha_dropout rand_like randn_like randint_like bernoulli", e.same),
     ("rrelu normal_ normal_functional uniform uniform_ bernoulli_ exponential_", e.same),
     ("native_dropout", e.same_with_mask),
     ("normal", e.pointwise),
@@ -126,7 +126,7 @@ RULES: dict[str, Rule] = _table(
     ("var std", e.variance),
     ("cumsum cumprod", e.along_axis),
     (
-        "rand randn zeros ones full empty new_zeros new_ones new_full new_empty scalar_tensor",
+        "rand randn randint zeros ones full empty new_zeros new_ones new_full new_empty scalar_tensor",
         e.free_constant,
     ),
     ("zeros_like ones_like full_like empty_like", e.constant_like),
