@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import parsinet as pn
 from architectures.handwritten import NanoGPT
@@ -234,3 +235,39 @@ def test_the_check_would_see_numbers_that_do_not_follow(kind: type[nn.Module], m
     monkeypatch.setattr("parsinet.structure.kept._is_configuration", lambda value: False)
     structure = pn.trace(kind(), torch.randn(2, 5, 6))
     assert {"qkv.heads", "spread", "proj"}.isdisjoint(group.name for group in structure.removable())
+
+
+class NoisyLayer(nn.Module):
+    """A layer of one's own that knows its widths for what forward does not do: new noise."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.in_features, self.out_features = before, after
+        self.middle, self.spread = nn.Parameter(torch.randn(after, before)), nn.Parameter(torch.ones(after, before))
+        self.bias = nn.Parameter(torch.zeros(after))
+        self.register_buffer("noise", torch.randn(after, before))
+
+    def renew(self) -> None:
+        self.noise.copy_(torch.outer(torch.randn(self.out_features), torch.randn(self.in_features)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.middle + self.spread * self.noise if self.training else self.middle, self.bias)
+
+
+def test_widths_of_layers_of_ones_own_follow_by_name() -> None:
+    model = nn.Sequential(NoisyLayer(5, 12), nn.ReLU(), NoisyLayer(12, 3))
+    structure = pn.trace(model, torch.randn(2, 5))
+    pn.shrink(model, structure.plan({structure.removable()[0].name: torch.arange(12) < 7}))
+    assert [(layer.in_features, layer.out_features) for layer in (model[0], model[2])] == [(5, 7), (7, 3)]
+    for layer in (model[0], model[2]):
+        layer.renew()
+    assert model(torch.randn(2, 5)).shape == (2, 3)
+
+
+def test_equal_numbers_that_are_no_widths_stay() -> None:
+    """`out_features` of a module whose weights do not agree with it counts nothing."""
+    model = nn.Sequential(NoisyLayer(5, 12), nn.ReLU(), NoisyLayer(12, 3))
+    model[0].out_features = 13
+    structure = pn.trace(model, torch.randn(2, 5))
+    pn.shrink(model, structure.plan({structure.removable()[0].name: torch.arange(12) < 7}))
+    assert model[0].out_features == 13

@@ -139,6 +139,9 @@ def _is_count(node: torch.fx.Node) -> bool:
 def _advice(model: nn.Module, message: str) -> str:
     if is_at_work(model):
         return "A method is at work on this network, and its gates are drawn in every pass: finish its pruner, or trace before it starts."
+    scripted = [path for path, module in model.named_modules() if isinstance(module, torch.jit.ScriptModule)]
+    if scripted:
+        return f"{scripted[0] or 'It'} comes from torch.jit, which torch.export cannot look into: use the module it was made of."
     if any(word in message for word in DATA_DEPENDENT):
         return (
             "If model(example_inputs) runs, what it does depends on what the inputs hold (an `if` on values, x[mask], a fraction taken "

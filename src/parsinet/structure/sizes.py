@@ -23,6 +23,9 @@ INNER = ("all_head_size", "inner_dim", "intermediate_size", "ffn_dim", "d_ff", "
 OUTER = ("hidden_size", "embed_dim", "d_model", "dim")
 """Widths between modules: what a module's layers read from outside. (Not `model_dim`: T5 scales its output by it.)"""
 
+OWN_DIMS = {"out_features": 0, "in_features": 1, "out_channels": 0, "in_channels": 1}
+"""Widths of a layer of one's own, and the dimension of all its weights that has it."""
+
 WEIGHTS: tuple[tuple[str, int, int | None], ...] = (
     ("torch.nn.modules.linear.Linear", 0, 1),
     ("torch.nn.modules.conv.Conv1d", 0, 1),
@@ -51,10 +54,13 @@ def follow(tracing: Tracing, axes: Mapping[str, tuple[Axis, ...]]) -> None:
 
     An attribute follows only where its name says what it counts and exactly one class of units in that place has its value.
     """
+    known = set(tracing.counts)
+    for path, name, axis in _own_widths(tracing, axes):
+        if (path, name) not in known:
+            tracing.count_of(path, name, axis)
     owners = {path: names for path, module in tracing.model.named_modules() if (names := _names(module))}
     if not owners:
         return
-    known = set(tracing.counts)
     dims, heads = _role(tracing, "qk_dim", "v_dim"), _role(tracing, "heads")
     widths = _widths(tracing, axes)
     for path, names in owners.items():
@@ -63,6 +69,21 @@ def follow(tracing: Tracing, axes: Mapping[str, tuple[Axis, ...]]) -> None:
             found = [rows for rows in _candidates(name, path, own, dims, heads) if rows.shape[1] == value]
             if (path, name) not in known and len({_roots(rows) for rows in found}) == 1:
                 tracing.count_of(path, name, labelled(found[0]))
+
+
+def _own_widths(tracing: Tracing, axes: Mapping[str, tuple[Axis, ...]]) -> Iterator[tuple[str, str, Axis]]:
+    """Attributes such as `out_features` of layers nobody knows, where all their weights have that size there, of the same units."""
+    for path, module in tracing.model.named_modules():
+        if any(isinstance(module, kind) for kind, _ in RULES):
+            continue
+        for name, dim in OWN_DIMS.items():
+            value = module.__dict__.get(name)
+            own = [f"{path}.{local}".removeprefix(".") for local in (*module._parameters, *module._buffers)] if type(value) is int else []
+            found = [axes[name] for name in own if len(axes.get(name, ())) > 1]
+            meant = [weights[dim] for weights in found]
+            same = {_roots(tracing.labels.resolve(axis)) for axis in meant if axis.tracked and axis.size == value}
+            if meant and len(same) == 1 and all(axis.tracked and axis.size == value for axis in meant):
+                yield path, name, meant[0]
 
 
 def _names(module: nn.Module) -> dict[str, int]:
