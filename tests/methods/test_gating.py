@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
+import warnings
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from methods.toys import bank, network, points, start, train_step
 from networks import make
-from parsinet.errors import RunError
+from parsinet.errors import ParsinetWarning, RunError
 from parsinet.methods import Gates, Pruner, gating
 
 EXACT = 1e-10
@@ -263,3 +266,85 @@ def test_derivatives_of_every_example_by_torch_func(estimator: str) -> None:
         optimizer.step()
         pruner.step(lambda: F.cross_entropy(model(x), y))
     assert pruner.finish()(x).shape == (8, 2)
+
+
+def residual(model: nn.Module, x: Tensor) -> Tensor:
+    """A loss that holds second derivatives of the network, as that of an equation."""
+    x = x.clone().requires_grad_()
+    first = torch.autograd.grad(model(x).sum(), x, create_graph=True)[0]
+    second = torch.autograd.grad(first.sum(), x, create_graph=True)[0]
+    return (second + x.sin()).square().mean() + model(x).square().mean()
+
+
+def solver(**options: Any) -> tuple[nn.Module, Any, Pruner, Tensor]:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(1, 12), nn.Tanh(), nn.Linear(12, 9), nn.Tanh(), nn.Linear(9, 1)).double()
+    x, optimizer = torch.rand(16, 1, dtype=torch.double), torch.optim.Adam(model.parameters(), lr=1e-2)
+    return model, optimizer, Pruner(model, optimizer, Gates(theta=0.7, **options), x, steps=40), x
+
+
+@pytest.mark.parametrize("draws", ["batch", "example"])
+def test_a_loss_of_the_networks_own_derivatives_is_differentiated_whole(draws: str) -> None:
+    model, _, pruner, x = solver(draws=draws)
+    gates = pruner.method._bank
+    with pytest.warns(ParsinetWarning, match="differentiated again"):
+        residual(model, x).backward()
+    assert not gates.estimates(), "what the inner passes told is no derivative of the loss"
+    with torch.no_grad():
+        gates.theta.fill_(1)  # every draw is the same, so that both forward passes of the loss have one
+    residual(model, x).backward()
+    estimates = gates.estimates()
+    found = torch.cat([estimates[name] for name in gates.sizes])
+    for k in range(0, 21, 4):
+        moved = [torch.ones(21, dtype=torch.double).index_add(0, torch.tensor([k]), torch.tensor([e]).double()) for e in (1e-4, -1e-4)]
+        losses = []
+        for xi in moved:
+            with gates.holding(xi):
+                losses.append(float(residual(model, x).detach()))
+        assert float(found[k]) == pytest.approx((losses[0] - losses[1]) / 2e-4, rel=1e-4, abs=1e-7)
+
+
+@pytest.mark.parametrize("options", [{}, {"estimator": "disarm"}, {"target": "params=50%"}])
+def test_such_a_loss_trains_with_comparisons_too_and_resumes_bitwise(options: dict[str, Any]) -> None:
+    def run(model: nn.Module, optimizer: Any, pruner: Pruner, x: Tensor, steps: int) -> None:
+        for _ in range(steps):
+            residual(model, x).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            pruner.step(lambda: residual(model, x))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ParsinetWarning)
+        warnings.simplefilter("ignore", UserWarning)
+        first = solver(fall_steps=8, **options)
+        run(*first, 25)
+        state = copy.deepcopy((first[2].state_dict(), first[0].state_dict(), first[1].state_dict(), torch.get_rng_state()))
+        run(*first, 15)
+        again = solver(fall_steps=8, **options)
+        again[2].load_state_dict(state[0])
+        again[0].load_state_dict(state[1])
+        again[1].load_state_dict(state[2])
+        torch.set_rng_state(state[3])
+        run(*again, 15)
+    x = first[3]
+    assert torch.equal(first[2].finish()(x), again[2].finish()(x))
+
+
+class Again(nn.Module):
+    """A part of it runs again in the backward pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.rest = nn.Linear(1, 12), nn.Sequential(nn.Tanh(), nn.Linear(12, 9), nn.Tanh(), nn.Linear(9, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return checkpoint(self.rest, self.first(x), use_reentrant=True) if self.training else self.rest(self.first(x))
+
+
+def test_reentrant_checkpointing_of_such_a_loss_is_refused() -> None:
+    model = Again()
+    optimizer, x = torch.optim.SGD(model.parameters(), lr=0.1), torch.rand(4, 1)
+    pruner = Pruner(model, optimizer, Gates(), x, steps=40)
+    pruner.method._bank.hearing.differentiated = True
+    with pytest.raises(RunError, match="use_reentrant=True"):
+        model(x)

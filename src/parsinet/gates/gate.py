@@ -16,11 +16,12 @@ class QSink:
     taken before anything is squared. Take after every backward pass: what a later batch leaves would be added to this one.
 
     reduce: what to make of the sum [B, n], run as soon as the last use has arrived, while the numbers are still in the processor's cache;
-    None to keep the sum itself.
+    None to keep the sum itself. nested: called instead where a backward pass is to be differentiated again (create_graph=True): what it
+    differentiates may be part of a loss only.
     """
 
-    def __init__(self, reduce: Callable[[Tensor], Tensor] | None = None) -> None:
-        self._reduce = reduce
+    def __init__(self, reduce: Callable[[Tensor], Tensor] | None = None, nested: Callable[[], None] | None = None) -> None:
+        self._reduce, self.nested = reduce, nested
         self._total: Tensor | None = None
         self._reduced: Tensor | None = None
         self._awaited = 0
@@ -81,6 +82,9 @@ class _Listener:
     def __call__(self, delta: Tensor | None) -> None:
         h, self._h = self._h, None
         if h is None or delta is None:
+            return
+        if self._sink.nested is not None and torch.is_grad_enabled():
+            self._sink.nested()
             return
         if h._version != self._version:
             raise RunError("gate: the gated tensor was changed in place before the backward pass; use the out-of-place operation there.")

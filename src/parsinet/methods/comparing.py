@@ -13,6 +13,9 @@ from parsinet.errors import UsageError
 from parsinet.gates import PairEstimator, antithetic
 from parsinet.methods.gating import GateBank
 
+WITHOUT_GRAPH = "does not require grad"
+"""In what torch says of `autograd.grad` under no_grad."""
+
 EDGE = 0.05
 """Pairs are drawn with θ at least so far from 0 and 1: a gate that stands there would never be seen in its other state."""
 
@@ -25,11 +28,25 @@ def under_gates(loss: Callable[[], Tensor], model: nn.Module, bank: GateBank) ->
     """
 
     def evaluated(xi: Tensor) -> Tensor:
-        with torch.no_grad(), bank.holding(xi), undisturbed(model):
-            value = one_number(loss())
+        with bank.holding(xi), undisturbed(model):
+            value = one_number(_value(loss, bank))
         return value.detach().float().cpu().double().reshape(())
 
     return evaluated
+
+
+def _value(loss: Callable[[], Tensor], bank: GateBank) -> Tensor:
+    """The loss, without a graph unless it holds gradients of the network."""
+    if not bank.hearing.differentiated:
+        try:
+            with torch.no_grad():
+                return loss()
+        except RuntimeError as error:
+            if WITHOUT_GRAPH not in str(error):
+                raise
+            bank.hearing.differentiated = True
+    with torch.enable_grad():
+        return loss()
 
 
 class Pairs:

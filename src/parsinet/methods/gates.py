@@ -231,6 +231,7 @@ class Gates:
         pricing = self._pricing.state_dict()
         return {
             **({"pricing": pricing} if pricing else {}),
+            **({"differentiated": True} if self._bank.hearing.differentiated else {}),
             "steps": self._steps,
             "settled": self.settled,
             "generator": self._generator.get_state(),
@@ -241,6 +242,7 @@ class Gates:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue bitwise where the state was taken. Raises StructureError, with nothing changed, if it is of other gates."""
         self._bank.load_state_dict(state)
+        self._bank.hearing.differentiated = bool(state.get("differentiated", False))
         self._pricing.load_state_dict(state.get("pricing", {}))
         self._deciding.trials.rows = state["trials"].to("cpu", copy=True)
         self._steps = int(state["steps"])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from parsinet.distributed import ALONE, Ranks, own, pooled
-from parsinet.errors import StructureError
+from parsinet.errors import RunError, StructureError
 from parsinet.gates import Estimator, Owner, gate, open_units
 from parsinet.gates.backward import in_backward
 from parsinet.methods.blocking import place_blocks
@@ -22,6 +22,15 @@ from parsinet.structure import Structure
 
 Given = Callable[[tuple[Any, ...], Mapping[str, Any]], Mapping[str, Tensor]]
 """What makes the gates of a forward pass from the model's arguments, where they are not those of training."""
+
+
+def check_graph(group: str) -> None:
+    """RunError where gates cannot be differentiated: the network runs without a graph, and again in the backward pass."""
+    if not torch.is_grad_enabled():
+        raise RunError(
+            f"Gates: backward passes are differentiated again (create_graph=True), and a reader of {group} runs under gradient "
+            "checkpointing with use_reentrant=True. Use use_reentrant=False there."
+        )
 
 
 class GateBank:
@@ -135,9 +144,11 @@ class GateBank:
         if self._given is None and in_backward():
             self.hearing.check_again(self._draw)
         sink = self._draw.sinks.get(group)
-        assert not isinstance(sink, WholeSink), "groups gated in their weights have no gates in front of readers"
         xi = self._draw.xi[group]
         check_examples(xi, h, group)
+        if isinstance(sink, WholeSink):
+            check_graph(group)
+            return gate(h, xi, axis, None, owner)
         return gate(h, xi, axis, sink, owner)
 
     def factor(self, group: str) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 from torch._C._functorch import TransformType, peek_interpreter_stack
 
-from parsinet.errors import RunError
+from parsinet.errors import ParsinetWarning, RunError
 from parsinet.gates import Estimator, QSink
 from parsinet.methods.scaling import inverse
 from parsinet.methods.weighing import WholeSink
@@ -48,7 +49,11 @@ class Hearing:
         self.scaler: torch.amp.GradScaler | None = None
         """What scales the loss: derivatives are divided by its scale as they come."""
         self.pending: list[Draw] = []
+        self.differentiated = False
+        """Whether the loss holds gradients of the network (an equation's residual, a gradient penalty): it depends on gates by ways that
+        no derivative of one example tells of, and the whole batch's derivative is asked of autograd."""
         self._weighed: Collection[str] = ()
+        self._unheard = False
 
     def listen(self, xi: Mapping[str, Tensor], weighed: Collection[str], device: torch.device) -> Draw:
         """The gates of a forward pass, whose backward pass is learned from if there is to be one.
@@ -62,11 +67,12 @@ class Hearing:
                 "Gates: torch.func.grad and vmap keep derivatives to themselves, and gates learn from them. Train with loss.backward(), "
                 'or let gates learn from losses alone: estimator="disarm".'
             )
-        self._weighed, gates = weighed, dict(xi)
+        self._weighed = weighed = tuple(xi) if self.differentiated else weighed
+        gates = dict(xi)
         examples: dict[str, Tensor] = {}
         unscale = inverse(self.scaler, device)
         sinks: dict[str, QSink | WholeSink] = {
-            group: QSink(partial(_estimate, self._estimator, row, examples, group, unscale))
+            group: QSink(partial(_estimate, self._estimator, row, examples, group, unscale), self._nested)
             for group, row in xi.items()
             if group not in weighed
         }
@@ -86,6 +92,8 @@ class Hearing:
         batch tells.
         """
         found: list[tuple[Draw, dict[str, Tensor]]] = []
+        if self._unheard:
+            self.forget()
         for draw in self.pending:
             heard = {group: sink.take() for group, sink in draw.sinks.items() if not sink.empty}
             if heard:
@@ -115,6 +123,18 @@ class Hearing:
     def forget(self) -> None:
         """Drop what the backward passes since the last call told."""
         self.pending.clear()
+        self._unheard = False
+
+    def _nested(self) -> None:
+        """Gradients of the network are part of the loss, as it seems: from the next forward pass on the whole batch's derivative is heard."""
+        if not self.differentiated:
+            warnings.warn(
+                "Gates: backward passes are differentiated again (create_graph=True), so gates learn from the derivative of the whole "
+                "batch, without a correction for curvature.",
+                ParsinetWarning,
+                stacklevel=2,
+            )
+        self.differentiated = self._unheard = True
 
     def _share(self, draw: Draw, heard: Mapping[str, Tensor], group: str, count: int) -> Tensor:
         """What one of several passes over `count` examples adds to ĝ; derivatives of whole batches add up as the passes' losses do."""

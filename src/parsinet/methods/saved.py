@@ -15,6 +15,9 @@ from parsinet.structure.record import from_ranges
 
 KEYS = {"step", "sizes", "units", "removals", "method"}
 
+OPTIONAL = frozenset({"differentiated"})
+"""Entries that a method's state has only where there is something to tell."""
+
 
 @dataclass(frozen=True)
 class Saved:
@@ -44,7 +47,7 @@ class Saved:
             raise UsageError(f"The saved state is of method {saved['name']!r}, this pruner runs {method.name!r}.")
         if state["sizes"] != sizes:
             raise StructureError("The saved state belongs to a network with other groups or sizes; build the original architecture first.")
-        gone = {name for name, units in state["units"].items() if not units}
+        gone = {name for name, units in state["units"].items() if not units} | OPTIONAL
         if _names(saved["state"], gone) != _names(method.state_dict(), gone):
             raise UsageError(f"The saved state is of {method.name!r} with other options; build the method with the options it had.")
         return cls(int(state["step"]), _masks(state["units"], sizes), _removals(state["removals"]), saved["state"])

@@ -21,7 +21,7 @@ FLAT = ("_flat_weights", "_flat_weight_refs")
 
 
 class WholeSink:
-    """Hears the derivative of the loss in one group's gates [n], all examples together, of the first backward pass.
+    """Hears the derivative of the loss in one group's gates, [n] or [B, n], all examples together [n], of the first backward pass.
 
     unscale: one over the scale of the loss that is differentiated, None where it is not scaled.
     """
@@ -39,7 +39,8 @@ class WholeSink:
     def add(self, gradient: Tensor) -> None:
         """What autograd hands over, summed over all uses of the gates."""
         if not self._heard:
-            self._total = gradient.detach() if self._unscale is None else gradient.detach() * self._unscale
+            whole = gradient.detach() if gradient.dim() == 1 else gradient.detach().sum(0)
+            self._total = whole if self._unscale is None else whole * self._unscale
             self._heard = True
 
     def take(self) -> Tensor:
