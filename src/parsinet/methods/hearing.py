@@ -126,7 +126,7 @@ class Hearing:
         self._unheard = False
 
     def _nested(self) -> None:
-        """Gradients of the network are part of the loss, as it seems: from the next forward pass on the whole batch's derivative is heard."""
+        """Gradients are part of the loss, as it seems: from the next forward pass on the whole batch's derivative is heard."""
         if not self.differentiated:
             warnings.warn(
                 "Gates: backward passes are differentiated again (create_graph=True), so gates learn from the derivative of the whole "
