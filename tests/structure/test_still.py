@@ -61,6 +61,24 @@ def test_what_is_drawn_leaves_exactly(way: str) -> None:
     assert [(group.name, group.exact) for group in structure.removable()] == [("enter", True), ("mean", True), ("leave", True)]
 
 
+class Attending(nn.Module):
+    """Attention that drops weights in evaluation too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = 3
+        self.lift, self.qkv, self.out = nn.Linear(6, 8), nn.Linear(8, 36), nn.Linear(12, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (t.unflatten(2, (self.heads, 4)).transpose(1, 2) for t in self.qkv(self.lift(x)).chunk(3, dim=2))
+        return self.out(F.scaled_dot_product_attention(q, k, v, dropout_p=0.2).transpose(1, 2).flatten(2))
+
+
+def test_dropped_attention_leaves_exactly() -> None:
+    structure = pn.trace(Attending(), torch.randn(2, 5, 6))
+    assert {group.name for group in structure.removable() if group.exact} == {"lift", "qkv.heads"}
+
+
 def test_a_size_is_still_noticed() -> None:
     structure = pn.trace(Spread(), torch.randn(4, 6))
     assert {group.name for group in structure.removable() if group.exact} == {"enter", "leave"}

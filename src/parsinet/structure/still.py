@@ -29,6 +29,9 @@ FIRST = ("randint", "randint_like", "random", "random_")
 DROPOUTS = ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
 """Operators that draw where their last argument says so."""
 
+ATTENTION = ("query", "key", "value", "attn_mask", "dropout_p")
+"""Arguments of attention, the last one a chance."""
+
 
 @contextlib.contextmanager
 def still(graph: torch.fx.Graph) -> Iterator[None]:
@@ -46,6 +49,8 @@ def still(graph: torch.fx.Graph) -> Iterator[None]:
 
 def _draws(node: torch.fx.Node) -> bool:
     name = _name(node.target)
+    if name == "scaled_dot_product_attention":
+        return bool(dict(zip(ATTENTION, node.args, strict=False)).get("dropout_p", node.kwargs.get("dropout_p")))
     return name in DRAWN or name in FIRST or name == "randperm" or (name in DROPOUTS and bool(node.args[-1]))
 
 
