@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_sequence
 
 import parsinet as pn
 from networks import NETWORKS, call, flat, make, traced
@@ -492,3 +493,21 @@ def test_standardised_filters_are_units(form: str) -> None:
     model = nn.Sequential(first, nn.ReLU(), nn.Conv2d(12, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)).double()
     structure = pn.trace(model, torch.randn(2, 3, 7, 8).double())
     assert [(group.name, group.removable, group.exact) for group in structure.groups][:2] == [("0", True, True), ("2", True, True)]
+
+
+def test_a_model_without_numbers_is_refused() -> None:
+    with torch.device("meta"):
+        model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    with pytest.raises(StructureError, match="Sequential is on the meta device"):
+        pn.trace(model, torch.randn(2, 4, device="meta"))
+
+
+def test_inputs_of_another_type_are_refused_in_words() -> None:
+    with pytest.raises(StructureError, match="does not run on the example inputs: .*dtype.* Check that model"):
+        pn.trace(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), torch.ones(2, 4, dtype=torch.long))
+
+
+def test_a_packed_sequence_is_no_input() -> None:
+    packed = pack_sequence([torch.randn(5, 3), torch.randn(2, 3)])
+    with pytest.raises(StructureError, match="Let the model pack"):
+        pn.trace(nn.LSTM(3, 8), (packed,))

@@ -84,6 +84,11 @@ def trace(
 def _check_model(model: object) -> None:
     if not isinstance(model, nn.Module):
         raise ArgumentTypeError(f"trace: model must be a torch module, got {told(model)}{'; build it' if isinstance(model, type) else ''}.")
+    if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
+        raise StructureError(
+            f"{type(model).__name__} is on the meta device: it has shapes and no numbers, and removals are tried on a copy. Give it memory "
+            "first: model.to_empty(device=...), or build it outside `with torch.device('meta')`."
+        )
 
 
 def _check_list(layers: object) -> None:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch._functorch import config
 from torch.distributions import Distribution
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_leaves
 
 from parsinet.errors import ArgumentTypeError, StructureError
@@ -97,6 +98,11 @@ def export(model: nn.Module, example_inputs: ExampleInputs, understood: Callable
     args, kwargs = as_call(example_inputs)
     if any(isinstance(leaf, Tensor) and leaf.dim() and not len(leaf) for leaf in tree_leaves((args, kwargs))):
         raise StructureError("example_inputs hold a batch of no examples, on which nothing could be seen. Give at least one.")
+    if any(isinstance(value, PackedSequence) for value in (*args, *kwargs.values())):
+        raise StructureError(
+            "example_inputs hold a packed sequence, which torch.export cannot take in. Let the model pack: forward(x, lengths) with "
+            "pack_padded_sequence(x, lengths)."
+        )
     try:
         with contextlib.ExitStack() as within:
             for context in (torch.enable_grad(), no_fused_attention(), _results_only(model), _as_before(model), _unvalidated(), _quiet()):

@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from parsinet.errors import StructureError
 from parsinet.structure.blocks_proof import judged, prove_blocks
 from parsinet.structure.copies import duplicate
 from parsinet.structure.core import Core, core_of
-from parsinet.structure.export import ExampleInputs
+from parsinet.structure.export import ExampleInputs, first_line
 from parsinet.structure.groups import UnitGroup
 from parsinet.structure.in_training import training_shapes
 from parsinet.structure.removal import shrink
@@ -193,7 +194,13 @@ def _subject(core: Core, call: Call, training: Call | None) -> _Subject:
 
 def _subject_of(model: nn.Module, structure: Structure, call: Call, training: Call | None) -> _Subject:
     trained = [] if training is None else training_shapes(model, training)
-    return _Subject(model, structure, call, [tensor.shape for tensor in call.on(model)], training, trained)
+    try:
+        shapes = [tensor.shape for tensor in call.on(model)]
+    except RuntimeError as error:
+        raise StructureError(
+            f"The model does not run on the example inputs: {first_line(error)}. Check that model(example_inputs) runs."
+        ) from error
+    return _Subject(model, structure, call, shapes, training, trained)
 
 
 def _place(error: Exception) -> str:
