@@ -39,7 +39,8 @@ def timm(name: str, side: int) -> Case:
     """A model of timm for seven classes."""
     from timm import create_model  # type: ignore[import-not-found]
 
-    size = {"img_size": side} if any(part in name for part in SIZED) and side != 224 else {}
+    sized = any(part in name for part in SIZED) and not name.startswith("fastvit")
+    size = {"img_size": side} if sized and side != 224 else {}
     return create_model(name, pretrained=False, num_classes=7, **size), torch.randn(2, 3, side, side)
 
 

@@ -503,7 +503,7 @@ def test_a_model_without_numbers_is_refused() -> None:
 
 
 def test_inputs_of_another_type_are_refused_in_words() -> None:
-    with pytest.raises(StructureError, match="does not run on the example inputs: .*dtype.* Check that model"):
+    with pytest.raises(StructureError, match=r"does not run on the example inputs: .*dtype.* Check that model"):
         pn.trace(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), torch.ones(2, 4, dtype=torch.long))
 
 
