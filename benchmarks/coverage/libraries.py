@@ -59,7 +59,8 @@ SEGMENTERS = {
 def segmenter(name: str) -> Case:
     """A network of segmentation_models_pytorch for three classes."""
     build = getattr(importlib.import_module("segmentation_models_pytorch"), name)
-    return build(encoder_name=SEGMENTERS[name], encoder_weights=None, classes=3), torch.randn(2, 3, 64, 64)
+    side = 128 if name == "PAN" else 64
+    return build(encoder_name=SEGMENTERS[name], encoder_weights=None, classes=3), torch.randn(2, 3, side, side)
 
 
 MEDICAL: Mapping[str, tuple[tuple[Any, ...], dict[str, Any], tuple[int, ...]]] = {

@@ -13,7 +13,7 @@ Case = tuple[nn.Module, Any]
 Build = Callable[[], Case]
 
 SIZED = ("vit", "deit", "swin", "beit", "eva", "xcit", "cait", "mixer", "hiera", "maxvit", "coat", "volo", "twins", "nest", "tnt", "gcvit")
-"""Parts of names of timm's models that are built for an image size."""
+"""How names of timm's models begin that are built for an image size."""
 
 TIMM = {
     **dict.fromkeys(
@@ -39,8 +39,7 @@ def timm(name: str, side: int) -> Case:
     """A model of timm for seven classes."""
     from timm import create_model  # type: ignore[import-not-found]
 
-    sized = any(part in name for part in SIZED) and not name.startswith("fastvit")
-    size = {"img_size": side} if sized and side != 224 else {}
+    size = {"img_size": side} if name.startswith(SIZED) and side != 224 else {}
     return create_model(name, pretrained=False, num_classes=7, **size), torch.randn(2, 3, side, side)
 
 
