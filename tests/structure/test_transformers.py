@@ -183,6 +183,17 @@ def test_the_configuration_follows_where_one_number_describes_all_layers(traced:
     assert all(getattr(module, "config", after) is after for module in model.modules())
 
 
+@pytest.mark.slow
+def test_the_width_of_experts_follows_in_the_configuration(traced: Traced) -> None:
+    model, inputs, structure = get(traced, "mixtral")
+    experts = {group.name: torch.arange(group.size) < 5 for group in structure.removable() if group.name.endswith("gate_up_proj")}
+    pn.shrink(model, structure.plan(experts))
+    widths = [module.intermediate_dim for module in model.modules() if hasattr(module, "intermediate_dim")]
+    assert len(experts) == len(widths) == model.config.num_hidden_layers
+    assert {*widths, model.config.intermediate_size} == {5}
+    model(**inputs)
+
+
 def test_the_configuration_stays_where_layers_differ(traced: Traced) -> None:
     model, _, structure = get(traced, "llama")
     width = next(group for group in structure.removable() if group.size == FEED_FORWARD)

@@ -11,7 +11,7 @@ from torch import nn
 
 NAMES: dict[str, tuple[str, ...]] = {
     "hidden_size": ("hidden_size", "embed_dim", "d_model"),
-    "intermediate_size": ("intermediate_size",),
+    "intermediate_size": ("intermediate_size", "intermediate_dim"),
     "num_attention_heads": ("num_attention_heads", "num_heads", "n_heads"),
     "num_key_value_heads": ("num_key_value_heads",),
     "head_dim": ("head_dim",),

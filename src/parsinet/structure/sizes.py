@@ -25,6 +25,8 @@ OUTER = ("hidden_size", "embed_dim", "d_model", "dim")
 
 OWN_DIMS = {"out_features": 0, "in_features": 1, "out_channels": 0, "in_channels": 1}
 """Widths of a layer of one's own, and the dimension of all its weights that has it."""
+OWN_INNER = ("intermediate_dim",)
+"""Widths of a module that keeps its weights itself, as experts of transformers do, beside those of INNER."""
 
 WEIGHTS: tuple[tuple[str, int, int | None], ...] = (
     ("torch.nn.modules.linear.Linear", 0, 1),
@@ -72,18 +74,24 @@ def follow(tracing: Tracing, axes: Mapping[str, tuple[Axis, ...]]) -> None:
 
 
 def _own_widths(tracing: Tracing, axes: Mapping[str, tuple[Axis, ...]]) -> Iterator[tuple[str, str, Axis]]:
-    """Attributes such as `out_features` of layers nobody knows, where all their weights have that size there, of the same units."""
+    """Attributes of modules that keep weights themselves: `out_features` where all weights have that size there, of the same units, and
+    widths such as `intermediate_dim` where all axes of that size count the same units."""
     for path, module in tracing.model.named_modules():
         if any(isinstance(module, kind) for kind, _ in RULES):
             continue
-        for name, dim in OWN_DIMS.items():
-            value = module.__dict__.get(name)
-            own = [f"{path}.{local}".removeprefix(".") for local in (*module._parameters, *module._buffers)] if type(value) is int else []
-            found = [axes[name] for name in own if len(axes.get(name, ())) > 1]
-            meant = [weights[dim] for weights in found]
-            same = {_roots(tracing.labels.resolve(axis)) for axis in meant if axis.tracked and axis.size == value}
-            if meant and len(same) == 1 and all(axis.tracked and axis.size == value for axis in meant):
-                yield path, name, meant[0]
+        names = (f"{path}.{local}".removeprefix(".") for local in (*module._parameters, *module._buffers))
+        weights = [axes[name] for name in names if name in axes]
+        for attribute in (*OWN_DIMS, *INNER, *OWN_INNER) if weights else ():
+            value = module.__dict__.get(attribute)
+            if type(value) is not int:
+                continue
+            if attribute in OWN_DIMS:
+                meant = [weight[OWN_DIMS[attribute]] for weight in weights if len(weight) > 1]
+            else:
+                meant = [axis for weight in weights for axis in weight if axis.size == value]
+            fitting = [axis for axis in meant if axis.tracked and axis.size == value]
+            if len(fitting) == len(meant) and len({_roots(tracing.labels.resolve(axis)) for axis in fitting}) == 1:
+                yield path, attribute, fitting[0]
 
 
 def _names(module: nn.Module) -> dict[str, int]:
