@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -117,3 +119,13 @@ def test_draws_are_filled_only_where_there_are_some() -> None:
         assert torch.randint(3, 9, (64,)).unique().tolist() == [3]
         assert torch.randint(9, (64,)).unique().tolist() == [0]
         assert torch.equal(F.dropout(torch.ones(64), 0.3), torch.full((64,), 1 / 0.7))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_draws_are_seen_in_a_graph_that_was_taken_apart(way: str) -> None:
+    model = Sampler("randn" if way == "distribution" else way)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.export.export(model, (torch.randn(4, 6),), strict=False).run_decompositions()
+    with still(program.graph):
+        assert torch.rand(64).unique().tolist() == [0.5]

@@ -26,7 +26,7 @@ DRAWN: Mapping[str, float] = {
 FIRST = ("randint", "randint_like", "random", "random_")
 """Operators that draw whole numbers, of which the smallest takes the place of all."""
 
-DROPOUTS = ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
+DROPOUTS = ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout", "native_dropout")
 """Operators that draw where their last argument says so."""
 
 ATTENTION = ("query", "key", "value", "attn_mask", "dropout_p")
