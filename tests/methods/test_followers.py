@@ -216,3 +216,34 @@ def test_methods_that_make_the_weights_at_the_end_have_no_followers(method: Any)
     method.prepare(model)
     with pytest.raises(UsageError, match=f"{method.name} turns what trains into weights when it finishes"):
         Pruner(model, OPTIMIZERS["adam"](method.param_groups(model)), method, points(4)[0], examples=64, followers=[copy.deepcopy(model)])
+
+
+class Contrast(nn.Module):
+    """An encoder and its momentum encoder as parts of one network (MoCo, BYOL)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 8))
+        self.momentum = copy.deepcopy(self.encoder).requires_grad_(False)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.encoder(x) @ self.momentum(y).T
+
+
+def test_a_momentum_encoder_within_the_network_follows_the_encoder_and_is_saved_with_it(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, x, y = Contrast(), torch.randn(16, 6), torch.randn(16, 6)
+    optimizer = torch.optim.Adam(model.encoder.parameters(), lr=1e-3)
+    pruner = Pruner(model.encoder, optimizer, baselines.MagnitudeUnits(share=0.5), x, steps=8, followers=[model.momentum])
+    for _ in range(8):
+        nn.functional.cross_entropy(model(x, y), torch.arange(16)).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        with torch.no_grad():
+            for slow, fast in zip(model.momentum.parameters(), model.encoder.parameters(), strict=True):
+                slow.lerp_(fast, 0.1)
+        pruner.step()
+    pruner.finish()
+    assert model.encoder[0].out_features == model.momentum[0].out_features == 8
+    pn.save(model, tmp_path / "lean")
+    assert torch.equal(pn.load(tmp_path / "lean", Contrast)(x, y), model(x, y))
