@@ -1,6 +1,7 @@
 """A user's network that fails on one rank: env FAULT says how (raise, kill), FAULT_RANK where; not once the job has been restarted.
 
-With env SEEN, a folder, every process writes down there which examples each of its training passes has had.
+With env SEEN, a folder, every process writes down there which examples each of its training passes has had. Copies that parsinet tries
+before the training write there too; the last line of a pass is the training's.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Faulty(nn.Module):
     def _tell(self, x: Tensor) -> None:
         rows = [hashlib.sha256(row.numpy().tobytes()).hexdigest()[:12] for row in x.detach()]
         with (Path(os.environ["SEEN"]) / f"rank-{os.environ.get('RANK', '0')}.jsonl").open("a") as file:
-            file.write(json.dumps(rows) + "\n")
+            file.write(json.dumps({"pass": self.passes, "examples": rows}) + "\n")
 
     def _fail(self) -> None:
         here = os.environ.get("FAULT_RANK") == os.environ.get("RANK") and os.environ.get("TORCHELASTIC_RESTART_COUNT") == "0"

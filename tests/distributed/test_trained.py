@@ -115,8 +115,9 @@ def test_a_process_that_is_killed_ends_the_job_and_a_restarted_one_goes_on(tmp_p
 
 def examples(folder: Path) -> list[set[str]]:
     """Step by step, the examples that all processes together have had; a batch that was filled up holds none twice."""
-    ranks = [[json.loads(line) for line in path.read_text().splitlines()] for path in sorted(folder.glob("rank-*.jsonl"))]
-    return [set().union(*rows) for rows in zip(*ranks, strict=True)]
+    lines = [[json.loads(line) for line in path.read_text().splitlines()] for path in sorted(folder.glob("rank-*.jsonl"))]
+    ranks = [{line["pass"]: line["examples"] for line in rank} for rank in lines]
+    return [set().union(*rows) for rows in zip(*(rank.values() for rank in ranks), strict=True)]
 
 
 @pytest.mark.slow
