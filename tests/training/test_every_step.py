@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,27 @@ def ending(folder: Path) -> dict[str, Any]:
     del state["monitor"]["watch"]
     told = [event for event in read_record(folder / "record.jsonl") if event["event"] != "resumed"]
     record = [{key: value for key, value in event.items() if key not in CLOCKS} for event in told]
-    return {"state": state, "model": (folder / "model" / "model.safetensors").read_bytes(), "record": record}
+    return {"state": state, "model": model_file(folder / "model" / "model.safetensors"), "record": record}
+
+
+def model_file(path: Path) -> dict[str, Any]:
+    """What a file of weights holds. Of modules that are gone the record tells what they lost before, which a resumed run, in which they go
+    at once, does not know; neither does a load need it."""
+    content = path.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    record = json.loads(header.pop("__metadata__")["structure"])
+    for section in ("tensors", "sizes"):
+        record[section] = {name: dims for name, dims in record[section].items() if not beneath(name, record.get("absent", {}))}
+    for place, answer in record.get("absent", {}).items():
+        if "answer_size" in record["attributes"].get(place, {}):
+            del answer["size"]
+    del record["sha256"]
+    return {"tensors": header, "data": content[8 + size :], "record": record}
+
+
+def beneath(name: str, places: Iterable[str]) -> bool:
+    return any(name.startswith(f"{place}.") for place in places)
 
 
 def cut_back(whole: Path, folder: Path, last: Path) -> None:
