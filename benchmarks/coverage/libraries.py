@@ -171,9 +171,8 @@ def adapted(name: str) -> Case:
     else:
         model = transformers.BertForSequenceClassification(transformers.BertConfig(**sizes))
         places = ["query", "value"]
-    return Logits(peft.get_peft_model(model, peft.LoraConfig(r=4, target_modules=places, use_dora=name == "DoRA"))), torch.randint(
-        0, 50, (2, 12)
-    )
+    adapters = peft.LoraConfig(r=4, target_modules=places, use_dora=name == "DoRA")
+    return Logits(peft.get_peft_model(model, adapters)), torch.randint(0, 50, (2, 12))
 
 
 def text(name: str) -> Case:

@@ -6,11 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from libraries import further
+from libraries import Build, Case, further
 from torch import Tensor, nn
-
-Case = tuple[nn.Module, Any]
-Build = Callable[[], Case]
 
 SIZED = ("vit", "deit", "swin", "beit", "eva", "xcit", "cait", "mixer", "hiera", "maxvit", "coat", "volo", "twins", "nest", "tnt", "gcvit")
 """How names of timm's models begin that are built for an image size."""

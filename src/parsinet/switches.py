@@ -2,9 +2,12 @@
 
 import contextlib
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
+
+ABSENT = object()
 
 
 @contextlib.contextmanager
@@ -28,3 +31,18 @@ def no_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+@contextlib.contextmanager
+def replaced(table: dict[str, Any], values: Mapping[str, Any]) -> Iterator[None]:
+    """With these entries in the table, such as the names of a module (`vars(module)`)."""
+    before = {name: table.get(name, ABSENT) for name in values}
+    table.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is ABSENT:
+                del table[name]
+            else:
+                table[name] = value

@@ -421,6 +421,7 @@ class Packed(nn.Module):
         x = torch.tanh(self.lift(self.embed(x)))
         packed, state = self.gru(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
         packed = PackedSequence(torch.relu(packed.data), *packed[1:])
+        assert sum(int(examples) for examples in packed.batch_sizes) == len(packed.data)
         y, _ = pad_packed_sequence(self.back(packed)[0], batch_first=True)
         return self.tag(y) + self.whole(torch.cat((state[-2], state[-1]), 1))[:, None]
 

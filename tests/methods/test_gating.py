@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from methods.toys import bank, network, points, start, train_step
 from networks import make
-from parsinet.errors import ParsinetWarning, RunError
+from parsinet.errors import ParsinetWarning, RunError, UsageError
 from parsinet.methods import Gates, Pruner, gating
 
 EXACT = 1e-10
@@ -328,6 +328,22 @@ def test_such_a_loss_trains_with_comparisons_too_and_resumes_bitwise(options: di
         run(*again, 15)
     x = first[3]
     assert torch.equal(first[2].finish()(x), again[2].finish()(x))
+
+
+def test_a_closure_that_goes_backward_is_refused_and_leaves_no_gradient() -> None:
+    model, optimizer, pruner, x = solver(estimator="disarm")
+    residual(model, x).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+    def backward() -> Tensor:
+        loss = model(x).square().mean()
+        loss.backward()
+        return loss
+
+    with pytest.raises(UsageError, match="must not call backward"):
+        pruner.step(backward)
+    assert all(parameter.grad is None for parameter in model.parameters())
 
 
 class Again(nn.Module):

@@ -111,10 +111,10 @@ def test_gates_train_a_variational_autoencoder_to_a_size() -> None:
 
 def test_draws_are_filled_only_where_there_are_some() -> None:
     drawn = torch.fx.symbolic_trace(nn.Sequential(nn.Linear(2, 2)))
-    with still(drawn.graph):
+    with still(drawn.graph, nn.Identity()):
         assert torch.rand(64).unique().numel() > 1
     exported = torch.export.export(Sampler(), (torch.randn(4, 6),), strict=False)
-    with still(exported.graph):
+    with still(exported.graph, nn.Identity()):
         assert torch.rand(64).unique().tolist() == [0.5]
         assert torch.randint(3, 9, (64,)).unique().tolist() == [3]
         assert torch.randint(9, (64,)).unique().tolist() == [0]
@@ -127,5 +127,5 @@ def test_draws_are_seen_in_a_graph_that_was_taken_apart(way: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.export.export(model, (torch.randn(4, 6),), strict=False).run_decompositions()
-    with still(program.graph):
+    with still(program.graph, model):
         assert torch.rand(64).unique().tolist() == [0.5]

@@ -29,14 +29,14 @@ def under_gates(loss: Callable[[], Tensor], model: nn.Module, bank: GateBank) ->
 
     def evaluated(xi: Tensor) -> Tensor:
         with bank.holding(xi), undisturbed(model):
-            value = one_number(_value(loss, bank))
+            value = one_number(_value(loss, model, bank))
         return value.detach().float().cpu().double().reshape(())
 
     return evaluated
 
 
-def _value(loss: Callable[[], Tensor], bank: GateBank) -> Tensor:
-    """The loss, without a graph unless it holds gradients of the network."""
+def _value(loss: Callable[[], Tensor], model: nn.Module, bank: GateBank) -> Tensor:
+    """The loss, without a graph unless it holds gradients of the network; UsageError where it leaves gradients in the parameters."""
     if not bank.hearing.differentiated:
         try:
             with torch.no_grad():
@@ -44,9 +44,20 @@ def _value(loss: Callable[[], Tensor], bank: GateBank) -> Tensor:
         except RuntimeError as error:
             if WITHOUT_GRAPH not in str(error):
                 raise
-            bank.hearing.differentiated = True
-    with torch.enable_grad():
-        return loss()
+    parameters = list(model.parameters())
+    gradients = [parameter.grad for parameter in parameters]
+    try:
+        for parameter in parameters:
+            parameter.grad = None
+        with torch.enable_grad():
+            value = loss()
+        if any(parameter.grad is not None for parameter in parameters):
+            raise UsageError("Pruner: the closure given to step must not call backward(): it returns the loss, which is only looked at.")
+    finally:
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+    bank.hearing.differentiated = True
+    return value
 
 
 class Pairs:

@@ -74,7 +74,7 @@ def trace(
     if blocks:
         layout = with_blocks(layout, twin, exported, captured.calls, ignored)
     layout = layout if own_inputs is None else own_inputs.placed(layout)
-    with still(exported.graph):
+    with still(exported.graph, twin):
         structure = prove(twin, Structure(layout), example_inputs, captured.training)
     if own_inputs is not None:
         own_inputs.check(structure)

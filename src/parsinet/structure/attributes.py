@@ -182,18 +182,19 @@ def assign(model: nn.Module, values: Mapping[str, Attributes]) -> None:
                 module.__class__ = STAND_INS[value]
             elif "." in name:
                 configs.set_entry(model, path, name, value)
-            elif name == LENGTHS:
-                setattr(module, name, tuple((axis, length) for axis, length in value))
             else:
-                setattr(module, name, tuple(value) if isinstance(value, list) and type(getattr(module, name)) is not list else value)
+                setattr(module, name, value if type(getattr(module, name)) is list else _tuples(value))
+
+
+def _tuples(value: Any) -> Any:
+    """JSON knows lists only."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def keeps(module: nn.Module, name: str, value: object) -> bool:
     """Whether the module has an attribute of that name, as the record writes it, which could take the value."""
     if name == "__class__":
         return str(value) in STAND_INS and (str(value) not in SELECTED or may_select(module, str(value)))
-    if name == LENGTHS:
-        return isinstance(value, list | tuple) and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in value)
     return configs.has_entry(module, name) if "." in name else name in module.__dict__ and name not in OWN
 
 

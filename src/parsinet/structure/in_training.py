@@ -138,7 +138,7 @@ def _differentiable(model: nn.Module) -> dict[int, list[str]]:
 
 
 def _trained(twin: nn.Module, call: Call) -> list[Tensor]:
-    with _own_randomness(twin):
+    with own_randomness(twin):
         return call.on(twin.train(), gradients=True)
 
 
@@ -156,7 +156,7 @@ def _leaves(output: list[Tensor]) -> Iterator[Tensor]:
 
 
 @contextlib.contextmanager
-def _own_randomness(model: nn.Module) -> Iterator[None]:
+def own_randomness(model: nn.Module) -> Iterator[None]:
     """Random numbers of torch, NumPy and Python are afterwards where they were."""
     devices = {parameter.device.index for parameter in model.parameters() if parameter.is_cuda}
     kept, state = random.getstate(), np.random.get_state()

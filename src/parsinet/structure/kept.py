@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +21,7 @@ from parsinet.errors import StructureError
 from parsinet.structure.attributes import LENGTHS, RULES
 from parsinet.structure.export import OWN, ExampleInputs, Exported, export
 from parsinet.structure.numbers import Kept, Marked, Seen, comparisons_noted
+from parsinet.switches import replaced
 
 KEY = "parsinet sizes"
 """Under which name an operator's sizes stand in its node."""
@@ -53,9 +53,9 @@ def export_watched(model: nn.Module, example_inputs: ExampleInputs, understood: 
 @contextlib.contextmanager
 def _nothing_remembered() -> Iterator[None]:
     """Einops keeps the sizes it makes of shapes, for the next tensor of the same shape; these know of which tensor they are."""
-    einops = sys.modules.get("einops.einops")
-    computed = getattr(einops, "_reconstruct_from_shape_uncached", None)
-    with mock.patch.object(einops, "_reconstruct_from_shape", computed) if computed else contextlib.nullcontext():
+    names = vars(sys.modules["einops.einops"]) if "einops.einops" in sys.modules else {}
+    computed = names.get("_reconstruct_from_shape_uncached")
+    with replaced(names, {} if computed is None else {"_reconstruct_from_shape": computed}):
         yield
 
 

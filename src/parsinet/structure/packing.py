@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import _VF, Tensor, nn
 from torch.nn.modules import rnn
 from torch.nn.utils.rnn import PackedSequence
+
+from parsinet.switches import replaced
 
 RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 """Functions of `torch._VF` that run layers, on padded or on packed sequences."""
@@ -37,8 +38,8 @@ class Steps:
         return (self.steps,)[dim]
 
     def __getitem__(self, step: int) -> int:
-        """How many examples at a step."""
-        return self.examples
+        """How many examples at a step; code that goes through all of them comes to an end."""
+        return ((self.examples,) * self.steps)[step]
 
     def back(self, data: Tensor) -> Tensor:
         """[steps · examples, …] → [steps, examples, …]."""
@@ -87,10 +88,7 @@ def packed_as_padded(model: nn.Module) -> Iterator[list[int]]:
     functions = {name: on_padded(getattr(_VF, name), positions) for name in RECURRENT}
     packing = {"_pack_padded_sequence": pack, "_pad_packed_sequence": unpack}
     elman = {f"RNN_{name.removeprefix('rnn_').upper()}": functions[name] for name in ("rnn_tanh", "rnn_relu")}
-    with contextlib.ExitStack() as stack:
-        for name, function in {**functions, **packing}.items():
-            stack.enter_context(mock.patch.object(_VF, name, function, create=True))
-        stack.enter_context(mock.patch.dict(rnn._rnn_impls, elman))
+    with replaced(vars(_VF), {**functions, **packing}), replaced(rnn._rnn_impls, elman):
         yield positions
 
 

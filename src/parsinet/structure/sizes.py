@@ -56,13 +56,13 @@ def follow(tracing: Tracing, axes: Mapping[str, tuple[Axis, ...]]) -> None:
 
     An attribute follows only where its name says what it counts and exactly one class of units in that place has its value.
     """
-    known = set(tracing.counts)
     for path, name, axis in _own_widths(tracing, axes):
-        if (path, name) not in known:
+        if (path, name) not in tracing.counts:
             tracing.count_of(path, name, axis)
     owners = {path: names for path, module in tracing.model.named_modules() if (names := _names(module))}
     if not owners:
         return
+    known = set(tracing.counts)
     dims, heads = _role(tracing, "qk_dim", "v_dim"), _role(tracing, "heads")
     widths = _widths(tracing, axes)
     for path, names in owners.items():

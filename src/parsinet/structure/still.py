@@ -7,8 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from parsinet.structure.in_training import own_randomness
 
 NOISE = 0.5
 """In the place of every number drawn from a density: one that normal, uniform and exponential numbers can be."""
@@ -34,16 +36,15 @@ ATTENTION = ("query", "key", "value", "attn_mask", "dropout_p")
 
 
 @contextlib.contextmanager
-def still(graph: torch.fx.Graph) -> Iterator[None]:
+def still(graph: torch.fx.Graph, model: nn.Module) -> Iterator[None]:
     """Within the context random numbers are always the same, whatever their shape; without effect for a graph that draws none.
 
-    The generators of torch are left as they were.
+    Random numbers of torch, NumPy and Python are afterwards where they were.
     """
     if not any(_draws(node) for node in graph.nodes):
         yield
         return
-    devices = range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)  # type: ignore[no-untyped-call]
-    with torch.random.fork_rng(devices=list(devices)), _Still():  # type: ignore[no-untyped-call]
+    with own_randomness(model), _Still():  # type: ignore[no-untyped-call]
         yield
 
 
@@ -69,7 +70,7 @@ class _Still(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return result.fill_(DRAWN[name])
         if name in FIRST:
             return result.fill_(_lowest(func, args))
-        return torch.arange(len(result), dtype=result.dtype) if name == "randperm" else result
+        return torch.arange(len(result), dtype=result.dtype, device=result.device) if name == "randperm" else result
 
 
 def _lowest(func: Any, args: Sequence[Any]) -> int:
