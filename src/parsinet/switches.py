@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 ABSENT = object()
+"""In the place of an entry that was not there."""
 
 
 @contextlib.contextmanager
