@@ -33,9 +33,11 @@ from parsinet.training import Average, Callback, LoopState, Teacher, evaluate, f
 RESULTS = Path(__file__).parent / "results" / "lifts.json"
 SETTING = SETTINGS["lenet-300-100"]
 STEPS = SETTING.epochs * -(-50_000 // BATCH)
+OLDER: dict[str, Any] = {"pursuit": 0.0, "gated": 0.6, "fall_steps": STEPS // 10}
+"""The defaults at the time of the rows."""
 METHODS: dict[str, Callable[[int], Method]] = {
-    "Gates, params=45k": lambda seed: Gates(target="params=45k", pursuit=0.0, seed=seed),
-    "Gates, params=25k": lambda seed: Gates(target="params=25k", pursuit=0.0, seed=seed),
+    "Gates, params=45k": lambda seed: Gates(target="params=45k", seed=seed, **OLDER),
+    "Gates, params=25k": lambda seed: Gates(target="params=25k", seed=seed, **OLDER),
     "magnitude, share .896": lambda seed: baselines.MagnitudeUnits(share=0.896, begin=HOLD, end=HOLD),
 }
 TEACHERS = ("nobody", "earlier self", "dense")

@@ -1,4 +1,4 @@
-"""Gates with a target: as they come, without pursuit, acting for a shorter part of the run; errors on 10,000 held-out images of MNIST.
+"""Gates with a target: with and without pursuit, acting for a longer or shorter part of the run; errors on 10,000 held-out images of MNIST.
 
     python benchmarks/gates/pursuit.py --data DIR [--seeds 0 1 2]    # rows that stand in the results are not run again
     python benchmarks/gates/pursuit.py --table
@@ -23,31 +23,32 @@ from protocol import BATCH, DECAY, HOLD, RATE, stored, write
 
 RESULTS = Path(__file__).parent / "results" / "pursuit.json"
 SIZES = (5_000, 10_000, 25_000, 50_000)
-VARIANTS = ((0.0, 0.6), (1.0, 0.6), (1.0, 0.4), (1.0, 0.3))
-"""`pursuit` and `gated`; the second are the defaults."""
-HELD_OUT = 1 / 6
+VARIANTS = ((0.0, 0.6, 10), (1.0, 0.6, 10), (1.0, 0.4, 10), (1.0, 0.3, 10), (1.0, 0.4, 15), (1.0, 0.4, 24))
+"""`pursuit`, `gated`, and into how many parts `fall_steps` divides the run; the last but one are the defaults."""
+HELD_OUT, EPOCHS = 1 / 6, 20
+STEPS = EPOCHS * -(-50_000 // BATCH)
 
 
-def recipe(parameters: int, pursuit: float, gated: float, seed: int) -> dict[str, Any]:
+def recipe(parameters: int, pursuit: float, gated: float, part: int, seed: int) -> dict[str, Any]:
     """The recipe of one run."""
     return {
         "data": {"source": "mnist", "batch_size": BATCH, "validation": HELD_OUT},
         "model": {"name": "lenet-300-100"},
-        "method": {"name": "gates", "target": f"params={parameters}", "pursuit": pursuit, "gated": gated},
+        "method": {"name": "gates", "target": f"params={parameters}", "pursuit": pursuit, "gated": gated, "fall_steps": STEPS // part},
         "optimizer": {"name": "adam", "lr": RATE, "weight_decay": DECAY},
         "schedule": {"kind": "cosine", "hold": HOLD},
-        "epochs": 20,
+        "epochs": EPOCHS,
         "round_to": 1,
         "threads": 1,
         "seed": seed,
     }
 
 
-def run(parameters: int, pursuit: float, gated: float, seed: int, data: Path) -> dict[str, Any]:
+def run(parameters: int, pursuit: float, gated: float, part: int, seed: int, data: Path) -> dict[str, Any]:
     """One training; the last epoch's error on the held-out images and the multiply-adds spent."""
     with tempfile.TemporaryDirectory() as folder:
         written, out = Path(folder) / "recipe.yaml", Path(folder) / "run"
-        written.write_text(json.dumps(recipe(parameters, pursuit, gated, seed)), encoding="utf-8")
+        written.write_text(json.dumps(recipe(parameters, pursuit, gated, part, seed)), encoding="utf-8")
         command = [sys.executable, "-m", "parsinet", "train", "--recipe", str(written), "--out", str(out)]
         subprocess.run(
             command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1", "PARSINET_DATA": str(data)}, stdout=subprocess.DEVNULL
@@ -58,6 +59,7 @@ def run(parameters: int, pursuit: float, gated: float, seed: int, data: Path) ->
         "parameters": parameters,
         "pursuit": pursuit,
         "gated": gated,
+        "fall": part,
         "seed": seed,
         "validation_error": epoch["validation_error"],
         "train_macs": float(f"{end['train_macs']:.3g}"),
@@ -67,17 +69,18 @@ def run(parameters: int, pursuit: float, gated: float, seed: int, data: Path) ->
 def table(rows: list[dict[str, Any]]) -> str:
     """Means over seeds, every seed in brackets."""
     lines = ["| held-out error % at parameters | " + " | ".join(f"{size:,}" for size in SIZES) + " |", "|---" * (len(SIZES) + 1) + "|"]
-    for pursuit, gated in VARIANTS:
+    for variant in VARIANTS:
         cells = []
         for size in SIZES:
-            own = [row for row in rows if (row["parameters"], row["pursuit"], row["gated"]) == (size, pursuit, gated)]
+            own = [row for row in rows if (row["parameters"], row["pursuit"], row["gated"], row["fall"]) == (size, *variant)]
             if not own:
                 cells.append("–")
                 continue
             errors = [100 * row["validation_error"] for row in own]
             work = statistics.mean(row["train_macs"] for row in own)
             cells.append(f"{statistics.mean(errors):.2f} ({', '.join(f'{error:.2f}' for error in errors)}), {work:.2g} MACs")
-        lines.append(f"| `pursuit={pursuit:g}, gated={gated:g}` | " + " | ".join(cells) + " |")
+        pursuit, gated, part = variant
+        lines.append(f"| `pursuit={pursuit:g}, gated={gated:g}`, θ falls in 1/{part} of the run | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -88,12 +91,12 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="only print the table")
     options = parser.parse_args()
     rows = stored(RESULTS)
-    for seed, size, (pursuit, gated) in product(options.seeds, SIZES, VARIANTS) if not options.table else ():
-        if any((row["parameters"], row["pursuit"], row["gated"], row["seed"]) == (size, pursuit, gated, seed) for row in rows):
+    for seed, size, variant in product(options.seeds, SIZES, VARIANTS) if not options.table else ():
+        if any((row["parameters"], row["pursuit"], row["gated"], row["fall"], row["seed"]) == (size, *variant, seed) for row in rows):
             continue
         if options.data is None:
             sys.exit("--data DIR is needed to train.")
-        rows.append(run(size, pursuit, gated, seed, options.data))
+        rows.append(run(size, *variant, seed, options.data))
         print(json.dumps(rows[-1]), flush=True)
         write(RESULTS, rows, "pursuit.py")
     print(table(rows))

@@ -290,7 +290,7 @@ def test_a_target_is_met_with_blocks_and_those_that_add_nothing_leave_first(text
     model = deep(useless=2)
     kind = Target.parse("", text).kind
     before = getattr(pn.measure.profile(model, points(0, 1)[0], latency=False), kind)
-    optimizer, pruner = start(model, steps=150, target=text)
+    optimizer, pruner = start(model, steps=150, gated=0.6, target=text)
     for k in range(150):
         step(model, optimizer, pruner, k)
     lean = pruner.finish()
@@ -310,7 +310,7 @@ def test_a_latency_is_calibrated_on_networks_without_some_of_the_blocks() -> Non
 def test_blocks_alone_meet_a_target_as_nearly_as_they_can() -> None:
     model = deep(useless=0)
     whole, block = pn.measure.parameters(model), pn.measure.parameters(model.blocks[0])  # type: ignore[index, arg-type]
-    optimizer, pruner = start(model, steps=100, groups=[], target="params=60%")
+    optimizer, pruner = start(model, steps=100, gated=0.6, groups=[], target="params=60%")
     bank(pruner).theta.fill_(0.01)
     for k in range(59):
         step(model, optimizer, pruner, k)

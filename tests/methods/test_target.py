@@ -126,7 +126,7 @@ def test_what_is_said_to_be_reached_is_what_is_measured(name: str) -> None:
 
 def test_the_controller_comes_near_before_anything_is_trimmed() -> None:
     """Without it (ν left where it starts) most of the units would have to be cut at the end."""
-    _, pruner, _ = digits(300, stop=178, finish=False, target="macs=20%")
+    _, pruner, _ = digits(300, stop=118, finish=False, target="macs=20%")
     told = pruner.describe()
     assert not pruner.settled
     assert told["target"]["reached"] is None
@@ -140,7 +140,7 @@ def test_pursuit_brings_a_network_that_is_behind_nearer_to_its_target() -> None:
     """Parameters of the open units in the last part of the gated phase, of which 2,500 are wanted."""
     left = []
     for pursuit in (0.0, 1.0):
-        _, pruner, _ = digits(300, stop=178, finish=False, target="params=2.5k", pursuit=pursuit)
+        _, pruner, _ = digits(300, stop=118, finish=False, target="params=2.5k", pursuit=pursuit)
         first, second = (sum(entry > 0.5 for entry in group["theta"]) for group in pruner.describe()["groups"].values())
         left.append(65 * first + (first + 1) * second + 11 * second)
     assert left[1] < 0.8 * left[0]
@@ -149,7 +149,7 @@ def test_pursuit_brings_a_network_that_is_behind_nearer_to_its_target() -> None:
 
 def test_where_all_units_are_wanted_the_price_falls() -> None:
     """Else units close that have to be opened again at the end, with weights that have not learned."""
-    _, pruner, _ = digits(300, stop=178, finish=False, target="macs=100%")
+    _, pruner, _ = digits(300, stop=118, finish=False, target="macs=100%")
     assert pruner.describe()["cost_price"] == pytest.approx(LEAST_NATS)
 
 

@@ -19,7 +19,7 @@ from parsinet.methods.estimating import Estimating
 from parsinet.methods.gating import GateBank
 from parsinet.methods.openness import Openness
 from parsinet.methods.options import check_either, check_list, check_number, check_seed
-from parsinet.methods.pace import PaceOptions
+from parsinet.methods.pace import GATED, GATED_TO_TARGET, PaceOptions
 from parsinet.methods.price_options import PriceOptions
 from parsinet.methods.pricing import Pricing
 from parsinet.methods.target import Target
@@ -40,10 +40,10 @@ class Gates:
     what remains fits; needs the length of the run, and computation is 1 or 0 by the target's kind unless given. pursuit: with a target, the
     power of (what is open ÷ what should be by now) by which ν is raised where the network is behind (default 1; 0 for none).
     theta: initial θ; two numbers, such as (0, 1), spread the units between them at random, so that they do not all fall together: what is
-    left then hardly depends on the width at the start. gated: share of the run in which gates act. fall_steps: steps in which θ falls from
-    1 to 0 under the price alone (default a tenth of the run, 1000 if its length is unknown). warmup: share of the run before the first
-    removal. interval: steps between removals (default a two-hundredth of the run, 10 … 100; 100 if unknown). threshold: a unit at or
-    below it may leave.
+    left then hardly depends on the width at the start. gated: share of the run in which gates act (default 0.6, 0.4 with a target).
+    fall_steps: steps in which θ falls from 1 to 0 under the price alone (default a sixth of that part, 1000 if its length is unknown).
+    warmup: share of the run before the first removal. interval: steps between removals (default a two-hundredth of the run, 10 … 100; 100
+    if unknown). threshold: a unit at or below it may leave.
     clamp: bound of a step's force in units of the price, None for none. estimator: "curvature" or "straight-through", from the backward
     pass; "drawn-labels", curvature from labels drawn from the model, for the mean cross-entropy of outputs that are logits, from one more
     evaluation of the loss per step and two backward passes to the gates; "arm" or "disarm", unbiased and noisy, from two more evaluations.
@@ -79,7 +79,7 @@ class Gates:
         target: str | None = None,
         pursuit: float | None = None,
         theta: float | Sequence[float] = 0.9,
-        gated: float = 0.6,
+        gated: float | None = None,
         fall_steps: int | None = None,
         warmup: float = 0.0,
         interval: int | None = None,
@@ -99,6 +99,7 @@ class Gates:
         self._block_options = BlockOptions(blocks, block_price, block_factor)
         self.prices = PriceOptions(price, log_gamma, cost_price, computation, Target.given("Gates", target), pursuit)
         self.prices.check(self._block_options)
+        gated = gated if gated is not None else GATED if target is None else GATED_TO_TARGET
         self.pacing = PaceOptions(gated, warmup, fall_steps, interval)
         self._estimating = Estimating(estimator)
         self._deciding = Deciding(decide, deciding, usual=SHARE if target is None else TARGETED)
