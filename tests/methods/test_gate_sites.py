@@ -23,7 +23,7 @@ from parsinet.errors import ParsinetWarning, RunError, UsageError
 from parsinet.gates import straight_through
 from parsinet.methods import Gates, Pruner
 from parsinet.methods.weighing import FLAT, Weights, WholeSink, _Slice
-from parsinet.structure.export import results
+from parsinet.structure.calling import results
 
 EXACT = 1e-10
 """float64: sums over fewer terms differ in the last digits only."""

@@ -23,7 +23,7 @@ from networks import Inputs, call, flat
 from parsinet.errors import StructureError, UsageError
 from parsinet.structure.blocks import beneath_any, owners, within_any
 from parsinet.structure.blocks_absent import Absent
-from parsinet.structure.export import results
+from parsinet.structure.calling import results
 from parsinet.structure.plan import Plan
 from parsinet.structure.traced import Structure
 

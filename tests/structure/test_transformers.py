@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 import parsinet as pn
 from architectures.huggingface import FAMILIES, FEED_FORWARD, SLOW, build, example
-from parsinet.structure.export import results
+from parsinet.structure.calling import results
 from parsinet.structure.plan import Plan
 from parsinet.structure.traced import Structure
 

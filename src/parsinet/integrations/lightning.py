@@ -13,7 +13,7 @@ from parsinet.errors import MissingExtraError, UsageError
 from parsinet.integrations.options import PrunerOptions, add_gradient, check_groups, check_options
 from parsinet.methods import Method, Pruner
 from parsinet.methods.base import Probing
-from parsinet.structure.export import ExampleInputs
+from parsinet.structure.calling import ExampleInputs
 from parsinet.training.random_state import random_state, set_random_state, undisturbed
 
 try:

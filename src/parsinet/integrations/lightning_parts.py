@@ -16,7 +16,7 @@ from torch import nn
 from parsinet.distributed import Replicas
 from parsinet.errors import StructureError, UsageError
 from parsinet.measure.examples import evaluating
-from parsinet.structure.export import ExampleInputs, as_call
+from parsinet.structure.calling import ExampleInputs, as_call
 
 
 class Held:

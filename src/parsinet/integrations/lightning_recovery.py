@@ -14,7 +14,7 @@ from parsinet.integrations.lightning import Prune
 from parsinet.integrations.lightning_parts import network_of, reaching
 from parsinet.integrations.options import PrunerOptions
 from parsinet.methods import Method, Pruner
-from parsinet.structure.export import ExampleInputs
+from parsinet.structure.calling import ExampleInputs
 from parsinet.training.random_state import undisturbed
 
 

@@ -14,7 +14,7 @@ from parsinet.distributed import ALONE, Ranks, Replicas, digest
 from parsinet.errors import MissingExtraError, RunError, UsageError
 from parsinet.integrations.options import PrunerOptions, add_gradient, check_groups, check_options
 from parsinet.methods import Method, Pruner
-from parsinet.structure.export import ExampleInputs
+from parsinet.structure.calling import ExampleInputs
 from parsinet.training.checkpoint import load_checkpoint, save_checkpoint
 from parsinet.training.random_state import undisturbed
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from parsinet.distributed import ALONE, Ranks
 from parsinet.structure import Plan, Structure
-from parsinet.structure.export import ExampleInputs
+from parsinet.structure.calling import ExampleInputs
 
 Alive = Mapping[str, Tensor]
 """Group name → bool mask over the group's present units, True where the unit stays. Groups not named stay whole."""

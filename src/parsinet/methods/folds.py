@@ -11,8 +11,8 @@ from torch import nn
 
 from parsinet.errors import StructureError, UsageError
 from parsinet.structure import Fold, Plan, Structure, fold_units
+from parsinet.structure.calling import ExampleInputs
 from parsinet.structure.copies import copy_for_tracing
-from parsinet.structure.export import ExampleInputs
 from parsinet.structure.folding import Kind
 from parsinet.structure.running import Batches, batches_of
 

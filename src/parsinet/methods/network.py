@@ -16,7 +16,7 @@ from parsinet.methods.folds import Folding
 from parsinet.methods.followers import following
 from parsinet.methods.resharding import shrink_sharded, traced_whole
 from parsinet.structure import Plan, Structure, shrink, trace
-from parsinet.structure.export import ExampleInputs
+from parsinet.structure.calling import ExampleInputs
 from parsinet.structure.optimizers import check_optimizers
 
 SHOWN = 3

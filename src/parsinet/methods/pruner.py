@@ -24,7 +24,7 @@ from parsinet.methods.resharding import check_sharded
 from parsinet.methods.saved import Saved
 from parsinet.methods.scaling import Scale
 from parsinet.structure import Structure
-from parsinet.structure.export import ExampleInputs
+from parsinet.structure.calling import ExampleInputs
 from parsinet.structure.folding import Kind
 from parsinet.structure.own import Hints
 from parsinet.structure.propagate import Rules

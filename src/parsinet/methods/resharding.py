@@ -17,8 +17,8 @@ from parsinet.errors import ParsinetWarning, UsageError
 from parsinet.methods.base import Method, Moving
 from parsinet.methods.folds import Folding
 from parsinet.structure import Plan, Structure, trace
+from parsinet.structure.calling import ExampleInputs
 from parsinet.structure.cutting import cut, rescaled
-from parsinet.structure.export import ExampleInputs
 from parsinet.structure.optimizers import Carried, carry, check_optimizers, reset_message
 from parsinet.structure.record import record_of
 from parsinet.structure.removal import shrink

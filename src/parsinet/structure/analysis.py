@@ -9,10 +9,10 @@ from torch import nn
 
 from parsinet.errors import ArgumentTypeError, StructureError, suggest, told
 from parsinet.structure.blocks_finding import with_blocks
+from parsinet.structure.calling import ExampleInputs
 from parsinet.structure.capture import capture
 from parsinet.structure.copies import copy_for_tracing
 from parsinet.structure.counting import count_compared
-from parsinet.structure.export import ExampleInputs
 from parsinet.structure.groups import build_layout
 from parsinet.structure.inputs import Inputs
 from parsinet.structure.own import Hints, checked_hints, checked_rules, take

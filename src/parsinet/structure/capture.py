@@ -10,12 +10,14 @@ from torch import nn
 
 from parsinet.errors import StructureError
 from parsinet.structure.blocks_calls import Called, calls_noted
+from parsinet.structure.calling import ExampleInputs
 from parsinet.structure.copies import duplicate
 from parsinet.structure.dynamic import Sizes
-from parsinet.structure.export import ExampleInputs, Exported, module_path
+from parsinet.structure.export import Exported
 from parsinet.structure.groups import Layout
 from parsinet.structure.in_training import first_training_pass, used
 from parsinet.structure.kept import export_watched
+from parsinet.structure.origins import module_path
 from parsinet.structure.packing import shares
 from parsinet.structure.propagate import Rules, understands
 from parsinet.structure.running import Call

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 
 from parsinet.errors import StructureError
-from parsinet.structure.export import first_line
+from parsinet.structure.origins import first_line
 from parsinet.structure.parts import SHARE
 from parsinet.structure.record import StructureRecord, record_of
 

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from parsinet.structure.calling import ExampleInputs
 from parsinet.structure.copies import duplicate
-from parsinet.structure.export import ExampleInputs, Exported
+from parsinet.structure.export import Exported
 from parsinet.structure.running import Call
 
 TRAINING = "training"

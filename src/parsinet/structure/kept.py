@@ -19,8 +19,10 @@ from torch.overrides import TorchFunctionMode
 
 from parsinet.errors import StructureError
 from parsinet.structure.attributes import LENGTHS, RULES
-from parsinet.structure.export import OWN, ExampleInputs, Exported, export
+from parsinet.structure.calling import ExampleInputs
+from parsinet.structure.export import Exported, export
 from parsinet.structure.numbers import Kept, Marked, Seen, comparisons_noted
+from parsinet.structure.undisturbed import OWN
 from parsinet.switches import replaced
 
 KEY = "parsinet sizes"

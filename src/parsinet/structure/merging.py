@@ -12,8 +12,10 @@ from torch.fx import Node
 from parsinet.errors import UsageError
 from parsinet.structure.blocks_calls import LAYERS
 from parsinet.structure.blocks_graph import Graph, is_addition, is_empty, operator, shape_of
+from parsinet.structure.calling import ExampleInputs
 from parsinet.structure.copies import copy_for_tracing
-from parsinet.structure.export import ExampleInputs, export, module_path
+from parsinet.structure.export import export
+from parsinet.structure.origins import module_path
 from parsinet.structure.parts import note_merge
 from parsinet.structure.products import has_product, is_matrix, multiply_out
 from parsinet.structure.running import close, in_double

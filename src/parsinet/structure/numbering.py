@@ -12,7 +12,8 @@ from torch.fx import Node
 from torch.fx.node import map_arg
 
 from parsinet.structure.axes import Rows
-from parsinet.structure.export import Exported, location, module_path
+from parsinet.structure.export import Exported
+from parsinet.structure.origins import location, module_path
 from parsinet.structure.selecting import KINDS, is_selected
 
 

@@ -16,11 +16,12 @@ from torch import nn
 
 from parsinet.errors import StructureError
 from parsinet.structure.blocks_proof import judged, prove_blocks
+from parsinet.structure.calling import ExampleInputs
 from parsinet.structure.copies import duplicate
 from parsinet.structure.core import Core, core_of
-from parsinet.structure.export import ExampleInputs, first_line
 from parsinet.structure.groups import UnitGroup
 from parsinet.structure.in_training import training_shapes
+from parsinet.structure.origins import first_line
 from parsinet.structure.removal import shrink
 from parsinet.structure.running import Call, close, widened
 from parsinet.structure.silencing import silence

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from parsinet.errors import UsageError
-from parsinet.structure.export import ExampleInputs, as_call, first_line, results
+from parsinet.structure.calling import ExampleInputs, as_call, results
+from parsinet.structure.origins import first_line
 
 Batches = ExampleInputs | Iterable[ExampleInputs]
 """One batch, or an iterable of batches; a Tensor, tuple or mapping is one."""

@@ -10,7 +10,7 @@ from torch.fx import Node
 from parsinet.errors import UsageError
 from parsinet.structure.blocks_calls import ACTIVATIONS, NORMS
 from parsinet.structure.blocks_graph import Graph
-from parsinet.structure.export import location, module_path
+from parsinet.structure.origins import location, module_path
 
 
 @dataclass(frozen=True)

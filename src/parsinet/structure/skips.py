@@ -14,8 +14,10 @@ from parsinet.errors import UsageError, suggest
 from parsinet.structure.blocks_absent import Absent
 from parsinet.structure.blocks_calls import LAYERS
 from parsinet.structure.blocks_graph import Graph
+from parsinet.structure.calling import ExampleInputs
 from parsinet.structure.copies import copy_for_tracing
-from parsinet.structure.export import ExampleInputs, export, first_line
+from parsinet.structure.export import export
+from parsinet.structure.origins import first_line
 from parsinet.structure.record import StructureRecord, record_of
 from parsinet.structure.running import close, in_double
 from parsinet.structure.sections import Section, section_of

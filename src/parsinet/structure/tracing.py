@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from parsinet.structure.axes import NONE, Axis, Rows, fixed
-from parsinet.structure.export import location, module_path
 from parsinet.structure.labels import Labels
+from parsinet.structure.origins import location, module_path
 
 
 @dataclass(frozen=True)

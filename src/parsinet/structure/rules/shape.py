@@ -10,7 +10,7 @@ import numpy as np
 
 from parsinet.structure.axes import Axis, fixed, labelled
 from parsinet.structure.counting import count_split
-from parsinet.structure.export import named_in_source
+from parsinet.structure.origins import named_in_source
 from parsinet.structure.sizes import HEAD_SIZES, HEADS, INNER, OUTER
 from parsinet.structure.tracing import Tracing, Value
 
