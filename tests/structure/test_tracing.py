@@ -67,3 +67,26 @@ def test_the_garbage_collector_is_left_as_it_was(enabled: bool) -> None:
         assert gc.isenabled() is enabled
     finally:
         (gc.enable if was else gc.disable)()
+
+
+class _Positions(nn.Module):
+    """Adds numbers to six units. kind: how it keeps them."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 6), nn.Linear(6, 3)
+        if kind == "attribute":
+            self.positions = torch.linspace(-1, 1, 6)
+        elif kind == "buffer":
+            self.register_buffer("positions", torch.linspace(-1, 1, 6), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        added = self.positions if hasattr(self, "positions") else torch.linspace(-1, 1, 6)
+        return self.last((self.first(x) + added).relu())  # type: ignore[no-any-return]
+
+
+def test_a_tensor_that_is_no_buffer_is_named_where_it_keeps_units() -> None:
+    found = {kind: pn.trace(_Positions(kind), torch.randn(2, 4)).group("first") for kind in ("attribute", "buffer", "made")}
+    assert found["buffer"].removable
+    assert found["attribute"].reason == "meets 'positions', a tensor that is no buffer"
+    assert found["made"].reason.startswith("meets an axis of fixed size at `add`")

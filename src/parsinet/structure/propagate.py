@@ -46,9 +46,16 @@ def seed(tracing: Tracing, exported: Exported) -> tuple[dict[str, Any], dict[str
                 axes[name] = tuple(Axis(size, tracing.labels.fresh(size)[None]) for size in tensor.shape)
             values[node.name] = Value(axes[name], constant=True, name=name)
         elif isinstance(node.meta.get("val"), Tensor):
-            values[node.name] = tracing.unknown(tuple(node.meta["val"].shape), constant=target is not None)
+            why = f"meets {target!r}, a tensor that is no buffer" if target and _is_attribute(tracing.model, target) else ""
+            values[node.name] = tracing.unknown(tuple(node.meta["val"].shape), constant=target is not None, why=why)
     tracing.seeded = tracing.labels.count
     return values, axes
+
+
+def _is_attribute(model: nn.Module, target: str) -> bool:
+    """Whether a constant of the graph is a plain attribute of a module (`self.positions = …`)."""
+    path, _, name = target.rpartition(".")
+    return path in dict(model.named_modules()) and name in model.get_submodule(path).__dict__
 
 
 def propagate(tracing: Tracing, exported: Exported, values: dict[str, Any], own: Rules) -> None:
