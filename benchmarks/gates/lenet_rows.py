@@ -28,18 +28,10 @@ class Row:
     fold: Literal["constant", "mean"] | None = None
 
 
-EARLY: dict[str, Any] = {"gated": 0.4, "fall_steps": 390, "pursuit": 0.0}
-"""Picked from five schedules on held-out images, one seed, at 5,000 to 25,000 parameters: as good at 25,000, better at 5,000, less work.
-The rows are older than the default of `pursuit`."""
 ROWS = {
-    "Gates": Row(lambda s, seed, inputs: Gates(target=f"params={s:.0f}", inputs=inputs, seed=seed, **EARLY), "size"),
-    "Gates, pursuing": Row(
-        lambda s, seed, inputs: Gates(target=f"params={s:.0f}", inputs=inputs, seed=seed, **(EARLY | {"pursuit": 1.0})), "size"
-    ),
-    "Gates, MACs too": Row(
-        lambda s, seed, inputs: Gates(target=f"params={s:.0f}", computation=0.5, inputs=inputs, seed=seed, **EARLY), "size"
-    ),
-    "Gates, to MACs": Row(lambda s, seed, inputs: Gates(target=f"macs={s:.0f}", inputs=inputs, seed=seed, **EARLY), "macs"),
+    "Gates": Row(lambda s, seed, inputs: Gates(target=f"params={s:.0f}", inputs=inputs, seed=seed), "size"),
+    "Gates, MACs too": Row(lambda s, seed, inputs: Gates(target=f"params={s:.0f}", computation=0.5, inputs=inputs, seed=seed), "size"),
+    "Gates, to MACs": Row(lambda s, seed, inputs: Gates(target=f"macs={s:.0f}", inputs=inputs, seed=seed), "macs"),
     "Gates, one price": Row(lambda s, seed, inputs: Gates(price=s, inputs=inputs, seed=seed), "price", 1e-3),
     "VIB": Row(lambda s, seed, inputs: baselines.VIB(kl=s, rate=5e-3, inputs=inputs, seed=seed), "price", 5e-4),
     "SBP": Row(lambda s, seed, inputs: baselines.SBP(kl=s, rate=1e-2, draws="batch", inputs=inputs, seed=seed), "price", 20.0),
