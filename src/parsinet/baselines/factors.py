@@ -12,7 +12,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from parsinet.errors import RunError
 from parsinet.gates import Owner
-from parsinet.gates.backward import in_backward
+from parsinet.gates.backward import check_first, in_backward
 from parsinet.methods.placing import Handle, place
 from parsinet.structure import Structure
 
@@ -92,6 +92,8 @@ class Factors:
         return {**self.__dict__, "_pass": _Pass(), "_pending": []}
 
     def _begin(self, model: nn.Module, args: tuple[Any, ...]) -> None:
+        if model.training:
+            check_first("The factors of this method")
         self._pass = _Pass(model.training, torch.is_grad_enabled())
         if self._pass.learned:
             self._pending.append(self._pass)

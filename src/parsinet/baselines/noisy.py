@@ -96,7 +96,7 @@ class NoisyGates(Distribution):
         sizes = {name: structure.group(name).size for name in chosen}
         parameter = next(model.parameters())
         start = self._start(sum(sizes.values()))
-        dtype = self.precision or parameter.dtype
+        dtype = self.precision or parameter.dtype.to_real()
         self._ranks = budget.ranks
         self._rows = Rows(sizes, {name: row.to(parameter.device, dtype) for name, row in start.items()}, self.rate, budget.ranks)
         self.interval = self.interval or usual_interval(budget.steps)

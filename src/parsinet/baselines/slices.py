@@ -57,7 +57,7 @@ def slices(structure: Structure, group: str, side: str) -> list[Slices]:
 
 def squared_norms(parts: Sequence[Slices], tensors: Mapping[str, Tensor], units: int) -> Tensor:
     """Σ w² over the weights of each unit, float64 [units]."""
-    found = [part.sums(tensors[part.tensor].detach().square(), units) for part in parts]
+    found = [part.sums(tensors[part.tensor].detach().abs().square(), units) for part in parts]
     return torch.stack(found).sum(0)
 
 

@@ -144,8 +144,11 @@ def _factor(h: Tensor, xi: Tensor, axis: int, owner: Owner | None) -> Tensor:
 
 
 def _unit_sums(delta: Tensor, h: Tensor, axis: int, owner: Owner | None) -> Tensor:
-    """Σ δz·h over all positions of each unit, [B, n], in at least float32."""
-    product = delta * h if delta.dtype in (torch.float32, torch.float64) else delta.float() * h
+    """Σ δz·h over all positions of each unit, [B, n], in at least float32; Σ Re(δz̄·h) of complex numbers."""
+    if delta.is_complex():
+        product = (delta.conj() * h).real
+    else:
+        product = delta * h if delta.dtype in (torch.float32, torch.float64) else delta.float() * h
     if h.dim() > 2:
         product = product.sum([dim for dim in range(1, h.dim()) if dim != axis])
     return product if owner is None else owner.collect(product)

@@ -6,8 +6,10 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from parsinet.distributed import ALONE, Ranks
+from parsinet.errors import UsageError
 from parsinet.structure import Plan, Structure
 from parsinet.structure.calling import ExampleInputs
 
@@ -131,7 +133,12 @@ def generator(seed: int) -> torch.Generator:
 
 
 def decayed_groups(model: nn.Module) -> list[dict[str, Any]]:
-    """Two parameter groups: matrices and kernels with the optimizer's weight decay; biases, norms and other vectors without."""
+    """Two parameter groups: matrices and kernels with the optimizer's weight decay; biases, norms and other vectors without.
+
+    UsageError for lazy layers that have not run.
+    """
+    if any(is_lazy(parameter) for parameter in model.parameters()):
+        raise UsageError("Lazy layers have no weights yet, and no optimizer can hold them: call model(example_inputs) once before.")
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups: list[dict[str, Any]] = [
         {"params": [parameter for parameter in parameters if parameter.dim() > 1]},

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from parsinet.distributed import ALONE, Ranks, own, pooled
 from parsinet.errors import RunError, StructureError
 from parsinet.gates import Estimator, Owner, gate, open_units
-from parsinet.gates.backward import in_backward
+from parsinet.gates.backward import check_first, in_backward
 from parsinet.methods.blocking import place_blocks
 from parsinet.methods.drawing import BATCH, check_examples, examples_in
 from parsinet.methods.hearing import Draw, Hearing
@@ -206,6 +206,7 @@ class GateBank:
         if self._given is not None:
             self._draw = Draw(self._given(args, kwargs))
         elif model.training:
+            check_first("Gates")
             self._draw = self.hearing.listen(self.split(self._drawn(args, kwargs)), self._weighed, self.theta.device)
         else:
             self._draw = Draw({name: self.rounded(name, theta, use).to(theta.dtype) for name, theta, use in self.rows()})

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import nn
+import numpy as np
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from parsinet.distributed import Sharded
@@ -14,9 +15,11 @@ from parsinet.errors import ParsinetWarning, UsageError
 from parsinet.methods.base import Alive
 from parsinet.methods.folds import Folding
 from parsinet.methods.followers import following
+from parsinet.methods.ranking import keep_more
 from parsinet.methods.resharding import shrink_sharded, traced_whole
 from parsinet.structure import Plan, Structure, shrink, trace
 from parsinet.structure.calling import ExampleInputs
+from parsinet.structure.cautions import PROJECTION, projected
 from parsinet.structure.optimizers import check_optimizers
 
 SHOWN = 3
@@ -69,6 +72,22 @@ class Network:
         """Units left, per group."""
         return {name: len(units) for name, units in self.kept.items()}
 
+    def runnable(self, masks: Mapping[str, Tensor], scores: Mapping[str, Tensor], multiple: int) -> dict[str, Tensor]:
+        """The masks, with so many of the best leaving units back that torch can run what is left: an LSTM's projection must be of another
+        width. multiple: what numbers of units are kept at.
+        """
+        masks, tensors = dict(masks), self.structure.layout.tensors
+        for path, module in projected(self.model):
+            name = f"{path}.{PROJECTION}".removeprefix(".")
+            hidden, projection = tensors.get((name, 1)), tensors.get((name, 0))
+            group = next((owner for owner in hidden.owners if owner in masks), None) if hidden is not None else None
+            if hidden is None or group is None or len(masks[group]) != hidden.size:
+                continue
+            kept = module.proj_size if projection is None else int(projection.keep(_listed(masks)).sum())
+            if int(masks[group].sum()) == kept:
+                masks[group] = keep_more(masks[group], scores.get(group), multiple)
+        return masks
+
     def remove(self, alive: Alive, *, fold: bool) -> Plan:
         """Let the units go that `alive` leaves out, and what depends on them; the plan, empty if nothing does.
 
@@ -111,3 +130,7 @@ class Network:
     def _check_held(self) -> None:
         if self._held().isdisjoint(id(parameter) for parameter in self.model.parameters()):
             raise UsageError("Pruner: the optimizer holds none of the model's parameters; build it from this model (after method.prepare).")
+
+
+def _listed(masks: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    return {name: mask.numpy() for name, mask in masks.items()}

@@ -238,11 +238,12 @@ class Pruner:
         }
 
     def _rounded(self, alive: Alive | None) -> dict[str, Tensor] | None:
-        """Masks whose numbers of units are multiples of `round_to`."""
+        """Masks whose numbers of units are multiples of `round_to` and such that torch can run what is left."""
         if alive is None:
             return None
         scores = self.method.scores()
-        return {name: round_up(mask.cpu(), scores.get(name), self.round_to) for name, mask in alive.items()}
+        masks = {name: round_up(mask.cpu(), scores.get(name), self.round_to) for name, mask in alive.items()}
+        return self._network.runnable(masks, scores, self.round_to)
 
     def _remove(self, masks: Alive) -> Removal | None:
         if all(bool(mask.all()) for mask in masks.values()):

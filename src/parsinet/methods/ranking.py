@@ -49,9 +49,13 @@ def round_up(mask: Tensor, scores: Tensor | None, multiple: int) -> Tensor:
 
     mask: bool [n], True stays. scores: [n], higher stays first; without scores earlier units stay first. Returns a bool mask.
     """
-    kept = int(mask.sum())
-    missing = min(-kept % multiple, len(mask) - kept)
-    if not missing:
+    return keep_more(mask, scores, -int(mask.sum()) % multiple)
+
+
+def keep_more(mask: Tensor, scores: Tensor | None, number: int) -> Tensor:
+    """Let a number of the leaving units stay, or all of them; arguments and result as of `round_up`."""
+    missing = min(number, len(mask) - int(mask.sum()))
+    if missing <= 0:
         return mask
     order = torch.arange(len(mask), 0, -1).float() if scores is None else scores.detach().float().cpu()
     extra = order.masked_fill(mask, -torch.inf).topk(missing).indices

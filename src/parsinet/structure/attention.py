@@ -77,7 +77,7 @@ class SlimMultiheadAttention(nn.MultiheadAttention):
 
 
 def become_slim(module: nn.MultiheadAttention) -> bool:
-    """Turn a module whose inner width is no longer its outer one into a slim one, in place; True if it must be one."""
+    """Turn a module whose widths are no longer the same into a slim one, in place; True if it must be one."""
     if not must_be_slim(module):
         return False
     module.__class__ = SlimMultiheadAttention
@@ -85,9 +85,10 @@ def become_slim(module: nn.MultiheadAttention) -> bool:
 
 
 def must_be_slim(module: nn.MultiheadAttention) -> bool:
-    """Whether the heads no longer add up to the width, so that torch's own class cannot compute it."""
+    """Whether heads, queries and results are no longer of one width, so that torch's own class cannot compute it."""
     outer, inner = module.out_proj.weight.shape
-    return type(module) in (nn.MultiheadAttention, SlimMultiheadAttention) and bool(inner != outer)
+    query = (module.q_proj_weight if module.in_proj_weight is None else module.in_proj_weight).shape[1]
+    return type(module) in (nn.MultiheadAttention, SlimMultiheadAttention) and not inner == outer == query
 
 
 def hidden_reader(path: str, module: nn.Module | None, weight: str) -> str:

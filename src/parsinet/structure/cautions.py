@@ -1,4 +1,4 @@
-"""What a removal leaves that torch cannot run safely, said before it happens: the crash that follows says nothing."""
+"""What a removal leaves that torch cannot run, or not safely, said before it happens: the crash that follows says nothing."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from typing import TypeGuard
 import torch
 from torch import nn
 
+from parsinet.errors import StructureError
 from parsinet.structure.cutting import is_channels_last
 
+PROJECTION = "weight_hr_l0"
+"""[projection, hidden] of an LSTM."""
 LEAST = 8
 """Input channels below which oneDNN's backward pass of a strided 1×1 convolution leaves its memory (uxlfoundation/oneDNN, issue 6035)."""
 
@@ -25,6 +28,24 @@ def strided_messages(model: nn.Module, keeps: Mapping[str, Mapping[int, tuple[in
                 "or the process dies. Use model.to(memory_format=torch.contiguous_format) and inputs of that format, or keep "
                 f"multiples of {LEAST} (round_to={LEAST})."
             )
+
+
+def check_projections(model: nn.Module, keeps: Mapping[str, Mapping[int, tuple[int, ...]]]) -> None:
+    """StructureError for an LSTM whose projection would be as wide as it is: torch tells by the difference that there is one."""
+    for path, module in projected(model):
+        kept = keeps.get(f"{path}.{PROJECTION}".removeprefix("."), {})
+        shape = module.get_parameter(PROJECTION).shape
+        projection, hidden = (len(kept[d]) if d in kept else shape[d] for d in (0, 1))
+        if kept and hidden == projection:
+            raise StructureError(
+                f"{path or 'The LSTM'} would be left with {hidden} hidden units and a projection of as many, which torch cannot run. Keep "
+                "one more, or one less"
+            )
+
+
+def projected(model: nn.Module) -> Iterator[tuple[str, nn.LSTM]]:
+    """The LSTMs with a projection, by path."""
+    yield from ((path, module) for path, module in model.named_modules() if isinstance(module, nn.LSTM) and module.proj_size)
 
 
 def fragile(model: nn.Module) -> dict[str, nn.Conv2d]:

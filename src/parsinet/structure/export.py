@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._functorch import config
+from torch.nn.parameter import is_lazy
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_leaves
 
@@ -30,6 +31,9 @@ DEPTH = 3
 
 DATA_DEPENDENT = ("FakeTensor", "data-dependent", "unbacked", "Could not guard")
 """In what torch.export says where a size depends on values."""
+
+UNKNOWN_TYPE = "is not a known type"
+"""In what torch.export says of an object among inputs or results whose class it cannot take apart."""
 
 SCALARS = (torch.ops.aten.item.default, torch.ops.aten._local_scalar_dense.default)
 """Operators that take a number out of a tensor."""
@@ -107,6 +111,10 @@ def _advice(model: nn.Module, message: str) -> str:
     scripted = [path for path, module in model.named_modules() if isinstance(module, torch.jit.ScriptModule)]
     if scripted:
         return f"{scripted[0] or 'It'} comes from torch.jit, which torch.export cannot look into: use the module it was made of."
+    if any(is_lazy(parameter) for parameter in model.parameters()):
+        return "Lazy layers have no weights yet: call model(example_inputs) once before."
+    if UNKNOWN_TYPE in message:
+        return "Let torch know the class of what it returns: torch.export.register_dataclass(TheClass)."
     if any(word in message for word in DATA_DEPENDENT):
         return (
             "If model(example_inputs) runs, what it does depends on what the inputs hold (an `if` on values, x[mask], a fraction taken "

@@ -148,6 +148,19 @@ def _nothing(value: Tensor, state: State, parameter: Tensor, kept: Kept) -> Tens
     raise _MisfitError
 
 
+def with_wrapped(optimizers: Iterable[optim.Optimizer]) -> list[optim.Optimizer]:
+    """The optimizers, each once, and those that they keep as attributes and step themselves (SAM around SGD), which have state too."""
+    found: dict[optim.Optimizer, None] = {}
+    waiting = list(optimizers)
+    while waiting:
+        optimizer = waiting.pop(0)
+        if optimizer not in found:
+            found[optimizer] = None
+            inner = (value for value in vars(optimizer).values() if isinstance(value, optim.Optimizer))
+            waiting.extend(value for value in inner if value.state is not optimizer.state)
+    return list(found)
+
+
 def check_optimizers(model: nn.Module, optimizers: Iterable[optim.Optimizer]) -> None:
     """StructureError for an optimizer that cannot go on after a removal, or that trains another model."""
     own = {id(parameter) for parameter in model.parameters()}

@@ -13,10 +13,10 @@ from parsinet.errors import ArgumentTypeError, ParsinetWarning, StructureError, 
 from parsinet.structure.atomic import all_or_nothing
 from parsinet.structure.attributes import refresh
 from parsinet.structure.blocks_removal import check_present, forget, leaving_tensors, take_out
-from parsinet.structure.cautions import strided_messages
+from parsinet.structure.cautions import check_projections, strided_messages
 from parsinet.structure.configs import described
 from parsinet.structure.cutting import cut, rescaled, resize_
-from parsinet.structure.optimizers import Carried, carry, check_optimizers, reset_message
+from parsinet.structure.optimizers import Carried, carry, check_optimizers, reset_message, with_wrapped
 from parsinet.structure.parts import extend_record
 from parsinet.structure.plan import Fold, Plan
 from parsinet.structure.selecting import select, whole_selections
@@ -39,21 +39,22 @@ def shrink(
 ) -> None:
     """Remove the units and blocks `plan` lets go, from the model and from every optimizer.
 
-    Parameters are cut in place (`p.data`), so parameter groups, schedulers and hooks stay valid; gradients and the optimizer's
-    state are cut with them (`optimizers.py` says how). fold: changes of biases that make up for the units (`fold_units` plans
-    them). The removal is added to the model's structure record. ParsinetWarning if optimizer state has to start afresh, and where torch is
-    known to fail on what is left.
+    Parameters are cut in place (`p.data`), so parameter groups, schedulers and hooks stay valid; gradients and the optimizer's state are
+    cut with them (`optimizers.py` says how), those of optimizers that it wraps too. fold: changes of biases that make up for the units
+    (`fold_units` plans them). The removal is added to the model's structure record. ParsinetWarning if optimizer state has to start
+    afresh, and where torch is known to fail on what is left.
 
     Raises StructureError if the plan does not fit the model's present shapes or an optimizer cannot go on. Whatever fails,
     model and optimizers are left exactly as they were.
     """
     check_plan("shrink", plan)
-    optimizers = [optimizers] if isinstance(optimizers, torch.optim.Optimizer) else list(dict.fromkeys(optimizers))
+    optimizers = with_wrapped([optimizers] if isinstance(optimizers, torch.optim.Optimizer) else optimizers)
     tensors = tensors_of(model)
     selections = selections_of(model, plan)
     tensors.update(selections)
     check_fit(plan, tensors)
     check_present(model, plan.absent, plan.bare)
+    check_projections(model, plan.keeps())
     check_optimizers(model, optimizers)
     if plan.empty:
         return

@@ -65,7 +65,7 @@ def load(folder: str | Path, factory: Factory) -> nn.Module:
         )
     record, weights = read(folder)
     model = rebuilt(record, factory)
-    _take_types(model, weights)
+    _take_types(model, weights, record.bare)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -97,11 +97,15 @@ def rebuilt(record: StructureRecord, factory: Factory) -> nn.Module:
     return model
 
 
-def _take_types(model: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Give parameters and buffers the types of what was saved."""
+def _take_types(model: nn.Module, weights: dict[str, Tensor], bare: list[str]) -> None:
+    """Give parameters and buffers the types of what was saved; ones in the place of parameters, which are not saved, that of all others."""
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if name in weights and weights[name].dtype != tensor.dtype:
             tensor.data = tensor.data.to(weights[name].dtype)
+    kinds = {tensor.dtype for tensor in weights.values() if tensor.is_floating_point()}
+    for name in bare if len(kinds) == 1 else ():
+        ones = model.get_buffer(name)
+        ones.data = ones.data.to(next(iter(kinds)))
 
 
 def _unique_tensors(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:

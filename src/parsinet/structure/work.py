@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from parsinet.structure.axes import Axis
+from parsinet.structure.letters import terms_of
 from parsinet.structure.tracing import Tracing, Value
 
 Loops = list[tuple[Axis, ...]]
@@ -55,8 +56,8 @@ def _cell(result: Any, x: Value, state: Any, *weights: Any, **_: Any) -> Loops:
 
 def _einsum(_: Value, equation: str, operands: list[Value], *__: Any, **___: Any) -> Loops:
     """Operands are taken in from left to right, each by a product over all letters of both; without a letter to sum nothing is counted."""
-    inputs, _arrow, result = equation.replace(" ", "").partition("->")
-    terms = [dict(zip(term, operand.axes, strict=True)) for term, operand in zip(inputs.split(","), operands, strict=True)]
+    letters, result = terms_of(equation, [len(operand.axes) for operand in operands])
+    terms = [dict(zip(term, operand.axes, strict=True)) for term, operand in zip(letters, operands, strict=True)]
     loops, held = [], terms[0]
     for number, term in enumerate(terms[1:], start=1):
         needed = set(result).union(*terms[number + 1 :])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +23,7 @@ class GradientMask:
     """
 
     def __init__(self, weights: Mapping[str, nn.Parameter], keep: Mapping[str, Tensor], *, straight_through: bool = False) -> None:
-        self._straight_through = straight_through
+        self._weights, self._straight_through = weights, straight_through
         self.catching: Score | None = None
         self._caught: dict[str, Tensor] = {}
         self._keep = keep
@@ -29,6 +31,15 @@ class GradientMask:
             weight.register_post_accumulate_grad_hook(self._hook(name))  # type: ignore[no-untyped-call]
             for name, weight in weights.items()
         ]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> GradientMask:
+        """One on the copied weights: torch copies no hooks of tensors."""
+        weights, keep = copy.deepcopy((self._weights, self._keep), memo)
+        twin = GradientMask(weights, keep, straight_through=self._straight_through)
+        twin.catching, twin._caught = copy.deepcopy((self.catching, self._caught), memo)
+        if not self._handles:
+            twin.remove()
+        return twin
 
     def take(self) -> dict[str, Tensor]:
         """What has been caught since the last call, by name; empty if no backward pass has come."""

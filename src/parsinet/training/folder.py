@@ -82,6 +82,11 @@ class RunFolder:
                     place.unlink(missing_ok=True)
         save_recipe(recipe, self.recipe)
 
+    @property
+    def complete(self) -> bool:
+        """Whether a run has come to its end here."""
+        return self.record.exists() and any(event["event"] == "end" for event in read_record(self.record))
+
     def stored_recipe(self) -> Recipe:
         """The recipe of a run that can be resumed.
 
@@ -89,6 +94,6 @@ class RunFolder:
         """
         if not self.recipe.is_file():
             raise UsageError(f"{self.path} holds no run to resume. Name the folder given to --out.")
-        if self.record.exists() and any(event["event"] == "end" for event in read_record(self.record)):
+        if self.complete:
             raise UsageError(f"The run in {self.path} is complete; there is nothing to resume.")
         return load_recipe(self.recipe)

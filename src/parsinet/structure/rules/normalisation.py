@@ -8,6 +8,7 @@ import numpy as np
 from torch import nn
 
 from parsinet.structure.axes import Axis, fixed, labelled
+from parsinet.structure.counting import count, sizes_of
 from parsinet.structure.tracing import Norm, Tracing, Value
 
 
@@ -57,7 +58,7 @@ def group_norm(ctx: Tracing, x: Value, groups: int, weight: Value | None = None,
         first = labelled(grid[:, :, 0]) if len(grid) else Axis(groups)
         if isinstance(ctx.owner, nn.GroupNorm):
             ctx.count("num_groups", first)
-        else:
+        elif not any(count(ctx, number, first) for number in sizes_of(ctx)[:1]):
             ctx.labels.freeze(axis, f"{ctx.where} has its number of groups written in the code")
     return _per_channel(ctx, x, [weight, bias])
 
@@ -98,8 +99,8 @@ def _over_last_axes(ctx: Tracing, x: Value, shape: list[int], tensors: list[Valu
         ctx.inexact.append((axes[d], f"{ctx.where} normalises over it"))
         if isinstance(ctx.owner, kind):
             ctx.count(f"normalized_shape[{k}]", axes[d])
-        else:
-            ctx.labels.freeze(axes[d], f"{ctx.where} has its shape written in the code")
+        elif given := sizes_of(ctx):  # else it is read off a weight or written in the code: the trials of removals tell
+            count(ctx, given[k], axes[d])
     return x.with_axes(axes)
 
 

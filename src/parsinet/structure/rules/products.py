@@ -8,6 +8,7 @@ from torch import nn
 
 from parsinet.structure.attention import hidden_reader
 from parsinet.structure.axes import NONE, fixed
+from parsinet.structure.letters import terms_of
 from parsinet.structure.rules.attention import name_attention
 from parsinet.structure.rules.emitting import add_bias, in_layer, produce
 from parsinet.structure.tracing import Tracing, Value
@@ -76,13 +77,16 @@ def bilinear(ctx: Tracing, left: Value, right: Value, weight: Value, bias: Value
 
 
 def einsum(ctx: Tracing, equation: str, operands: list[Value], path: Any = None) -> Value:
-    """Einstein sums over single letters; an ellipsis is not understood."""
-    inputs, _, result = equation.replace(" ", "").partition("->")
-    terms = inputs.split(",")
-    if "." in equation or "->" not in equation or any(len(set(term)) != len(term) for term in terms):
+    """Einstein sums over single letters; diagonals ("ii") and dimensions that broadcast are not understood."""
+    terms, result = terms_of(equation, [len(operand.axes) for operand in operands])
+    sizes = [
+        (letter, axis.size) for term, operand in zip(terms, operands, strict=True) for letter, axis in zip(term, operand.axes, strict=True)
+    ]
+    if any(len(set(term)) != len(term) for term in terms) or len(set(sizes)) != len(dict(sizes)):
+        why = f"{ctx.where} uses an einsum form that is not understood"
         for operand in operands:
-            ctx.freeze(operand, f"{ctx.where} uses an einsum form that is not understood")
-        return ctx.unknown(ctx.shape())
+            ctx.freeze(operand, why)
+        return ctx.unknown(ctx.shape(), why=why)
     found: dict[str, tuple[Value, int]] = {}
     for term, operand in zip(terms, operands, strict=True):
         for d, letter in enumerate(term):

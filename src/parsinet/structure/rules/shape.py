@@ -99,6 +99,11 @@ def expand(ctx: Tracing, x: Value, *_: Any, **__: Any) -> Value:
     return x.with_axes([*(fixed(size) for size in shape[:lead]), *axes])
 
 
+def tile(ctx: Tracing, x: Value, repeats: list[int]) -> Value:
+    """As `repeat`; where fewer numbers are given than there are axes, the last ones are meant."""
+    return repeat(ctx, x, [*[1] * (len(x.axes) - len(repeats)), *repeats])
+
+
 def repeat(ctx: Tracing, x: Value, repeats: list[int]) -> Value:
     lead = [fixed(1)] * (len(repeats) - len(x.axes))
     axes = [_tile(axis, times) for axis, times in zip([*lead, *x.axes], repeats, strict=True)]
