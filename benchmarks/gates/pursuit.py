@@ -24,7 +24,7 @@ from protocol import BATCH, DECAY, HOLD, RATE, stored, write
 RESULTS = Path(__file__).parent / "results" / "pursuit.json"
 SIZES = (5_000, 10_000, 25_000, 50_000)
 VARIANTS = ((0.0, 0.6, 10), (1.0, 0.6, 10), (1.0, 0.4, 10), (1.0, 0.3, 10), (1.0, 0.4, 15), (1.0, 0.4, 24))
-"""`pursuit`, `gated`, and into how many parts `fall_steps` divides the run; the last but one are the defaults."""
+"""`pursuit`, `gated`, and into how many parts `fall_steps` divides the run; the third are the defaults."""
 HELD_OUT, EPOCHS = 1 / 6, 20
 STEPS = EPOCHS * -(-50_000 // BATCH)
 

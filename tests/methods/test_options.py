@@ -100,7 +100,7 @@ def test_a_warm_up_needs_the_length_of_the_run() -> None:
         (1000, {"warmup": 0.1}, (100, 10, 100, 600)),
         (4, {}, (1, 10, 0, 2)),
         (1000, {"fall_steps": 7, "interval": 3, "gated": 1.0}, (7, 3, 0, 1000)),
-        (1500, {"target": "params=60%"}, (100, 10, 0, 600)),
+        (1500, {"target": "params=60%"}, (150, 10, 0, 600)),
         (1500, {"target": "params=60%", "gated": 0.6}, (150, 10, 0, 900)),
     ],
 )

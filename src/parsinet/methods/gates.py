@@ -41,7 +41,7 @@ class Gates:
     power of (what is open ÷ what should be by now) by which ν is raised where the network is behind (default 1; 0 for none).
     theta: initial θ; two numbers, such as (0, 1), spread the units between them at random, so that they do not all fall together: what is
     left then hardly depends on the width at the start. gated: share of the run in which gates act (default 0.6, 0.4 with a target).
-    fall_steps: steps in which θ falls from 1 to 0 under the price alone (default a sixth of that part, 1000 if its length is unknown).
+    fall_steps: steps in which θ falls from 1 to 0 under the price alone (default a tenth of the run, 1000 if its length is unknown).
     warmup: share of the run before the first removal. interval: steps between removals (default a two-hundredth of the run, 10 … 100; 100
     if unknown). threshold: a unit at or below it may leave.
     clamp: bound of a step's force in units of the price, None for none. estimator: "curvature" or "straight-through", from the backward

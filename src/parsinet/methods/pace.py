@@ -8,8 +8,6 @@ from parsinet.methods.options import check_number, check_whole
 from parsinet.methods.schedule import last_step, usual_interval
 
 DEFAULT_FALL_STEPS = 1000
-FALLS = 6
-"""Times that θ can fall from 1 to 0 in the gated phase, if nothing else is said."""
 GATED = 0.6
 GATED_TO_TARGET = 0.4
 """The same where prices follow a target: what is chosen sooner has longer to train, and the steps until then cost more than those after."""
@@ -61,6 +59,6 @@ class PaceOptions:
 
     def of(self, steps: int | None) -> Pace:
         """The pace of a run of so many steps, None if its length is unknown."""
-        first, last = int(self.warmup * steps) if steps else 0, last_step(self.gated, steps)
-        fall_steps = self.fall_steps or (max(1, last // FALLS) if steps else DEFAULT_FALL_STEPS)
-        return Pace(fall_steps, self.interval or usual_interval(steps), first, last)
+        fall_steps = self.fall_steps or (max(1, steps // 10) if steps else DEFAULT_FALL_STEPS)
+        first = int(self.warmup * steps) if steps else 0
+        return Pace(fall_steps, self.interval or usual_interval(steps), first, last_step(self.gated, steps))

@@ -11,8 +11,8 @@ DOTS = "..."
 def terms_of(equation: str, dims: Sequence[int]) -> tuple[list[str], str]:
     """The letters of every operand and of the result, one for each dimension. dims: how many the operands have.
 
-    "...i,io->...o" of a [2, 3, 4] and a [4, 5] → (["abi", "io"], "abo"), with letters that the equation has not; those of a shorter ellipsis
-    are the last ones, as in broadcasting. Without an arrow the result has the letters that stand once, in alphabetical order.
+    "...i,io->...o" of a [2, 3, 4] and a [4, 5] → (["abi", "io"], "abo"), with letters that the equation has not; a shorter ellipsis
+    has the last of them, as in broadcasting. Without an arrow the result has the letters that stand once, in alphabetical order.
     """
     inputs, arrow, result = equation.replace(" ", "").partition("->")
     given = inputs.split(",")
