@@ -54,6 +54,10 @@ def test_train_report_and_resume_of_a_complete_run() -> None:
     assert shown.exit_code == 0, shown.output
     assert list(Path("run/report").glob("*.png"))
     assert refused("train", "--resume", "run") == (2, "parsinet: The run in run is complete; there is nothing to resume.\n")
+    before = Path("run/record.jsonl").read_bytes()
+    again = parsinet(*RUN, "--method", "gates", "--out", "run", "--auto-resume")
+    assert (again.exit_code, again.stdout) == (0, "The run in run is complete; there is nothing left to do.\n"), "for jobs that restart"
+    assert Path("run/record.jsonl").read_bytes() == before
 
 
 def test_options_override_the_file_and_settings_override_options() -> None:

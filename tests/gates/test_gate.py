@@ -222,3 +222,23 @@ def test_indices_without_a_unit_pass_and_teach_nothing() -> None:
     assert torch.equal(z, h * torch.tensor([1.0, 0.0, 1.0, 1.0, 1.0], dtype=torch.float64))
     z.sum().backward()
     assert torch.allclose(sink.take(), torch.stack([h[:, 1], h[:, 2] + h[:, 4]], 1).detach())
+
+
+def test_complex_numbers_have_real_derivatives():
+    """∂L/∂ξ by central differences; the imaginary part is not dropped."""
+    h = torch.complex(draw(3, 4, seed=1), draw(3, 4, seed=2))
+    weights = draw(4, 4, seed=3)
+
+    def loss(xi):
+        z = h * xi
+        return (z.real @ weights * z.imag).sin().sum() + z.abs().sum()
+
+    xi, sink = draw(3, 4, seed=4).abs() + 0.5, QSink()
+    z = gate(h.clone().requires_grad_(), xi, 1, sink)
+    ((z.real @ weights * z.imag).sin().sum() + z.abs().sum()).backward()
+    found, step = sink.take(), 1e-6
+    assert found.dtype == torch.float64
+    for b, i in ((0, 0), (1, 2), (2, 3)):
+        change = torch.zeros_like(xi)
+        change[b, i] = step
+        assert found[b, i] == pytest.approx(((loss(xi + change) - loss(xi - change)) / (2 * step)).item(), rel=1e-5)

@@ -192,3 +192,17 @@ def test_test_values_run_again_unasked() -> None:
     model(x)
     model(x).sum().backward()
     assert x.grad.abs().max() > 0
+
+
+@KINDS
+@pytest.mark.parametrize("build", [lambda: Gates(price=1e-3, theta=0.5), lambda: L0(lam=0.1)], ids=["gates", "l0"])
+def test_a_whole_network_that_runs_again_is_refused(build: Any, reentrant: bool) -> None:
+    """Its second forward pass would draw anew, and gradients would belong to other gates than the loss."""
+    torch.manual_seed(0)
+    stem, body = nn.Linear(6, 6), nn.Sequential(nn.Linear(6, 8), nn.Sigmoid(), nn.Linear(8, 3))
+    method, x = build(), torch.randn(16, 6)
+    optimizer = torch.optim.SGD([*stem.parameters(), *body.parameters()], lr=0.1)
+    Pruner(body, optimizer, method, stem(x[:2]).detach(), steps=100, examples=16)
+    out = checkpoint(body, stem(x), use_reentrant=reentrant)
+    with pytest.raises(RunError, match=r"the whole network runs again in the backward pass.* Checkpoint parts of it"):
+        F.cross_entropy(out, torch.randint(3, (16,))).backward()

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import parsinet as pn
-from parsinet.errors import ParsinetWarning
+from parsinet.errors import ParsinetWarning, StructureError
 
 IMAGES = torch.randn(4, 3, 8, 8)
 
@@ -75,3 +75,50 @@ def test_where_warnings_are_errors_nothing_is_removed() -> None:
         with pytest.raises(ParsinetWarning, match="strided 1×1"):
             pn.shrink(model, plan)
     assert model[0].out_channels == 12
+
+
+class _Projected(nn.Module):
+    """An LSTM of twelve units whose states are projected to six."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.last = nn.LSTM(4, 12, batch_first=True, proj_size=6), nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.lstm(x)[0].mean(1))  # type: ignore[no-any-return]
+
+
+UNSUPPORTED = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+
+
+@UNSUPPORTED
+@pytest.mark.parametrize(("left", "runs"), [(7, True), (6, False), (5, True)])
+def test_a_projection_as_wide_as_its_lstm_is_refused(left: int, runs: bool) -> None:
+    """Torch tells by the difference that there is a projection: it computes nonsense or dies."""
+    model, x = _Projected(), torch.randn(5, 7, 4)
+    plan = pn.trace(model, x).plan({"lstm": torch.arange(12) < left})
+    with pn.silence(model, plan):
+        wanted = model(x)
+    if runs:
+        pn.shrink(model, plan)
+        assert torch.allclose(model(x), wanted, atol=1e-6)
+    else:
+        with pytest.raises(StructureError, match="lstm would be left with 6 hidden units and a projection of as many"):
+            pn.shrink(model, plan)
+        assert model.lstm.hidden_size == 12
+
+
+@UNSUPPORTED
+@pytest.mark.parametrize(("multiple", "kept"), [(1, 7), (2, 8), (6, 12)])
+def test_a_run_keeps_more_units_where_a_projection_would_be_as_wide(multiple: int, kept: int) -> None:
+    model, x = _Projected(), torch.randn(5, 7, 4)
+    method = pn.baselines.MagnitudeUnits(share=0.5, begin=0.5, end=0.5, groups=["lstm"])
+    optimizer = torch.optim.Adam(method.param_groups(model))
+    pruner = pn.Pruner(model, optimizer, method, x, steps=4, round_to=multiple)
+    for _ in range(4):
+        model(x).square().mean().backward()
+        optimizer.step()
+        pruner.step()
+    assert pruner.finish() is model
+    assert model.lstm.hidden_size == kept
+    model(x).square().mean().backward()

@@ -271,3 +271,60 @@ def test_equal_numbers_that_are_no_widths_stay() -> None:
     structure = pn.trace(model, torch.randn(2, 5))
     pn.shrink(model, structure.plan({structure.removable()[0].name: torch.arange(12) < 7}))
     assert model[0].out_features == 13
+
+
+class _FunctionalNorm(nn.Module):
+    """A norm of one's own around torch's function, as nanoGPT has it. how: where its shape comes from."""
+
+    def __init__(self, units: int, how: str) -> None:
+        super().__init__()
+        self.how, self.dim = how, units
+        self.weight, self.bias = nn.Parameter(torch.randn(units)), nn.Parameter(torch.zeros(units))
+
+    def forward(self, x: Tensor) -> Tensor:
+        shapes = {"weight": self.weight.shape, "attribute": (self.dim,), "input": x.shape[1:], "written": (8,)}
+        return F.layer_norm(x, tuple(shapes[self.how]), self.weight, self.bias)
+
+
+@pytest.mark.parametrize("how", ["weight", "attribute", "input"])
+def test_norms_by_function_follow_their_weights(how: str) -> None:
+    x = torch.randn(3, 5)
+    model = nn.Sequential(nn.Linear(5, 8), _FunctionalNorm(8, how), nn.Linear(8, 2))
+    structure = pn.trace(model, x)
+    group = structure.group("0")
+    assert (group.removable, group.exact) == (True, False)
+    wanted = copy.deepcopy(model)
+    pn.shrink(model, structure.plan({"0": torch.arange(8) < 3}))
+    for layer, part in ((wanted[0], slice(None, 3)), (wanted[1], slice(None, 3))):
+        layer.weight.data, layer.bias.data = layer.weight.data[part], layer.bias.data[part]
+    wanted[2].weight.data, wanted[1].dim = wanted[2].weight.data[:, :3], 3
+    assert torch.allclose(model(x), wanted(x), atol=1e-6)
+    assert model[1].dim == (3 if how == "attribute" else 8)
+
+
+def test_a_norm_with_its_shape_in_the_code_keeps_its_units_and_says_where() -> None:
+    group = pn.trace(nn.Sequential(nn.Linear(5, 8), _FunctionalNorm(8, "written"), nn.Linear(8, 2)), torch.randn(3, 5)).group("0")
+    assert not group.removable
+    assert "test_kept.py" in group.reason
+    assert "needs its present size" in group.reason
+
+
+def test_groups_of_a_norm_by_function_follow_an_attribute() -> None:
+    class Grouped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pieces = 4
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.group_norm(x, self.pieces)
+
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(5, 8), Grouped(), nn.Linear(8, 2)), torch.randn(3, 5)
+    structure = pn.trace(model, x)
+    plan = structure.plan({"0": torch.tensor([True, False, True, True])})
+    with pn.silence(model, plan):
+        wanted = model(x)
+    pn.shrink(model, plan)
+    assert model[1].pieces == 3
+    assert model[0].out_features == 6
+    assert torch.allclose(model(x), wanted, atol=1e-6)

@@ -385,3 +385,28 @@ def test_no_warning_where_nothing_starts_afresh() -> None:
         warnings.simplefilter("always")
         pn.shrink(model, plan, optimizers=[optimizer])
     assert told == []
+
+
+class _Wrapped(optim.Optimizer):
+    """Steps another optimizer that it keeps, as sharpness-aware minimisation does."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], **options: Any) -> None:
+        super().__init__(parameters, {})
+        self.base = optim.SGD(self.param_groups, **options)
+        self.param_groups = self.base.param_groups
+
+    def step(self, closure: Any = None) -> None:
+        self.base.step()
+
+
+def test_what_an_optimizer_steps_is_cut_with_it() -> None:
+    found = []
+    for wrap in (False, True):
+        model, x, plan = start("mlp-batch-norm")
+        build: Any = _Wrapped if wrap else optim.SGD
+        optimizer = build(model.parameters(), lr=0.01, momentum=0.9)
+        train(model, [optimizer], x)
+        pn.shrink(model, plan, optimizers=optimizer)
+        train(model, [optimizer], x)
+        found.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
+    assert torch.equal(*found)

@@ -266,3 +266,33 @@ def test_weight_norm_keeps_what_is_left_of_the_weight() -> None:
         kept = [index for index in range(before.shape[dim]) if index % 3 != 1]
         before = before.index_select(dim, torch.tensor(kept))
     assert torch.allclose(model.conv2.weight, before, atol=1e-6)
+
+
+class _Attending(nn.Module):
+    """Torch's attention without a residual around it: what it reads and what it gives may come to differ in width."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.attn, self.head = nn.Linear(5, 8), nn.MultiheadAttention(8, 4, batch_first=True), nn.Linear(8, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.embed(x)
+        return self.head(self.attn(h, h, h)[0])  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    "left",
+    [{"embed": 5}, {"attn.out_proj.weight": 4}, {"attn.heads": 2, "attn.out_proj.weight": 4}, {"embed": 5, "attn.heads": 3}],
+    ids=["read", "given", "given, as wide as the heads", "read and heads"],
+)
+def test_attention_runs_on_with_widths_of_its_own(left: dict[str, int], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, x = _Attending().double(), torch.randn(3, 7, 5, dtype=torch.float64)
+    structure = pn.trace(model, x)
+    plan = structure.plan({name: torch.arange(structure.group(name).size) < count for name, count in left.items()})
+    with pn.silence(model, plan):
+        wanted = model(x)
+    pn.shrink(model, plan)
+    assert torch.allclose(model(x), wanted, atol=1e-12)
+    pn.save(model, tmp_path)
+    assert torch.equal(pn.load(tmp_path, _Attending)(x), model(x))

@@ -345,3 +345,28 @@ def test_tied_tensors_and_layers_are_found_under_every_name(tmp_path: Path) -> N
         pn.save(part, tmp_path / name)
         again = pn.load(tmp_path / name, build if name == "net" else lambda: build()["inner"])
         assert all(torch.equal(one, other) for one, other in zip(again.parameters(), part.parameters(), strict=True))
+
+
+class _Scaled(nn.Module):
+    """A residual branch behind a scale of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.branch, self.last = nn.Linear(5, 8), nn.Linear(8, 8), nn.Linear(8, 2)
+        self.scale = nn.Parameter(torch.ones(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x)
+        return self.last(h + self.scale * self.branch(h))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_what_stands_in_for_a_parameter_has_the_type_of_the_others(tmp_path: Path, dtype: torch.dtype) -> None:
+    model, x = _Scaled().to(dtype), torch.randn(3, 5, dtype=dtype)
+    structure = pn.trace(model, x, blocks=True)
+    (block,) = [group for group in structure.blocks if group.removable]
+    pn.shrink(model, structure.plan({block.name: torch.tensor([False])}))
+    pn.save(model, tmp_path)
+    loaded = pn.load(tmp_path, _Scaled)
+    assert loaded.scale.dtype == dtype
+    assert torch.equal(loaded(x), model(x))

@@ -352,3 +352,29 @@ def test_which_weights_are_masked() -> None:
         topology.maskable(model, "a")
     with pytest.raises(UsageError, match="no Linear or convolution"):
         topology.last_layer(nn.ReLU())
+
+
+@pytest.mark.parametrize("kind", ["GMP", "RigL", "SET", "SNIP"])
+def test_a_copy_of_a_run_goes_on_like_the_run(kind: str) -> None:
+    """Torch copies no hooks of tensors: gradients of hidden weights would reach the copy's optimizer."""
+    from parsinet import Pruner, baselines
+
+    torch.manual_seed(0)
+    x, y = torch.randn(64, 16), torch.randint(4, (64,))
+    model = nn.Sequential(nn.Linear(16, 24), nn.ReLU(), nn.Linear(24, 4))
+    method = getattr(baselines, kind)(sparsity=0.8)
+    optimizer = torch.optim.Adam(method.param_groups(model), lr=3e-3)
+    run = (model, optimizer, Pruner(model, optimizer, method, x[:2], steps=60))
+
+    def steps(run: Any, count: int) -> Tensor:
+        net, stepper, pruner = run
+        for _ in range(count):
+            F.cross_entropy(net(x), y).backward()
+            stepper.step()
+            stepper.zero_grad()
+            pruner.step()
+        return torch.cat([parameter.detach().flatten() for parameter in net.parameters()])
+
+    steps(run, 30)
+    twin = copy.deepcopy(run)
+    assert torch.equal(steps(twin, 20), steps(run, 20))
