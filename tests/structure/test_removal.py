@@ -13,6 +13,7 @@ import parsinet as pn
 from networks import make, traced
 from parsinet.errors import ArgumentTypeError, StructureError
 from parsinet.structure.plan import Plan
+from parsinet.switches import no_fused_attention
 
 
 def start(name: str = "mlp") -> tuple[nn.Module, torch.Tensor, Plan]:
@@ -297,3 +298,26 @@ def test_attention_runs_on_with_widths_of_its_own(left: dict[str, int], tmp_path
     assert torch.allclose(model(x), wanted, atol=1e-12)
     pn.save(model, tmp_path)
     assert torch.equal(pn.load(tmp_path, _Attending)(x), model(x))
+
+
+def test_padding_of_a_transformer_makes_no_head_inexact() -> None:
+    """Torch's fused pass gives zeros at padded positions, its plain one values; both networks are looked at on the plain one."""
+
+    class Padded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lift, self.head = nn.Linear(5, 8), nn.Linear(8, 2)
+            self.body = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 12, batch_first=True), 1)
+
+        def forward(self, x: torch.Tensor, padded: torch.Tensor) -> torch.Tensor:
+            return self.head(self.body(self.lift(x), src_key_padding_mask=padded).mean(1))  # type: ignore[no-any-return]
+
+    x = torch.randn(2, 6, 5), torch.tensor([[False] * 4 + [True] * 2, [False] * 5 + [True]])
+    model = Padded().eval()
+    structure = pn.trace(model, x)
+    assert structure.group("body.layers.0.self_attn.heads").exact
+    plan = structure.plan({"body.layers.0.self_attn.heads": torch.tensor([True, False])})
+    with pn.silence(model, plan), no_fused_attention():
+        wanted = model(*x)
+    pn.shrink(model, plan)
+    assert torch.allclose(model(*x), wanted, atol=1e-5)

@@ -26,6 +26,7 @@ from parsinet.structure.removal import shrink
 from parsinet.structure.running import Call, close, widened
 from parsinet.structure.silencing import silence
 from parsinet.structure.traced import Structure
+from parsinet.switches import no_fused_attention
 
 LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
 """Frames in torch and in this package are not the user's."""
@@ -49,8 +50,9 @@ def prove(model: nn.Module, structure: Structure, example_inputs: ExampleInputs,
     names = [group.name for group in structure.removable()]
     verdicts: dict[str, str] = {}
     subject = _subject(core_of(model, structure, call, training), call, training)
-    _search(subject, names, verdicts)
-    _search_anew(subject, [name for name in names if name in structure.layout.cuts and name not in verdicts], verdicts)
+    with no_fused_attention():  # it fills padded positions otherwise, and what has lost heads cannot take it
+        _search(subject, names, verdicts)
+        _search_anew(subject, [name for name in names if name in structure.layout.cuts and name not in verdicts], verdicts)
     units = _with(structure, verdicts)
     if not any(block.removable for block in structure.blocks):
         return units
