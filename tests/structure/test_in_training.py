@@ -296,3 +296,31 @@ def own_forward() -> nn.Sequential:
 )
 def test_only_networks_that_ask_are_run_in_training(make: Callable[[], nn.Module], expected: bool) -> None:
     assert asks(make()) == expected
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_weights_that_follow_others_in_training_keep_their_units(in_place: bool) -> None:
+    """The target of BYOL within the network: one unit would fit any number of others, two do not."""
+
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.online, self.target = (nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 6)) for _ in range(2))
+            self.head = nn.Linear(6, 6)
+            self.target.requires_grad_(False)
+
+        def forward(self, a: Tensor, b: Tensor) -> Tensor:
+            with torch.no_grad():
+                for own, other in zip(self.target.parameters(), self.online.parameters(), strict=True) if self.training else ():
+                    if in_place:
+                        own.lerp_(other, 0.1)
+                    else:
+                        own.data = own.data * 0.9 + other.data * 0.1
+                wanted = self.target(b)
+            return ((self.head(self.online(a)) - wanted) ** 2).sum(-1)  # type: ignore[no-any-return]
+
+    groups = pn.trace(Own(), (torch.randn(3, 5), torch.randn(3, 5))).groups
+    assert {group.name for group in groups} >= {"online.0", "online.2"}
+    for group in groups:
+        assert not group.removable
+        assert "The size of tensor a" in group.reason

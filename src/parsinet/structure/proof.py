@@ -22,6 +22,7 @@ from parsinet.structure.core import Core, core_of
 from parsinet.structure.groups import UnitGroup
 from parsinet.structure.in_training import training_shapes
 from parsinet.structure.origins import first_line
+from parsinet.structure.plan import Plan
 from parsinet.structure.removal import shrink
 from parsinet.structure.running import Call, close, widened
 from parsinet.structure.silencing import silence
@@ -135,12 +136,11 @@ def _try(subject: _Subject, names: Sequence[str], uneven: bool) -> str | None:
     exact = [name for name in names if structure.group(name).exact]
     try:
         plan = structure.plan({name: masks[name] for name in names})
-        smaller = duplicate(subject.model)
-        shrink(smaller, plan)
+        smaller = _without(subject, plan)
         actual = subject.call.on(smaller)
         if [tensor.shape for tensor in actual] != subject.shapes:
             return "the network's output changes its shape without some of its units"
-        if uneven and subject.training is not None and training_shapes(smaller, subject.training) != subject.trained:
+        if uneven and subject.training is not None and not all(_trains(subject, net) for net in (smaller, _with_pairs(subject, names))):
             return "in training mode the network's output changes its shape without some of its units"
         if len(exact) < len(names):
             return _try(subject, exact, uneven) if exact else None
@@ -152,6 +152,24 @@ def _try(subject: _Subject, names: Sequence[str], uneven: bool) -> str | None:
     return None if close(actual, expected, TOLERANCE if precise else COARSE) else "inexact"
 
 
+def _without(subject: _Subject, plan: Plan) -> nn.Module:
+    smaller = duplicate(subject.model)
+    shrink(smaller, plan)
+    return smaller
+
+
+def _with_pairs(subject: _Subject, names: Sequence[str]) -> nn.Module:
+    """The network after uneven losses that leave no unit alone: a size of 1 fits any other (`target.lerp_(online, 0.1)`)."""
+    masks = _uneven(subject.structure, least=2)
+    return _without(subject, subject.structure.plan({name: masks[name] for name in names}))
+
+
+def _trains(subject: _Subject, model: nn.Module) -> bool:
+    """Whether it returns in training mode what the whole network does, as far as shapes tell."""
+    assert subject.training is not None
+    return training_shapes(model, subject.training) == subject.trained
+
+
 def _third(size: int) -> Mask:
     """Every third unit leaves, from the second on: irregular enough to catch a wrong index, and never all."""
     mask = np.ones(size, dtype=bool)
@@ -159,15 +177,16 @@ def _third(size: int) -> Mask:
     return mask
 
 
-def _uneven(structure: Structure) -> dict[str, Mask]:
-    """As many different losses as sizes allow, from one unit to all but one, each spread over the group and with its first unit.
+def _uneven(structure: Structure, least: int = 1) -> dict[str, Mask]:
+    """As many different losses as sizes allow, from one unit to all but `least`, each spread over the group and with its first unit.
 
     Groups that only fit each other while they lose equally many (halves cut by `x[:, : n // 2]`) are found out.
     """
     masks, used = {}, Counter[int]()
     groups = sorted(structure.removable(), key=lambda group: group.size)
     for rank, group in enumerate(groups):
-        losses = range(group.size - 1, 0, -1) if rank % 2 else range(1, group.size)
+        most = max(1, group.size - least)
+        losses = range(most, 0, -1) if rank % 2 else range(1, most + 1)
         loss = min(losses[: len(groups)], key=used.__getitem__)
         used[loss] += 1
         masks[group.name] = np.ones(group.size, dtype=bool)
