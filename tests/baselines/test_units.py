@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from baselines.toys import NOISY, OPTIONS, STEPS, Run, batch
 from methods.runs import check_resume, same
@@ -187,3 +188,35 @@ def test_saved_units_of_another_network_are_refused() -> None:
     saved["order"] = {"conv": torch.zeros(4)}
     with pytest.raises(StructureError, match="saved order is of groups"):
         order.method.load_state_dict(saved)
+
+
+class _Complex(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b = nn.Linear(16, 24, dtype=torch.complex64), nn.Linear(24, 4, dtype=torch.complex64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(torch.tanh(self.a(x.to(torch.complex64)))).abs()  # type: ignore[no-any-return]
+
+
+COMPLEX = {"GroupLasso": {"lam": 1e-3}, "L0": {"lam": 0.1}, "VIB": {"kl": 1e-3}, "SBP": {"kl": 1e-3}}
+
+
+@pytest.mark.parametrize("kind", COMPLEX)
+def test_complex_weights_train_and_stay_finite(kind: str) -> None:
+    model, x = _Complex(), torch.randn(64, 16, generator=torch.Generator().manual_seed(0))
+    method = getattr(baselines, kind)(**COMPLEX[kind])
+    optimizer = torch.optim.Adam(method.param_groups(model), lr=3e-3)
+    pruner = Pruner(model, optimizer, method, x[:2], steps=20, examples=64)
+    losses = []
+    for _ in range(20):
+        loss = F.cross_entropy(model(x), x[:, :4].argmax(1))
+        (loss + pruner.penalty()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        pruner.step()
+        losses.append(loss.item())
+    assert pruner.widths()["a"] > 12
+    assert losses[-1] < losses[0]
+    assert bool(torch.isfinite(model(x)).all())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 import parsinet as pn
-from parsinet.errors import StructureError
+from parsinet.errors import StructureError, UsageError
 from parsinet.structure.axes import NONE, Axis, labelled
 from parsinet.structure.labels import Labels
 from parsinet.structure.tracing import Tracing, earliest
@@ -90,3 +91,43 @@ def test_a_tensor_that_is_no_buffer_is_named_where_it_keeps_units() -> None:
     assert found["buffer"].removable
     assert found["attribute"].reason == "meets 'positions', a tensor that is no buffer"
     assert found["made"].reason.startswith("meets an axis of fixed size at `add`")
+
+
+@dataclass
+class _Result:
+    logits: torch.Tensor
+
+
+class _Returning(nn.Linear):
+    def forward(self, x: torch.Tensor) -> _Result:  # type: ignore[override]
+        return _Result(super().forward(x))
+
+
+def test_what_torch_does_not_know_is_refused_with_what_to_do() -> None:
+    x = torch.randn(2, 4)
+    with pytest.raises(StructureError, match=r"torch\.export\.register_dataclass"):
+        pn.trace(_Returning(4, 3), x)
+    lazy = nn.Sequential(nn.LazyLinear(6), nn.ReLU(), nn.LazyLinear(3))
+    with pytest.raises(StructureError, match=r"call model\(example_inputs\) once before"):
+        pn.trace(lazy, x)
+    with pytest.raises(UsageError, match=r"call model\(example_inputs\) once before"):
+        pn.methods.Gates(price=1e-3).param_groups(lazy)
+
+
+def test_a_tile_of_fewer_numbers_than_axes_repeats_the_last() -> None:
+    class Tiled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 5), nn.Linear(15, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last(self.first(x).tile(3))  # type: ignore[no-any-return]
+
+    model, x = Tiled().double(), torch.randn(2, 4, dtype=torch.float64)
+    structure = pn.trace(model, x)
+    plan = structure.plan({"first": torch.arange(5) != 2})
+    with pn.silence(model, plan):
+        wanted = model(x)
+    pn.shrink(model, plan)
+    assert torch.allclose(model(x), wanted, atol=1e-12)
+    assert model.last.in_features == 12

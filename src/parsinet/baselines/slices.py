@@ -63,7 +63,7 @@ def squared_norms(parts: Sequence[Slices], tensors: Mapping[str, Tensor], units:
 
 def counts(parts: Sequence[Slices], tensors: Mapping[str, Tensor], units: int) -> Tensor:
     """How many weights each unit has, float64 [units]."""
-    return torch.stack([part.sums(torch.ones_like(tensors[part.tensor]), units) for part in parts]).sum(0)
+    return torch.stack([part.sums(torch.ones_like(tensors[part.tensor], dtype=torch.float64), units) for part in parts]).sum(0)
 
 
 def unscalable(model: nn.Module, structure: Structure, group: str) -> str:
