@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from parsinet import topology
+from parsinet import Pruner, baselines, topology
 from parsinet.errors import ArgumentTypeError, StructureError, UsageError
 from parsinet.structure import shrink, trace
 from parsinet.topology import Masks
@@ -357,8 +357,6 @@ def test_which_weights_are_masked() -> None:
 @pytest.mark.parametrize("kind", ["GMP", "RigL", "SET", "SNIP"])
 def test_a_copy_of_a_run_goes_on_like_the_run(kind: str) -> None:
     """Torch copies no hooks of tensors: gradients of hidden weights would reach the copy's optimizer."""
-    from parsinet import Pruner, baselines
-
     torch.manual_seed(0)
     x, y = torch.randn(64, 16), torch.randint(4, (64,))
     model = nn.Sequential(nn.Linear(16, 24), nn.ReLU(), nn.Linear(24, 4))

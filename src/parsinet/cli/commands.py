@@ -37,7 +37,7 @@ def train(
         else:
             if out is None:
                 raise UsageError("--out FOLDER is needed: it holds the recipe, the record, the model and the checkpoints of the run.")
-            if auto and RunFolder(out).complete:
+            if auto and ranks.first(lambda: RunFolder(out).complete):
                 console.print(f"The run in {out} is complete; there is nothing left to do.", highlight=False, markup=False, soft_wrap=True)
                 return
             begun: bool | Literal["auto"] = "auto" if auto else False

@@ -19,7 +19,7 @@ from parsinet.methods.estimating import Estimating
 from parsinet.methods.gating import GateBank
 from parsinet.methods.openness import Openness
 from parsinet.methods.options import check_either, check_list, check_number, check_seed
-from parsinet.methods.pace import GATED, GATED_TO_TARGET, PaceOptions
+from parsinet.methods.pace import PaceOptions, acting
 from parsinet.methods.price_options import PriceOptions
 from parsinet.methods.pricing import Pricing
 from parsinet.methods.target import Target
@@ -99,8 +99,7 @@ class Gates:
         self._block_options = BlockOptions(blocks, block_price, block_factor)
         self.prices = PriceOptions(price, log_gamma, cost_price, computation, Target.given("Gates", target), pursuit)
         self.prices.check(self._block_options)
-        gated = gated if gated is not None else GATED if target is None else GATED_TO_TARGET
-        self.pacing = PaceOptions(gated, warmup, fall_steps, interval)
+        self.pacing = PaceOptions(acting(gated, targeted=target is not None), warmup, fall_steps, interval)
         self._estimating = Estimating(estimator)
         self._deciding = Deciding(decide, deciding, usual=SHARE if target is None else TARGETED)
         check_number("Gates", "threshold", threshold, least=0, most=0.5)

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -83,7 +82,9 @@ class Network:
             group = next((owner for owner in hidden.owners if owner in masks), None) if hidden is not None else None
             if hidden is None or group is None or len(masks[group]) != hidden.size:
                 continue
-            kept = module.proj_size if projection is None else int(projection.keep(_listed(masks)).sum())
+            kept = (
+                module.proj_size if projection is None else int(projection.keep({name: mask.numpy() for name, mask in masks.items()}).sum())
+            )
             if int(masks[group].sum()) == kept:
                 masks[group] = keep_more(masks[group], scores.get(group), multiple)
         return masks
@@ -130,7 +131,3 @@ class Network:
     def _check_held(self) -> None:
         if self._held().isdisjoint(id(parameter) for parameter in self.model.parameters()):
             raise UsageError("Pruner: the optimizer holds none of the model's parameters; build it from this model (after method.prepare).")
-
-
-def _listed(masks: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-    return {name: mask.numpy() for name, mask in masks.items()}

@@ -15,6 +15,11 @@ GUARD_SHARE = 0.01
 """Share of the fall time between two looks at whether a whole group is closing, at most 10 steps: θ moves a hundredth under its price."""
 
 
+def acting(gated: float | None, *, targeted: bool) -> float:
+    """Share of the run in which gates act, where the caller leaves it open."""
+    return gated if gated is not None else GATED_TO_TARGET if targeted else GATED
+
+
 @dataclass(frozen=True)
 class Pace:
     """The steps of one run, counted from 1.

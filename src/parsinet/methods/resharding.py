@@ -19,7 +19,7 @@ from parsinet.methods.folds import Folding
 from parsinet.structure import Plan, Structure, trace
 from parsinet.structure.calling import ExampleInputs
 from parsinet.structure.cutting import cut, rescaled
-from parsinet.structure.optimizers import Carried, carry, check_optimizers, reset_message
+from parsinet.structure.optimizers import Carried, carry, check_optimizers, reset_message, with_wrapped
 from parsinet.structure.record import record_of
 from parsinet.structure.removal import shrink
 
@@ -72,7 +72,7 @@ def shrink_sharded(model: Sharded, plan: Plan, optimizers: Optimizers) -> None:
     handed over. The optimizers stay, with the new parameters in the places of the old ones.
     Raises as `structure.shrink`, with nothing changed; ParsinetWarning if optimizer state has to start afresh.
     """
-    optimizers = list(dict.fromkeys(optimizers))
+    optimizers = with_wrapped(optimizers)
     model.reshard()
     check_optimizers(model.module, optimizers)
     outline = model.outline()

@@ -14,8 +14,8 @@ from torch.nn.utils.parametrize import is_parametrized
 from parsinet.structure import configs
 from parsinet.structure.attention import SlimMultiheadAttention, become_slim, must_be_slim
 from parsinet.structure.blocks_absent import Absent
+from parsinet.structure.secluded import OWN
 from parsinet.structure.selecting import SELECTED, may_select
-from parsinet.structure.undisturbed import OWN
 
 Attributes = dict[str, Any]
 

@@ -20,7 +20,7 @@ from parsinet.structure.calling import ExampleInputs, as_call
 from parsinet.structure.numbers import Kept, Seen
 from parsinet.structure.origins import in_words, line_of
 from parsinet.structure.packing import packed_as_padded
-from parsinet.structure.undisturbed import undisturbed
+from parsinet.structure.secluded import secluded
 from parsinet.switches import no_fused_attention
 
 WRAPPERS = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
@@ -70,7 +70,7 @@ def export(model: nn.Module, example_inputs: ExampleInputs, understood: Callable
             "pack_padded_sequence(x, lengths)."
         )
     try:
-        with torch.enable_grad(), no_fused_attention(), undisturbed(model), packed_as_padded(model) as packed:
+        with torch.enable_grad(), no_fused_attention(), secluded(model), packed_as_padded(model) as packed:
             program = _plain(_program(model, args, kwargs), understood)
     except Exception as error:
         raise StructureError(

@@ -22,7 +22,7 @@ from parsinet.structure.attributes import LENGTHS, RULES
 from parsinet.structure.calling import ExampleInputs
 from parsinet.structure.export import Exported, export
 from parsinet.structure.numbers import Kept, Marked, Seen, comparisons_noted
-from parsinet.structure.undisturbed import OWN
+from parsinet.structure.secluded import OWN
 from parsinet.switches import replaced
 
 KEY = "parsinet sizes"

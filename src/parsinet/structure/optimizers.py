@@ -164,7 +164,7 @@ def with_wrapped(optimizers: Iterable[optim.Optimizer]) -> list[optim.Optimizer]
 def check_optimizers(model: nn.Module, optimizers: Iterable[optim.Optimizer]) -> None:
     """StructureError for an optimizer that cannot go on after a removal, or that trains another model."""
     own = {id(parameter) for parameter in model.parameters()}
-    for optimizer in optimizers:
+    for optimizer in with_wrapped(optimizers):
         kind = type(optimizer).__name__
         for refused, reason in REFUSED:
             if isinstance(optimizer, refused):

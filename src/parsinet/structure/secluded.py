@@ -22,7 +22,7 @@ CHATTY = ("torch.fx.experimental.symbolic_shapes", "torch._subclasses.fake_tenso
 
 
 @contextlib.contextmanager
-def undisturbed(model: nn.Module) -> Iterator[None]:
+def secluded(model: nn.Module) -> Iterator[None]:
     """The model gives its results alone and is afterwards as it was; neither torch's distributions nor its loggers have a say."""
     with _results_only(model), _as_before(model), _unvalidated(), _quiet():
         yield
