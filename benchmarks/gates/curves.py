@@ -69,9 +69,7 @@ def job(network: str, row: Row, seed: int, data: Dataset, earlier: list[dict[str
         return train(Dense(), of_widths(network, seed, data, earlier[0]["widths"]), seed, data.train, **common)
     model = build(network, seed, data)
     if row.kind == "gates":
-        asked = (
-            {"target": f"macs={100 * options['macs']:g}%", "pursuit": 0.0, "gated": 0.6} if "macs" in options else options
-        )  # once the defaults
+        asked = {"target": f"macs={100 * options['macs']:g}%"} if "macs" in options else options
         return train(Gates(seed=seed, **asked), model, seed, data.train, **common)
     wanted = options["macs"] * pn.measure.macs(model, example)
     if row.kind == "peer":

@@ -116,10 +116,9 @@ def load(network: str, folder: Path | None) -> Dataset:
 
 
 def build(network: str, seed: int, data: Dataset, **options: Any) -> nn.Module:
-    """A new network; images run through it with channels last."""
+    """A new network. Not with channels last: without AVX-512, narrow strided convolutions then make torch write past its memory."""
     torch.manual_seed(seed)
-    model = pn.models.build(network, data.input_shape, data.num_classes, **{**SETTINGS[network].options, **options})
-    return model.to(memory_format=torch.channels_last)
+    return pn.models.build(network, data.input_shape, data.num_classes, **{**SETTINGS[network].options, **options})
 
 
 def of_widths(network: str, seed: int, data: Dataset, widths: Mapping[str, int]) -> nn.Module:
