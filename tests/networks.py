@@ -209,6 +209,8 @@ NETWORKS: dict[str, Callable[[], tuple[nn.Module, Inputs]]] = {
     "packed": _with(strangers.Packed, lambda: (torch.randint(11, (3, 6)), torch.tensor([6, 2, 4]))),
     "lengths": _with(strangers.Lengths, lambda: (torch.randn(3, 6, 4), torch.tensor([3, 6, 2]))),
     "spectrum": _own(strangers.Spectrum, 2, 10),
+    "sampled": _own(strangers.Sampled, 2, 8, 8),
+    "matrices": _own(strangers.Matrices, 2, 4, 4),
 }
 
 

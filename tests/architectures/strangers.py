@@ -437,3 +437,36 @@ class Lengths(nn.Module):
         most = int(lengths.max().item())
         outside = torch.arange(most).expand(len(x), most) >= lengths[:, None]
         return self.head(torch.relu(self.lift(x[:, :most])).masked_fill(outside[..., None], 0).sum(1))
+
+
+class Sampled(nn.Module):
+    """Positions looked up, none of them units: a spatial transformer, an unpooled maximum, windows, patches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.place, self.lift = nn.Linear(16, 6), nn.Conv2d(2, 7, 3, padding=1)
+        self.mix, self.out, self.head = nn.Conv2d(7, 5, 1), nn.Conv2d(5, 6, 1), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        where = F.affine_grid(self.place(x[:, 0, :2].flatten(1)).view(-1, 2, 3), list(x.shape), align_corners=False)
+        y = torch.relu(self.lift(F.grid_sample(x, where, align_corners=False)))
+        y = y + F.max_unpool2d(*F.max_pool2d(y, 2, return_indices=True), 2)
+        y = torch.tanh(self.mix(F.grid_sample(y, where, align_corners=False)))
+        y = F.fold(F.unfold(y, 3, padding=1), (8, 8), 3, padding=1) + y.unfold(3, 3, 1).mean(-1).logsumexp(3, keepdim=True)
+        waves = torch.complex(y.cos(), y.sin()) * torch.polar(y.abs(), y).conj()
+        return self.head(self.out(waves.real + waves.imag).cummax(3).values.mean((2, 3)))
+
+
+class Matrices(nn.Module):
+    """Channels of small matrices: inverted, solved, factorised, each channel for itself; a codebook that distances are taken to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lift, self.mix, self.out = nn.Conv2d(2, 6, 1), nn.Conv2d(6, 4, 1), nn.Linear(4, 5)
+        self.codes, self.head = nn.Parameter(torch.randn(9, 5)), nn.Linear(9, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.tanh(self.lift(x))
+        steady = torch.linalg.inv(y + 6 * torch.eye(4, dtype=y.dtype)) + torch.linalg.solve(y.exp() + 6 * torch.eye(4, dtype=y.dtype), y)
+        z = self.mix(steady.matrix_exp()) * torch.linalg.svdvals(self.mix(y))[..., None]
+        return self.head(torch.cdist(self.out(z.mean((2, 3))), self.codes))

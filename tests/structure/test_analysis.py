@@ -24,7 +24,7 @@ STAYS: dict[str, set[str]] = {
     "super-resolution": {"last"},
     "mixer": {"tokens.2"},
     "experts": {"router", "experts.0.2"},
-    "spectral-norm": {"fc3"},
+    "spectral-norm": {"fc3", "fc4.parametrizations.weight.0"},
     "state-space": {"x_proj", "out_proj"},
     "autoencoder": {"fc1.weight"},
     "twice": {"back"},
@@ -62,8 +62,9 @@ INEXACT = {
     "relative-bias": {"embed"},
     "nano-gpt": {"transformer.heads", "transformer.head_dim"},
     "timm": {"embed.heads", "embed.head_dim"},
+    "matrices": {"out"},
 }
-"""Groups whose removal cannot equal silence: widths under a norm, head sizes under 1/√d, inputs of a spectral norm."""
+"""Groups whose removal cannot equal silence: widths under a norm or a distance, head sizes under 1/√d, inputs of a spectral norm."""
 
 UNITS = {
     "unet": "down1.0 down1.3 down2.0 down2.3 bottom.0 bottom.3 up2 dec2.0 dec2.3 dec1.0 dec1.3",
@@ -87,6 +88,8 @@ UNITS = {
     "nano-gpt": "transformer.heads transformer.head_dim transformer.h.0.mlp.c_fc transformer.h.1.mlp.c_fc",
     "timm": "embed.heads embed.head_dim up",
     "sets": "phi rho",
+    "sampled": "lift mix out",
+    "matrices": "lift mix out codes",
 }
 """What may leave, by name."""
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -131,3 +133,29 @@ def test_a_tile_of_fewer_numbers_than_axes_repeats_the_last() -> None:
     pn.shrink(model, plan)
     assert torch.allclose(model(x), wanted, atol=1e-12)
     assert model.last.in_features == 12
+
+
+@pytest.mark.parametrize(
+    ("lookup", "removable"),
+    [
+        (lambda y: y * torch.bucketize(y, torch.linspace(-1, 1, 4)), True),
+        (lambda y: y * torch.searchsorted(torch.linspace(-1, 1, 4), y), True),
+        (lambda y: y * torch.searchsorted(y.sort().values, y), False),
+        (lambda y: y - y.kthvalue(2, 1).values[:, None, :] + y.mode(1).values[:, None, :] * y.nanmedian(1).values[:, None, :], True),
+        (lambda y: y.logcumsumexp(1) + y.cummin(1).values, True),
+        (lambda y: y.logcumsumexp(2), False),
+        (lambda y: y @ torch.linalg.inv(y.mT @ y + torch.eye(6)), False),
+    ],
+)
+def test_lookups_sums_and_matrices_keep_units_only_where_they_run_over_them(lookup: Callable[..., Any], removable: bool) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 6), nn.Linear(6, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last(lookup(self.first(x)))  # type: ignore[no-any-return]
+
+    group = pn.trace(Net(), torch.randn(2, 5, 4)).group("first")
+    assert group.removable is removable, group.reason
+    assert group.exact

@@ -7,9 +7,9 @@ from typing import Any
 
 from parsinet.structure.counting import note_shape
 from parsinet.structure.rules import elementwise as e
+from parsinet.structure.rules import matrices, pixels, places, sampling
 from parsinet.structure.rules import normalisation as n
 from parsinet.structure.rules import pieces as p
-from parsinet.structure.rules import pixels, places
 from parsinet.structure.rules import products as m
 from parsinet.structure.rules import recurrent as r
 from parsinet.structure.rules import shape as s
@@ -54,7 +54,7 @@ RULES: dict[str, Rule] = _table(
     ("softmax log_softmax _softmax _log_softmax special_softmax special_log_softmax", n.softmax),
     ("_weight_norm", n.weight_norm),
     ("unit_rows", n.unit_rows),
-    ("hardswish copy log_sigmoid masked_fill rsub mse_loss l1_loss", e.pointwise),
+    ("hardswish copy log_sigmoid masked_fill rsub mse_loss l1_loss complex polar", e.pointwise),
     ("glu", e.glu),
     ("prelu", e.prelu),
     ("view reshape _unsafe_view flatten unflatten view_as reshape_as ravel", s.reshape),
@@ -96,15 +96,32 @@ RULES: dict[str, Rule] = _table(
     ("pixel_unshuffle", pixels.pixel_unshuffle),
     ("channel_shuffle", pixels.channel_shuffle),
     ("roll flip", places.along),
+    ("grid_sampler_2d grid_sampler_3d", sampling.grid_sampler),
+    ("unfold", sampling.unfold),
+    ("col2im", sampling.col2im),
+    ("max_unpool2d max_unpool3d", sampling.max_unpool),
+    ("searchsorted", places.searchsorted),
+    ("bucketize", places.bucketize),
+    ("_cdist_forward cdist", matrices.cdist),
+    ("inverse linalg_inv linalg_pinv linalg_solve linalg_solve_triangular", matrices.of_matrices),
+    (
+        "linalg_cholesky linalg_qr linalg_lu linalg_svd linalg_svdvals linalg_eig linalg_eigh linalg_eigvals linalg_eigvalsh",
+        matrices.of_matrices,
+    ),
+    ("linalg_matrix_exp matrix_exp linalg_matrix_power linalg_det det linalg_slogdet slogdet logdet", matrices.of_matrices),
     ("lstm", r.lstm),
     ("gru", r.gru),
     ("rnn_tanh rnn_relu", r.rnn),
     ("lstm_cell", r.lstm_cell),
     ("gru_cell", r.gru_cell),
     ("rnn_tanh_cell rnn_relu_cell", r.rnn_cell),
-    ("contiguous clone to _to_copy type_as detach alias lift_fresh lift_fresh_copy positive float half double", e.same),
+    (
+        "contiguous clone to _to_copy type_as detach alias lift_fresh lift_fresh_copy positive float half double",
+        e.same,
+    ),
     ("dropout feature_dropout alpha_dropout feature_alpha_dropout rand_like randn_like randint_like bernoulli", e.same),
     ("rrelu normal_ normal_functional uniform uniform_ bernoulli_ exponential_", e.same),
+    ("conj _conj _conj_physical resolve_conj resolve_neg _neg_view real imag", e.same),
     ("native_dropout", e.same_with_mask),
     ("normal", e.pointwise),
     ("fill fill_ zero_", e.same),
@@ -122,10 +139,12 @@ RULES: dict[str, Rule] = _table(
     ("norm linalg_vector_norm", e.norm),
     ("std_mean var_mean", e.moments),
     ("topk sort", e.ordered),
-    ("max.dim min.dim median.dim", e.reduce_pair),
+    ("max.dim min.dim median.dim nanmedian.dim mode", e.reduce_pair),
+    ("kthvalue", e.kthvalue),
     ("max.other min.other", e.pointwise),
     ("var std", e.variance),
-    ("cumsum cumprod", e.along_axis),
+    ("cumsum cumprod logcumsumexp", e.along_axis),
+    ("cummax cummin", e.along_axis_pair),
     (
         "rand randn randint zeros ones full empty new_zeros new_ones new_full new_empty scalar_tensor",
         e.free_constant,

@@ -99,12 +99,17 @@ def position(ctx: Tracing, x: Value, dim: int | None = None, keepdim: bool = Fal
     return ctx.unknown(ctx.shape())
 
 
-def reduce_pair(ctx: Tracing, x: Value, dim: int, keepdim: bool = False) -> list[Value]:
+def reduce_pair(ctx: Tracing, x: Value, dim: int = -1, keepdim: bool = False) -> list[Value]:
     """Maximum or minimum along an axis, with its position."""
     if any(user.args[1:] == (1,) and user.users for user in ctx.users):
         ctx.labels.freeze(x.axes[dim], f"{ctx.where} returns an index into it")
     value = reduce(ctx, x, dim, keepdim)
     return [value, value]
+
+
+def kthvalue(ctx: Tracing, x: Value, k: int, dim: int = -1, keepdim: bool = False) -> list[Value]:
+    """The k-th smallest along an axis, with its position."""
+    return reduce_pair(ctx, x, dim, keepdim)
 
 
 def variance(ctx: Tracing, x: Value, dim: Any = None, unbiased: bool = True, keepdim: bool = False, **_: Any) -> Value:
@@ -141,6 +146,11 @@ def along_axis(ctx: Tracing, x: Value, dim: int, *_: Any, **__: Any) -> Value:
     """Cumulative sums and the like along `dim`; the other axes pass."""
     ctx.labels.freeze(x.axes[dim], f"{ctx.where} runs along it")
     return x
+
+
+def along_axis_pair(ctx: Tracing, x: Value, dim: int) -> list[Value]:
+    """The same, with positions."""
+    return [along_axis(ctx, x, dim)] * 2
 
 
 def free_constant(ctx: Tracing, *_: Any, **__: Any) -> Value:

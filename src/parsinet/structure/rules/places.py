@@ -104,6 +104,19 @@ def fourier(ctx: Tracing, x: Value, dims: list[int], *_: Any, **__: Any) -> Valu
     return x.with_axes(axes)
 
 
+def bucketize(ctx: Tracing, x: Value, bounds: Value, **_: Any) -> Value:
+    """Entry by entry the number of the interval it lies in; the bounds stay."""
+    ctx.freeze(bounds, f"{ctx.where} picks by them")
+    return x
+
+
+def searchsorted(ctx: Tracing, bounds: Value, x: Value, **_: Any) -> Value:
+    """The same, for one sequence of bounds."""
+    if len(bounds.axes) != 1:
+        raise ValueError("rows of bounds belong to rows of values")
+    return bucketize(ctx, x, bounds)
+
+
 def histogram(ctx: Tracing, x: Value, *_: Any, **__: Any) -> Value:
     """histc, bincount: how often each number comes; the result is as long as the numbers go."""
     ctx.freeze(x, f"{ctx.where} counts its entries")
