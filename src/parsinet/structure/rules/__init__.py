@@ -115,10 +115,7 @@ RULES: dict[str, Rule] = _table(
     ("lstm_cell", r.lstm_cell),
     ("gru_cell", r.gru_cell),
     ("rnn_tanh_cell rnn_relu_cell", r.rnn_cell),
-    (
-        "contiguous clone to _to_copy type_as detach alias lift_fresh lift_fresh_copy positive float half double",
-        e.same,
-    ),
+    ("contiguous clone to _to_copy type_as detach alias lift_fresh lift_fresh_copy positive float half double", e.same),
     ("dropout feature_dropout alpha_dropout feature_alpha_dropout rand_like randn_like randint_like bernoulli", e.same),
     ("rrelu normal_ normal_functional uniform uniform_ bernoulli_ exponential_", e.same),
     ("conj _conj _conj_physical resolve_conj resolve_neg _neg_view real imag", e.same),
