@@ -325,6 +325,23 @@ def test_resume_takes_the_stored_recipe_and_no_other(quick: Quick, tmp_path: Pat
         train(None, tmp_path / "none")
 
 
+def test_a_script_that_is_run_again_reads_what_has_ended(quick: Quick, small: Recipes, pruning: Recipes) -> None:
+    """`resume="auto"`: the same result, from the folder, without a step; not for another recipe, and `resume=True` refuses it."""
+    recipe = pruning(data__validation=0.1)
+    first = quick(recipe)
+    told, model = (first.folder / "record.jsonl").read_bytes(), first.model.eval()
+    again = quick(recipe, resume="auto")
+    assert (first.folder / "record.jsonl").read_bytes() == told
+    assert (again.test, again.before, again.after, again.recipe) == (first.test, first.before, first.after, recipe)
+    assert again.seconds == pytest.approx(first.seconds)
+    inputs = torch.randn(5, 1, 8, 8)
+    assert torch.equal(again.model.eval()(inputs), model(inputs))
+    with pytest.raises(UsageError, match="the recipe differs"):
+        quick(small(), resume="auto")
+    with pytest.raises(UsageError, match="nothing to resume"):
+        quick(recipe, resume=True)
+
+
 def test_a_file_in_the_way_and_a_read_only_folder(quick: Quick, tmp_path: Path, small: Recipes) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="is a file"):

@@ -87,13 +87,13 @@ class RunFolder:
         """Whether a run has come to its end here."""
         return self.record.exists() and any(event["event"] == "end" for event in read_record(self.record))
 
-    def stored_recipe(self) -> Recipe:
-        """The recipe of a run that can be resumed.
+    def stored_recipe(self, *, ended: bool = False) -> Recipe:
+        """The recipe of a run that can be resumed, or with `ended` of any.
 
-        Errors: UsageError if there is no run or it has ended already.
+        Errors: UsageError if there is no run, or it has ended already.
         """
         if not self.recipe.is_file():
             raise UsageError(f"{self.path} holds no run to resume. Name the folder given to --out.")
-        if self.complete:
+        if self.complete and not ended:
             raise UsageError(f"The run in {self.path} is complete; there is nothing to resume.")
         return load_recipe(self.recipe)

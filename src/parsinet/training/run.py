@@ -14,13 +14,16 @@ from parsinet.errors import UsageError
 from parsinet.measure import Profile
 from parsinet.training import environment
 from parsinet.training.assembly import assemble
+from parsinet.training.datasets import load_data
 from parsinet.training.evaluate import Evaluation
 from parsinet.training.folder import RunFolder
 from parsinet.training.lock import held
 from parsinet.training.loggers import known
 from parsinet.training.monitor import Sink
+from parsinet.training.networks import finished_model
 from parsinet.training.random_state import seeded
 from parsinet.training.recipe import Recipe
+from parsinet.training.record import read_record
 from parsinet.training.session import Session
 from parsinet.training.stopping import stop_signals
 
@@ -50,8 +53,8 @@ def train(
     """Train by a recipe and leave everything in the folder `out`: recipe.yaml, record.jsonl, model/, checkpoint/.
 
     With `resume` the run in `out` goes on from its newest whole checkpoint, bitwise as if it had never stopped; `recipe` may then be None,
-    else it must be the stored one; with "auto" it goes on if there is one, else it starts. With `overwrite` a run in `out` is replaced,
-    once the new one is ready to start.
+    else it must be the stored one; with "auto" it goes on if there is one, else it starts, and a run that has ended is read: nothing is
+    trained. With `overwrite` a run in `out` is replaced, once the new one is ready to start.
 
     `watch` is given every event of the record, once it is written; what it raises ends the run, and is its record's reason.
 
@@ -72,6 +75,8 @@ def train(
         if resume and overwrite:
             raise UsageError("train: overwrite and resume exclude each other. Choose one.")
         goes_on = ranks.first(folder.recipe.is_file) if resume == "auto" else resume
+        if resume == "auto" and ranks.first(lambda: folder.complete):
+            return _ended(ranks.first(lambda: _same(recipe, folder, folder.stored_recipe(ended=True))), folder)
         settled = partial(_recipe, recipe, folder, overwrite, goes_on)
         ranks.first(settled)  # refused before the folder is made
         if not ranks.first(lambda: stack.enter_context(held(folder.path))):
@@ -100,9 +105,23 @@ def _recipe(recipe: Recipe | None, folder: RunFolder, overwrite: bool, resume: b
             raise UsageError("train: a recipe is needed, unless a run is resumed.")
         folder.check_free(overwrite)
         return recipe
-    stored = folder.stored_recipe()
+    return _same(recipe, folder, folder.stored_recipe())
+
+
+def _same(recipe: Recipe | None, folder: RunFolder, stored: Recipe) -> Recipe:
+    """The stored recipe, which a given one must equal."""
     if recipe is not None and recipe != stored:
         raise UsageError(
             f"train: the recipe differs from the one stored in {folder.recipe}. Resume without a recipe, or choose another folder."
         )
     return stored
+
+
+def _ended(recipe: Recipe, folder: RunFolder) -> RunResult:
+    """The result of a run that has ended, as its folder tells it."""
+    device = environment.usable_device(device_of(recipe.device))
+    model = finished_model(folder.path, load_data(recipe.data, recipe.seed, recipe.dtype), device, recipe)
+    end = next(event for event in reversed(read_record(folder.record)) if event["event"] == "end")
+    before, after = (Profile(**end[which], latency=None) for which in ("before", "after"))
+    test = Evaluation(end["test_loss"], end["test_error"])
+    return RunResult(folder.path, recipe, model, test, before, after, end["train_seconds"])
