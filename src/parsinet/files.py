@@ -16,6 +16,9 @@ from parsinet.errors import StorageError
 UNABLE = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
 """What file systems answer, mostly of networks, that cannot flush a folder."""
 
+FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+"""What file systems answer where there is no room left."""
+
 
 def digest(content: bytes) -> str:
     """SHA-256 in hexadecimal digits."""
@@ -34,7 +37,8 @@ def storage_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise StorageError(f"Cannot write {path}: {reason}. Free space or choose another folder.") from error
+        way_out = "Free space or choose another folder" if error.errno in FULL else "Choose another folder"
+        raise StorageError(f"Cannot write {path}: {reason}. {way_out}.") from error
 
 
 def make_folder(path: Path) -> None:

@@ -19,7 +19,7 @@ from methods.runs import BEGINNINGS, check_resume, same
 from methods.test_protocol import tell_missing
 from parsinet import baselines, measure, topology
 from parsinet.baselines import BASELINES
-from parsinet.errors import UsageError
+from parsinet.errors import ParsinetWarning, UsageError
 from parsinet.methods import MaskedTraining, Pruner
 
 MASKED = [name for name, kind in BASELINES.items() if isinstance(kind, type) and issubclass(kind, MaskedTraining)]
@@ -124,14 +124,36 @@ def test_snip_keeps_the_most_sensitive_weights_of_the_first_batch() -> None:
     assert all(torch.equal(run.method.masks.masks[n], m) for n, m in expected.items())
 
 
-def test_snip_keeps_what_it_knows_when_a_batch_has_no_finite_gradient() -> None:
-    run = Run("snip", sparsity=0.7, batches=3, remove_units=False)
-    for k in range(3):
+def told_snip(batches: int, finite: list[bool]) -> Run:
+    """SNIP after steps whose gradients are finite or not."""
+    run = Run("snip", sparsity=0.7, batches=batches, remove_units=False)
+    for k, usual in enumerate(finite):
         loss = run.model(torch.randn(4, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(k))).square().mean()
-        (loss * float("inf") if k == 2 else loss).backward()
+        (loss if usual else loss * float("inf")).backward()
         run.optimizer.zero_grad()
         run.pruner.step()
+    return run
+
+
+@pytest.mark.parametrize(("batches", "finite"), [(1, [False]), (1, [False, False]), (3, [True, True, False]), (3, [False, True, True])])
+def test_snip_waits_for_as_many_finite_gradients_as_it_wants(batches: int, finite: list[bool]) -> None:
+    run = told_snip(batches, finite)
+    assert run.method.masks.active == run.method.masks.total
+    again = Run("snip", sparsity=0.7, batches=batches, remove_units=False)
+    again.method.load_state_dict(copy.deepcopy(run.method.state_dict()))
+    for waiting in (told_snip(batches, [*finite, True]), again):
+        if waiting is again:
+            again.step(len(finite))
+        assert waiting.method.masks.active == round(0.3 * run.method.masks.total)
+
+
+def test_snip_that_learned_of_some_batches_only_keeps_what_it_knows_and_of_none_says_so() -> None:
+    run = told_snip(3, [True, False])
+    run.pruner.finish()
     assert run.method.masks.active == round(0.3 * run.method.masks.total)
+    run = told_snip(1, [False, False])
+    with pytest.warns(ParsinetWarning, match="none of 2 steps had a finite gradient, so all weights stay"):
+        run.pruner.finish()
 
 
 def test_a_run_that_ends_early_still_meets_its_sparsity() -> None:

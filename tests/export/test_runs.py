@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -111,6 +112,29 @@ def test_the_card_says_what_the_record_says(run: Path) -> None:
     hub = pytest.importorskip("huggingface_hub")
     card = hub.ModelCard(text)
     assert card.data.eval_results[0].metric_value == header["model-index"][0]["results"][0]["metrics"][0]["value"]
+
+
+def _rows(folder: Path, names: tuple[str, ...], change: float = 0.0) -> None:
+    x = np.random.default_rng(0).normal(size=(60, 6)) + change
+    np.savez(folder / "rows.npz", x=x, y=np.array([names[k % len(names)] for k in range(60)]))
+
+
+def test_a_bundle_tells_of_the_data_it_was_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Class names and standardisation as they were, whatever has become of the data; other shapes or numbers of classes are refused."""
+    monkeypatch.chdir(tmp_path)
+    _rows(tmp_path, ("cat", "dog"))
+    train(recipe_from(RECIPE | {"data": {"source": "rows.npz", "batch_size": 16}}), tmp_path / "run")
+    wanted = pn.data.load("rows.npz")
+    _rows(tmp_path, ("ape", "dog"), 3.0)
+    for place, more in (("later", ()), ("random", ("--random-inputs",))):
+        assert parsinet("run", "--to", "bundle", "--out", place, *more).exit_code == 0
+        config = json.loads((tmp_path / place / "config.json").read_text())
+        assert config["classes"] == ["cat", "dog"]
+        assert tuple(config["mean"]) == pytest.approx(wanted.mean)
+    _rows(tmp_path, ("ant", "cat", "dog"))
+    code, said = refused("run", "--to", "bundle", "--out", "refused")
+    assert (code, "then 2 classes and examples [6], now 3 and [6]" in said) == (1, True)
+    assert not (tmp_path / "refused").exists()
 
 
 def test_a_saved_folder(run: Path) -> None:

@@ -174,3 +174,12 @@ def test_moving_average():
 def test_refusals_name_the_argument(call, words):
     with pytest.raises(UsageError, match=words):
         call()
+
+
+@pytest.mark.parametrize("price", [1e-3, 1e-6, 1e-9])
+def test_a_gate_falls_in_the_same_time_whatever_its_price(price):
+    for given in (price, vector(price)):
+        theta = vector(1.0)
+        for _ in range(5):
+            theta_step_(theta, vector(0.0), given, fall_steps=10, clamp=10.0)
+        assert theta.item() == pytest.approx(0.5)

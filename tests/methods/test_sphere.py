@@ -266,3 +266,20 @@ def test_p_by_itself_asks_a_small_unit_for_no_more_than_it_can_have() -> None:
     with pytest.warns(UserWarning, match=r"1\.02"):
         run = Run(sparsity=0.95, p="auto", least=0)
     assert [group["p"] for group in run.optimizer.param_groups if group["constrained"]] == [1.02]
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.8])
+@pytest.mark.parametrize("controller", ["cubic", "authors"])
+def test_every_unit_keeps_its_least(controller: str, rate: float) -> None:
+    """From the random start on, at every step, however much is dropped."""
+    run = Run(sparsity=0.4, start=0.4, least=2, rate=rate, controller=controller, remove_units=False)
+    for k in range(STEPS):
+        assert min(int(mask.flatten(1).sum(1).min()) for mask in run.method.masks.masks.values()) >= 2
+        run.step(k)
+    run.pruner.finish()
+    assert min(int((weight != 0).flatten(1).sum(1).min()) for weight in run.weights()) >= 2
+
+
+def test_the_authors_rule_takes_no_distribution() -> None:
+    with pytest.raises(ParsinetError, match='controller="authors" gives no tensor a number of its own'):
+        Sphere(sparsity=0.9, controller="authors", distribution="erk")

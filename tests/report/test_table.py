@@ -15,7 +15,16 @@ from parsinet.report.terminal import show
 
 
 def small(
-    folder: Path, method: str, *, after: int, error: float, batch1: tuple[float, float], cost: int, data: str = "digits", start: int = 1000
+    folder: Path,
+    method: str,
+    *,
+    after: int,
+    error: float,
+    batch1: tuple[float, float],
+    cost: int,
+    data: str = "digits",
+    start: int = 1000,
+    **of_data: Any,
 ) -> Path:
     """A finished one-epoch run from `start` parameters (MACs: ten times) to `after`; training cost in MACs, 400 if dense."""
 
@@ -24,7 +33,7 @@ def small(
 
     latency = [{"batch": 1, "before": {"median": batch1[0], "p95": 1}, "after": {"median": batch1[1], "p95": 1}}]
     events: list[dict[str, Any]] = [
-        {"event": "start", "format": 1, "recipe": {"method": {"name": method}}, "dataset": {"name": data}, **size(start)},
+        {"event": "start", "format": 1, "recipe": {"method": {"name": method}}, "dataset": {"name": data, **of_data}, **size(start)},
         {"event": "epoch", "epoch": 1, "epochs": 4, "step": 10, "seconds": 3.0, **size(after)},
         {
             "event": "end",
@@ -87,6 +96,27 @@ def test_a_dense_run_on_other_data_is_no_reference(tmp_path: Path) -> None:
     assert rows([read(dense), read(gates)])[1].against is None
 
 
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        ({}, True),
+        ({"train": 8, "validation": 2, "sha256": {"targets": "ab"}}, True),
+        ({"train": 11}, False),
+        ({"test": 5}, False),
+        ({"classes": 3}, False),
+        ({"sha256": {"targets": "ba"}}, False),
+    ],
+)
+def test_data_of_the_same_name_are_told_apart(tmp_path: Path, other: dict[str, Any], same: bool) -> None:
+    known = {"input_shape": [6], "classes": 2, "train": 10, "validation": 0, "test": 4, "sha256": {"targets": "aa"}}
+    common = {"after": 250, "error": 0.02, "batch1": (1, 1), "cost": 100}
+    full = small(tmp_path / "full", "dense", **common, **known)
+    lean = small(tmp_path / "lean", "gates", **common, **known | other)
+    table = rows([read(full), read(lean)])
+    assert (table[1].against is not None) is same
+    assert ("lean: not compared with 'full', whose data digits are others." in remarks(table)) is not same
+
+
 def test_missing_end_gives_a_partial_row(tmp_path: Path) -> None:
     folder = small(tmp_path / "run", "gates", after=250, error=0.02, batch1=(1, 1), cost=100)
     lines = (folder / "record.jsonl").read_text().splitlines()
@@ -116,6 +146,12 @@ def test_a_narrow_terminal_cuts_no_number(tmp_path: Path) -> None:
     assert "…" not in text
     for figure in ("1,234,567", "12.3 M", "4,938 kB", "1,234 s", "0.200 ms"):
         assert figure in text, figure
+
+
+@pytest.mark.parametrize("width", [40, 45, 60])
+def test_the_narrowest_terminal_shows_names(tmp_path: Path, width: int) -> None:
+    run = read(small(tmp_path / "first", "gates", after=1234567, error=0.0213, batch1=(8e-4, 2e-4), cost=100, start=9999999))
+    assert printed(rows([run]), width=width).count("first") >= 2
 
 
 def test_names_are_shown_as_they_are(tmp_path: Path) -> None:

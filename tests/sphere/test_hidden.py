@@ -436,3 +436,39 @@ def test_gradients_at_the_masked_weights_are_those_of_an_explicit_pass():
     assert torch.allclose(model[0].weight.grad, g, atol=1e-12)
     assert (g[~optimizer.mask(model[0].weight)] != 0).any()
     assert torch.allclose(model[1].running_mean, twin[1].running_mean)
+
+
+@pytest.mark.parametrize("foreach", [True, False])
+@pytest.mark.parametrize("p", [1.05, 1.2, 3.0])
+def test_what_the_visible_norm_does_not_hold_stays_bounded(p, foreach):
+    """A gradient that keeps pointing outwards shrinks the visible v and leaves the hidden ones behind, which grew without end."""
+    w = nn.Parameter(normal((4, 20), dtype=torch.float32))
+    optimizer = LpSGD([w], lr=0.2, momentum=0.0, p=p, norm_over="active", foreach=foreach)
+    mask = mask_of(w.shape, 3)
+    optimizer.set_masks({w: mask})
+    for _ in range(400):
+        w.grad = optimizer.state[w]["dual"].detach().clone() if "dual" in optimizer.state[w] else w.detach().clone()
+        optimizer.step()
+    assert bool(w.isfinite().all())
+    assert float(hidden_part(optimizer, w).abs().max()) <= 1
+    assert torch.allclose(unit_norm(w.detach(), p), torch.ones(4, 1), atol=1e-4)
+    optimizer.set_masks({w: None})
+    optimizer.step()
+    assert bool(w.isfinite().all())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_narrow_weights_are_put_on_their_spheres_at_once_and_stay(dtype):
+    w = nn.Parameter(normal((4, 8), dtype=torch.float32).to(dtype))
+    optimizer = LpSGD([w], lr=0.01, p=1.3)
+    eps = torch.finfo(dtype).eps
+    assert bool(((unit_norm(w.detach(), 1.3) - 1).abs() <= eps).all())
+    before = w.detach().clone()
+    LpSGD([w], lr=0.01, p=1.3)
+    assert torch.equal(w.detach(), before)
+    w.data.mul_(1.02)
+    optimizer.project_()
+    assert bool(((unit_norm(w.detach(), 1.3) - 1).abs() <= eps).all())
+    w.grad = torch.zeros_like(w)
+    optimizer.step()
+    assert float((w.detach() - before).abs().max()) <= 2 * eps

@@ -312,6 +312,11 @@ def test_detached_weights_are_left_alone() -> None:
     backward(model)
     assert model.conv.weight.grad is not None
     assert model.conv.weight.grad[~masks.masks["conv.weight"]].all()
+    with torch.no_grad():
+        model.conv.weight.fill_(1)
+    masks.detach()
+    masks.restore_()
+    assert bool((model.conv.weight == 1).all())
 
 
 def test_bad_arguments_are_refused_and_change_nothing() -> None:

@@ -1,8 +1,10 @@
 """Whole runs in a folder: what is left behind, what is refused, what an interruption costs (nothing)."""
 
 import errno
+import io
 import os
 import random
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +34,8 @@ def test_a_run_leaves_everything_in_its_folder(quick: Quick, pruning: Recipes) -
     assert (start["event"], end["event"]) == ("start", "end")
     assert start["recipe"] == recipe.plain()
     assert set(start["dataset"].pop("sha256")) == {"inputs", "targets"}
+    assert (start["dataset"].pop("labels"), start["dataset"].pop("task")) == ([str(digit) for digit in range(10)], "classification")
+    assert len(start["dataset"].pop("mean")) == len(start["dataset"].pop("std")) == 1
     assert start["dataset"] == {"name": "digits", "train": 1294, "validation": 144, "test": 359, "input_shape": [1, 8, 8], "classes": 10}
     epochs = events(result.folder, "epoch")
     assert [event["epoch"] for event in epochs] == [1, 2, 3]
@@ -260,6 +264,43 @@ def test_overwriting_replaces_the_run_and_nothing_else(quick: Quick, small: Reci
     assert not (result.folder / "report").exists()
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name", ["model/nets.py", "checkpoint/bert.pt", "report/thesis.tex", "recipe.yaml"])
+def test_what_no_run_has_made_is_never_replaced(quick: Quick, small: Recipes, tmp_path: Path, name: str, overwrite: bool) -> None:
+    """A project that happens to have folders of these names."""
+    mine = tmp_path / "project" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(UsageError, match=f"holds {name.partition('/')[0]} and no record of a run"):
+        quick(small(epochs=1), "project", overwrite=overwrite)
+    assert [path.read_text() for path in (tmp_path / "project").rglob("*") if path.is_file()] == ["mine"]
+
+
+def test_several_seeds_are_judged_on_the_same_examples(quick: Quick, small: Recipes, tmp_path: Path) -> None:
+    """The test part of data without one, and what is held out, are drawn by `data.split_seed` alone."""
+    generator = torch.Generator().manual_seed(0)
+    table = {"x": torch.randn(60, 6, generator=generator).numpy(), "y": torch.randint(2, (60,), generator=generator).numpy()}
+    np.savez(tmp_path / "table.npz", **table)
+    common = {"data__source": str(tmp_path / "table.npz"), "data__validation": 0.2, "data__batch_size": 16, "epochs": 1}
+
+    def digest(name: str, **options: Any) -> str:
+        (start,) = events(quick(small(**common, **options), name).folder, "start")
+        return str(start["dataset"]["sha256"]["inputs"])
+
+    assert digest("0", seed=0) == digest("1", seed=1) != digest("2", seed=0, data__split_seed=1)
+
+
+def test_a_last_batch_of_one_is_refused_where_batch_normalisation_knows_no_spread(quick: Quick, small: Recipes, tmp_path: Path) -> None:
+    x, y = np.random.default_rng(0).normal(size=(37, 6)), np.arange(37) % 2
+    np.savez(tmp_path / "table.npz", x_train=x[:33], y_train=y[:33], x_test=x[33:], y_test=y[33:])
+    common = {"data__source": str(tmp_path / "table.npz"), "epochs": 1}
+    with pytest.raises(UsageError, match=r"data\.batch_size: 33 examples in batches of 16 leave one .* Set data\.batch_size: 17\."):
+        quick(small(**common, data__batch_size=16, model__batch_norm=True), "refused")
+    assert not (tmp_path / "refused").exists()
+    quick(small(**common, data__batch_size=17, model__batch_norm=True), "fits")
+    quick(small(**common, data__batch_size=16), "without")
+
+
 @pytest.mark.parametrize(
     ("change", "error"),
     [
@@ -272,6 +313,7 @@ def test_overwriting_replaces_the_run_and_nothing_else(quick: Quick, small: Reci
         ({"method__prize": 3}, UsageError),
         ({"ignored_layers": ["fc9"]}, StructureError),
         ({"device": "gpu"}, UsageError),
+        ({"device": "meta"}, UsageError),
     ],
 )
 def test_a_run_that_cannot_start_destroys_nothing(quick: Quick, change: dict[str, Any], error: type[Exception], small: Recipes) -> None:
@@ -468,3 +510,13 @@ def test_text_trains_with_its_block(quick: Quick, tmp_path: Path, small: Recipes
     recipe["model"] = {"name": "char-gpt"}
     result = quick(Recipe.model_validate({**recipe, "epochs": 1}))
     assert events(result.folder, "start")[0]["dataset"]["input_shape"] == [16]
+
+
+def test_an_output_without_arrows_does_not_end_a_run(tmp_path: Path, pruning: Recipes) -> None:
+    """As a file on Windows, or a terminal in an old locale."""
+    output = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    train(pruning(method__decide="round"), tmp_path / "run", console=Console(file=output, width=200))
+    output.flush()
+    said = output.buffer.getvalue().decode("cp1252")  # type: ignore[attr-defined]
+    assert events(tmp_path / "run", "removal")
+    assert re.search(r"fc1 24\?\d+", said), said

@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -24,7 +25,7 @@ from parsinet.training import RunInterrupted, environment, evaluate, load_checkp
 from parsinet.training.checkpoint import best_checkpoint, checkpoints
 from parsinet.training.datasets import load_data
 from parsinet.training.display import Display
-from training.runs import Quick, Recipes, weights
+from training.runs import Quick, Recipes, at_step, weights
 
 
 @pytest.fixture
@@ -123,8 +124,10 @@ def edit(run: Path, old: str, new: str) -> None:
 def test_a_changed_recipe_is_refused_and_what_is_of_the_place_may_change(stopped: Path, console: Console) -> None:
     before = (stopped / "recipe.yaml").read_text()
     edit(stopped, "epochs: 2", "epochs: 3")
-    with pytest.raises(RunError, match=r"its recipe has epochs = 2, the run's recipe\.yaml 3"):
+    told = (stopped / "record.jsonl").read_bytes()
+    with pytest.raises(RunError, match=r"is of this run: .*its recipe has epochs = 2, the run's recipe\.yaml 3.*Put recipe\.yaml"):
         train(None, stopped, resume=True, console=console)
+    assert (stopped / "record.jsonl").read_bytes() == told, "a run that was not resumed has not failed"
     (stopped / "recipe.yaml").write_text(before)
     edit(stopped, "keep: 2", "keep: 5")
     resume(stopped, console)
@@ -230,8 +233,25 @@ def test_the_best_network_is_the_one_that_was_recorded(quick: Quick, small: Reci
     best = best_checkpoint(result.folder / "checkpoint")
     assert best is not None
     lean = recover(result.folder, best=True)
-    validation = load_data(result.recipe.data, result.recipe.seed).validation
+    validation = load_data(result.recipe.data).validation
     assert validation is not None
     assert evaluate(lean, validation).error == min(told)
     structure.save(lean, tmp_path / "lean")
     structure.load(tmp_path / "lean", lambda: build("mlp", (1, 8, 8), 10, widths=[24, 16]))
+
+
+def test_data_of_ones_own_may_lie_elsewhere(
+    quick: Quick, small: Recipes, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    table = {"x": torch.randn(60, 6, generator=generator).numpy(), "y": torch.randint(2, (60,), generator=generator).numpy()}
+    np.savez(tmp_path / "here.npz", **table)
+    recipe = small(data__source=str(tmp_path / "here.npz"), data__batch_size=16)
+    quick(recipe, "whole")
+    at_step(monkeypatch, 2, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(RunInterrupted):
+        quick(recipe, "parts")
+    monkeypatch.undo()
+    (tmp_path / "here.npz").rename(tmp_path / "there.npz")
+    edit(tmp_path / "parts", "here.npz", "there.npz")
+    resume(tmp_path / "parts", console)

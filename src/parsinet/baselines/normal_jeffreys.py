@@ -18,7 +18,7 @@ K1, K2, K3 = 0.63576, 1.87320, 1.48695
 
 def divergence(log_alpha: Tensor) -> Tensor:
     """KL(N(μ, σ²) ‖ p), p(z) ∝ 1/|z|, up to a constant that makes it 0 at α = σ²/μ² → ∞:
-    k₁ − k₁ σ(k₂ + k₃ log α) + ½ log(1 + 1/α), in nats, to a part in 100.
+    k₁ − k₁ σ(k₂ + k₃ log α) + ½ log(1 + 1/α), in nats, to 0.01.
     """
     return K1 - K1 * torch.sigmoid(K2 + K3 * log_alpha) + 0.5 * softplus(-log_alpha)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, Unpack
 
 from torch import Tensor
 
 from parsinet import topology
+from parsinet.errors import ParsinetWarning
 from parsinet.methods import Budget, MaskedTraining, MaskOptions
 from parsinet.methods.options import check_whole
 from parsinet.topology import Masks, Window
@@ -18,7 +20,8 @@ class SNIP(MaskedTraining):
 
     After the first `batches` steps the round(N (1 − s*)) weights of largest |Σ w g| stay, for good, g being the gradients of those steps
     and w the weights they belong to. With one batch this is the paper's score at initialisation; the step itself is still dense, and with
-    more batches the weights move a little between them. Other options: `MaskedTraining`.
+    more batches the weights move a little between them. Steps without a gradient, or with one that is not finite, do not count. Other
+    options: `MaskedTraining`.
     Source: N. Lee, T. Ajanthan, P. H. S. Torr 2019, arXiv 1810.02340.
     """
 
@@ -36,16 +39,19 @@ class SNIP(MaskedTraining):
         check_whole(self.name, "batches", batches)
         self.batches = batches
         self._sensitivity: dict[str, Tensor] = {}
+        self._waited = 0
         super().__init__(sparsity=sparsity, distribution=distribution, begin=0.0, end=0.0, interval=1, **options)
 
     def state_dict(self) -> dict[str, Any]:
-        """The masks' state and the sensitivities so far, in the order of the weights."""
-        return {**super().state_dict(), "sensitivity": [value.clone() for value in self._sensitivity.values()]}
+        """The masks' state, the sensitivities so far, in the order of the weights, and how many steps have told nothing."""
+        sensitivity = [value.clone() for value in self._sensitivity.values()]
+        return {**super().state_dict(), "sensitivity": sensitivity, "waited": self._waited}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken."""
         super().load_state_dict(state)
         self._sensitivity = self._beside(state["sensitivity"])
+        self._wait(int(state["waited"]))
 
     def _start(self, masks: Masks) -> None:
         return None
@@ -54,7 +60,12 @@ class SNIP(MaskedTraining):
         return topology.saliency
 
     def _follow(self, masks: Masks) -> None:
-        if not self.settled and (caught := masks.caught()):
+        if self.settled:
+            return
+        caught = masks.caught()
+        if not caught:
+            self._wait(self._waited + 1)
+        else:
             self._sensitivity = {name: self._sensitivity[name] + value if self._sensitivity else value for name, value in caught.items()}
 
     def _update(self, masks: Masks, step: int) -> dict[str, Tensor] | None:
@@ -64,8 +75,15 @@ class SNIP(MaskedTraining):
         """Without any gradient nothing is known and all stay."""
         sensitivity, self._sensitivity = self._sensitivity, {}
         if not sensitivity:
+            warnings.warn(f"snip: none of {self._steps} steps had a finite gradient, so all weights stay.", ParsinetWarning, stacklevel=4)
             return None
         return topology.prune(topology.magnitudes(sensitivity), masks.masks, self._wanted(self.sparsity))
 
     def _schedule(self, budget: Budget) -> Window:
-        return Window(self.batches, self.batches, 1)
+        last = self.batches + self._waited
+        return Window(last, last, 1)
+
+    def _wait(self, steps: int) -> None:
+        """So many steps have told nothing: the masks are made as many later."""
+        self._waited = steps
+        self._window = Window(self.batches + steps, self.batches + steps, 1)

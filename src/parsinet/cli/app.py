@@ -1,5 +1,7 @@
 """The commands and their options."""
 
+import io
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -203,5 +205,8 @@ def bench(
 
 
 def main() -> Any:
-    """Entry point of the `parsinet` command."""
+    """Entry point of the `parsinet` command. What a terminal's or file's encoding lacks is printed as a question mark."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     return app()

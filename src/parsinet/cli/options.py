@@ -61,7 +61,9 @@ Validation = Annotated[float | None, typer.Option(help="Share of the training da
 RoundTo = Annotated[
     int | None, typer.Option(help="Removals leave a multiple of so many units, which is faster. [default: 4]", show_default=False)
 ]
-Seed = Annotated[int | None, typer.Option(help="Of weights, batches and method. [default: 0]", show_default=False)]
+Seed = Annotated[
+    int | None, typer.Option(help="Of weights, batches, method; splits have data.split_seed. [default: 0]", show_default=False)
+]
 Threads = Annotated[int | None, typer.Option(help="Threads of torch. [default: torch's own choice]", show_default=False)]
 Device = Annotated[str | None, typer.Option(help="cpu (default), cuda, cuda:1 …", show_default=False)]
 Deterministic = Annotated[

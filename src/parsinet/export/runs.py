@@ -49,14 +49,22 @@ def of_run(run: str | Path, *, random_inputs: bool = False) -> Exportable:
     dataset = start["dataset"]
     shape, classes, dtype = tuple(dataset["input_shape"]), int(dataset["classes"]), getattr(torch, recipe.dtype)
     facts: dict[str, Any] = {"name": recipe.model.name.rpartition(":")[2], "dataset": dataset["name"], "start": start, "end": end}
+    if "labels" in dataset:
+        told = {key: tuple(dataset[key]) for key in ("mean", "std")}
+        facts |= {"task": dataset["task"], "classes": tuple(dataset["labels"]), **told}
     if random_inputs:
         trial = _inputs_for(lambda x: fresh_model(recipe, x, classes), shape, classes, dtype)
     else:
         try:
-            loaded = load_data(recipe.data, recipe.seed, recipe.dtype)
+            loaded = load_data(recipe.data, recipe.dtype)
         except DataError as error:
             raise DataError(f"{error} Or compare on random numbers: --random-inputs.") from error
-        facts |= {"task": loaded.task, "classes": loaded.classes, "mean": loaded.mean, "std": loaded.std}
+        if (loaded.input_shape, loaded.num_classes) != (shape, classes):
+            raise DataError(
+                f"The data of {run} have changed since it was trained: then {classes} classes and examples {list(shape)}, now "
+                f"{loaded.num_classes} and {list(loaded.input_shape)}. Put them back, or compare on random numbers: --random-inputs."
+            )
+        facts = {"task": loaded.task, "classes": loaded.classes, "mean": loaded.mean, "std": loaded.std, **facts}
         trial = loaded.test.inputs[:EXAMPLES]
 
     def factory() -> nn.Module:

@@ -12,7 +12,7 @@ def theta_step_(
     fall_steps: float,
     clamp: float | None = 10.0,
     *,
-    price_floor: float = 1e-6,
+    price_floor: float = 1e-12,
     absorbing: bool = False,
 ) -> Tensor:
     """One projected gradient step on the gate probabilities, in place.

@@ -25,8 +25,8 @@ class SpectralSparse:
 
     sparsity: share of the weights that is masked at the end. schedule: "cubic", s·(1 − (1 − u)³) at part u of the way from begin to end
     (shares of the run, 0.1 and 0.6), or "constant" from the first step, as published. scope: "layer" (as published) or "global". every:
-    steps from one mask to the next. variant, initialiser, layers: of `spectral.spectralize`, except that layers=None leaves frozen layers
-    alone. seed: of a drawn basis. Exact zeros are left in plain layers; no units leave.
+    training passes from one mask to the next. variant, initialiser, layers: of `spectral.spectralize`, except that layers=None leaves
+    frozen layers alone. seed: of a drawn basis. Exact zeros are left in plain layers; no units leave.
 
     Raises UsageError for values out of range and without the number of steps a schedule needs.
     Source: Chicchi et al., arXiv 2106.09021 (constant, per layer, every step, "qr-full" with "p2-sparse-qr"); the cubic schedule is Zhu and

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from math import prod
 from typing import Any, Unpack
 
 import torch
@@ -78,6 +79,8 @@ class Sphere(GrowingTraining):
         interval: int | None = 40,
         **options: Unpack[MaskOptions],
     ) -> None:
+        if controller == "authors" and distribution != "global":
+            raise UsageError(f'sphere: controller="authors" gives no tensor a number of its own; leave out distribution={distribution!r}.')
         super().__init__(growth=growth, sparsity=sparsity, distribution=distribution, begin=begin, end=end, interval=interval, **options)
         self.exchange = Exchange(controller, regrow, fade, rate, least)
         self.exponents = Exponents(p, p_start)
@@ -146,12 +149,20 @@ class Sphere(GrowingTraining):
     def _start(self, masks: Masks) -> dict[str, Tensor] | None:
         if not self._initial or self.exchange.regrow == "soft":
             return None
-        return topology.scatter(masks.masks, topology.wanted(masks.shapes, self._initial, "uniform"), masks.lots())
+        floors = self._floors(masks)
+        uniform = topology.wanted(masks.shapes, self._initial, "uniform")
+        assert not isinstance(uniform, int)
+        first = {name: max(number, floors[name]) for name, number in uniform.items()}
+        return topology.scatter(masks.masks, first, masks.lots(), least=self.exchange.least, unit_dims=self._units)
+
+    def _floors(self, masks: Masks) -> dict[str, int]:
+        """Active weights that `least` keeps in every tensor, in a row no more than it has."""
+        return {name: min(self.exchange.least * shape[self._units[name]], prod(shape)) for name, shape in masks.shapes.items()}
 
     def _check(self, masks: Masks) -> None:
         """Refuse now what the floor would forbid in the middle of the run."""
         super()._check(masks)
-        floors = {name: self.exchange.least * shape[self._units[name]] for name, shape in masks.shapes.items()}
+        floors = self._floors(masks)
         wanted = self._wanted(self.sparsity)
         tight = sum(floors.values()) > wanted if isinstance(wanted, int) else any(floors[name] > wanted[name] for name in floors)
         if tight:
@@ -175,7 +186,8 @@ class Sphere(GrowingTraining):
         rate = topology.cosine_rate(progress, self.exchange.rate)
         if self.exchange.controller == "authors":
             share = topology.BangBang(self.sparsity).replaced_share(1 - masks.active / masks.total, rate)
-            return topology.regrow(masks.weights, masks.masks, growth, rate, share, unit_dims=self._units)
+            rule = partial(topology.regrow, unit_dims=self._units, least=self.exchange.least)
+            return rule(masks.weights, masks.masks, growth, rate, share)
         chosen = self._evolved(masks, growth, rate, topology.cubic_sparsity(progress, self.sparsity, self._initial, RAMP))
         if self.exchange.regrow == "soft" and step < self._window.end:
             self._soften(masks, chosen)

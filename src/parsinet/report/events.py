@@ -37,7 +37,19 @@ def run_of(folder: Path, event: Event) -> Run:
         input_shape=tuple(int(side) for side in dataset.get("input_shape") or ()) if isinstance(dataset, Mapping) else (),
         fixed={group["name"]: str(group.get("reason") or "") for group in event.get("groups") or () if not group.get("removable", True)},
         target=_target(recipe.get("method")),
+        data=_data(dataset),
     )
+
+
+def _data(dataset: Any) -> tuple[Any, ...]:
+    """What tells data of one name apart: the shape of an example, how many there are, and the targets if none are held out."""
+    if not isinstance(dataset, Mapping):
+        return ()
+    held_out, digests = dataset.get("validation") or 0, dataset.get("sha256")
+    targets = digests.get("targets") if isinstance(digests, Mapping) and not held_out else None
+    trained = dataset.get("train")
+    examples = trained + held_out if isinstance(trained, int) and isinstance(held_out, int) else None
+    return (str(dataset.get("input_shape")), dataset.get("classes"), examples, dataset.get("test"), targets)
 
 
 def epoch_of(event: Event) -> Epoch:

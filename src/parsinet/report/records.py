@@ -88,7 +88,7 @@ class Run:
     """One run. groups: name → units at the start; reason: why it failed; notes: what a reader of the numbers should know.
 
     input_shape: of one example; () where not recorded. fixed: groups whose units cannot leave → why. target: the size asked for, as the
-    recipe has it ("params=20%"); '' where there is none.
+    recipe has it ("params=20%"); '' where there is none. data: what tells data sets of one name apart, None where it is not known.
     """
 
     folder: Path
@@ -112,6 +112,7 @@ class Run:
     input_shape: tuple[int, ...] = ()
     fixed: Mapping[str, str] = field(default_factory=dict)
     target: str = ""
+    data: tuple[Any, ...] = ()
 
     @property
     def size(self) -> Size:

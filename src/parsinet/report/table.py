@@ -43,11 +43,16 @@ def rows(runs: Sequence[Run]) -> tuple[Row, ...]:
 
 def _reference(run: Run, runs: Sequence[Run]) -> Run | None:
     """The finished dense run on the same data, preferably of the same starting size; None: the run's own start."""
-    dense = [other for other in runs if other.method == "dense" and other.end is not None and other.dataset == run.dataset]
+    dense = [other for other in runs if other.method == "dense" and other.end is not None and _same_data(other, run)]
     if run in dense:
         return run
     alike = [other for other in dense if _same_start(other, run)]
     return next(iter([*alike, *dense]), None)
+
+
+def _same_data(one: Run, other: Run) -> bool:
+    """Whether two runs trained and were tested on the same examples, as far as their records tell."""
+    return one.dataset == other.dataset and all(a == b or None in (a, b) for a, b in zip(one.data, other.data, strict=False))
 
 
 def _same_start(one: Run, other: Run) -> bool:
@@ -186,6 +191,10 @@ def remarks(table: Sequence[Row]) -> list[str]:
     dense = sorted({row.against.name for row in table if row.against is not None and row.against is not row.run})
     if dense:
         lines.append(f"Per cent, change (percentage points) and speed-up are against the dense run {_quoted(dense)}.")
+    for run in (row.run for row in table):
+        others = [row.run.name for row in table if row.run.dataset == run.dataset and not _same_data(row.run, run)]
+        if others and run.method != "dense":
+            lines.append(f"{run.name}: not compared with {_quoted(others)}, whose data {run.dataset} are others.")
     own = [row.run.name for row in table if row.against is None]
     if own:
         whose = f" for {_quoted(own)}" if dense else ""

@@ -1,4 +1,4 @@
-"""The comparison table on the terminal, in one piece where it fits and in two where it does not."""
+"""The comparison table on the terminal, in one piece where it fits, else in as few as it takes."""
 
 from collections.abc import Sequence
 
@@ -14,18 +14,34 @@ from parsinet.report.table import Column, Row, columns, remarks, state
 def show(console: Console, rows: Sequence[Row]) -> None:
     """Print the table and the remarks below it."""
     outcome, cost = columns(rows)
-    whole = _table(rows, (*outcome, *cost))
-    fits = Measurement.get(console, console.options.update(max_width=10_000), whole).maximum <= console.width
-    for part in (whole,) if fits else (_table(rows, outcome), _table(rows, cost)):
-        console.print(part)
+    parts = [(*outcome, *cost)] if _fits(console, rows, (*outcome, *cost)) else [outcome, cost]
+    for part in parts:
+        for piece in _pieces(console, rows, part):
+            console.print(_table(rows, piece))
     for line in remarks(rows):
         console.print(Text(line, style="dim"))
 
 
+def _fits(console: Console, rows: Sequence[Row], shown: Sequence[Column]) -> bool:
+    """Whether the table with these columns is no wider than the terminal."""
+    table = _table(rows, shown)
+    return Measurement.get(console, console.options.update(max_width=10_000), table).maximum <= console.width
+
+
+def _pieces(console: Console, rows: Sequence[Row], shown: Sequence[Column]) -> list[list[Column]]:
+    """The columns in their order, so many together as fit."""
+    pieces: list[list[Column]] = [[]]
+    for column in shown:
+        if pieces[-1] and not _fits(console, rows, [*pieces[-1], column]):
+            pieces.append([])
+        pieces[-1].append(column)
+    return pieces
+
+
 def _table(rows: Sequence[Row], shown: Sequence[Column]) -> Table:
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    grid.add_column("Run", overflow="fold")
-    grid.add_column("Method", overflow="fold")
+    grid.add_column("Run", overflow="fold", min_width=8)
+    grid.add_column("Method", overflow="fold", min_width=6)
     for column in shown:
         grid.add_column(_two_lines(column.title, column.under), justify="right", no_wrap=True)
     for row in rows:

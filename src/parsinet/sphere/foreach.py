@@ -39,7 +39,8 @@ def dual_steps_(
     With a = |g_r|/max|g_r|, c = η/(1−η) and y = v_r − c·g_r/(max|g_r|·‖a‖_q), scaled to max|y| = 1, and h = |y|^(q/2−1), t = y·h,
     S = Σt² = Σ|y|^q: w_r = t·h/S^(1/p) and v_r = y/S^(1/q). One power for both, and no sign to put back.
     |1−c| ≤ ‖y‖_q ≤ 1+c, so the scaling of y is left out where S can neither under- nor overflow: for every usual η.
-    masks: uint8, 0 where w is to be 0 whatever v; `counted`: S is taken over the others alone, and a row with none stays.
+    masks: uint8, 0 where w is to be 0 whatever v; `counted`: S is taken over the others alone, and a row with none stays. Hidden v may
+    then be large, and no power is taken of them.
     hollow: some v_r may be 0, as of rows that were hidden as a whole and lost v; then ‖y‖_q may be c, and y is always scaled.
     """
     q, share = p / (p - 1), eta / (1 - eta)
@@ -49,7 +50,8 @@ def dual_steps_(
         y = torch.addcmul(v, g, _sum_of_powers(out, spare, a, q, positive=True).pow_(-1 / q).mul_(factor), value=-share, out=x)
         if not near_one:
             still |= _scale_(y, out, *(mask if counted else ()))
-        h = _power_(out, spare, y, q / 2 - 1)
+        seen = y.mul(mask[0]) if mask and counted else y
+        h = _power_(out, spare, seen, q / 2 - 1)
         if mask and counted:
             h.mul_(mask[0])
         t = torch.mul(y, h, out=spare)

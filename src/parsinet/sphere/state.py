@@ -9,7 +9,8 @@ from torch import Tensor
 from parsinet.sphere.geometry import conjugate, retract, sp, to_dual, to_primal, unit_norm, within, working
 
 ROUNDINGS = 100
-"""A unit counts as on its sphere if its norm is this many roundings from 1 or nearer: loading weights and building LpSGD changes no bit."""
+"""A unit counts as on its sphere if its norm is this many roundings from 1 or nearer: loading weights and building LpSGD changes no bit.
+Of narrower weights it is one: rounding the entries moves the norm by half of that at most."""
 
 
 def uses_dual(group: Mapping[str, Any]) -> bool:
@@ -36,7 +37,8 @@ def counted(state: Mapping[str, Any], group: Mapping[str, Any]) -> Tensor | None
 def off_sphere(w: Tensor, p: float, unit_dim: int, over: Tensor | None = None) -> Tensor:
     """Units whose norm, of the entries where `over` is True, is not 1 up to rounding; shape as `unit_norm`."""
     size = unit_norm(w if over is None else w * over, p, unit_dim)
-    return (size - 1).abs() > ROUNDINGS * torch.finfo(w.dtype).eps
+    roundings = ROUNDINGS if working(w) is w else 1
+    return (size - 1).abs() > roundings * torch.finfo(w.dtype).eps
 
 
 def projected(w: Tensor, p: float, unit_dim: int, over: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
@@ -86,7 +88,7 @@ def enter_(parameter: Tensor, state: dict[str, Any], group: Mapping[str, Any]) -
 
 def _write(parameter: Tensor, state: dict[str, Any], weights: Tensor, dual: bool) -> None:
     """Store unrounded and unmasked weights where they are needed, and show what the mask leaves of them."""
-    visible = weights if "mask" not in state else weights * state["mask"]
+    visible = torch.where(state["mask"], weights, 0) if "mask" in state else weights
     if weights.dtype != parameter.dtype:
         state["primal"] = visible if dual else weights
     elif "mask" in state and not dual:

@@ -30,7 +30,15 @@ def on_spheres(parameters: list[Tensor], states: list[State], group: Group, scra
             directions = _directions(wide, some, theirs, group, constrained=True)
             if float(group["lr"]) != 0:
                 move(wide, theirs, directions, group, masked, scratch)
+                if masked and group["norm_over"] == "active":
+                    _bound(theirs)
                 _narrow(some, wide, theirs)
+
+
+def _bound(states: Iterable[State]) -> None:
+    """Hidden entries, which the norm of the visible ones does not hold, no larger than any entry of a unit can be."""
+    for state in states:
+        state["dual" if "dual" in state else "primal"].clamp_(-1, 1)
 
 
 def _in_dual_coordinates(

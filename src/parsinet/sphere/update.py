@@ -22,7 +22,7 @@ def dual_step(
     v_r ← (1−η)v_r − η·g_r/‖g_r‖_q, v_r ← v_r/‖v_r‖_q, w_r ← sp(v_r, 1/(p−1)); a row with max|g_r| ≤ g_min stays as it is.
 
     w, v, g: same shape; v = sp(w, p−1) with ‖v_r‖_q = 1. eta in [0, 1), without unit. counted: bool, the entries whose norm is 1, None
-    for all; a row with none stays. Returns (w, v), float32 or wider.
+    for all; w is 0 in the others, a row with none stays. Returns (w, v), float32 or wider.
     Source: W. Li et al., arXiv 2103.16013, authors' code (class `LpCGD`); scaled norms and the rule for zero rows are ours.
     """
     q = conjugate(p)
@@ -30,7 +30,8 @@ def dual_step(
     moved = (1 - eta) * v - eta * direction
     size = unit_norm(moved if counted is None else moved * counted, q, unit_dim)
     still, moved = still | (size == 0), moved / _nonzero(size)
-    return torch.where(still, working(w), to_primal(moved, p)), torch.where(still, v, moved)
+    seen = moved if counted is None else moved * counted
+    return torch.where(still, working(w), to_primal(seen, p)), torch.where(still, v, moved)
 
 
 def frank_wolfe_step(

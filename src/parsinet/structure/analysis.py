@@ -115,5 +115,6 @@ def _names(model: nn.Module, layers: Iterable[str | nn.Module]) -> tuple[str, ..
             names.append(layer)
         else:
             _check_name(layer)
-            raise StructureError(f"ignored_layers names {layer!r}, which the model does not have.{suggest(layer, known.values())}")
+            there = [name for name in known.values() if name]
+            raise StructureError(f"ignored_layers names {layer!r}, which the model does not have.{suggest(layer, there)}")
     return tuple(names)

@@ -63,6 +63,8 @@ class Masks:
         self._moved = list(weights) if straight_through else moved(self._optimizers, self.weights)
         self._gradients = GradientMask(self.weights, self._keep, straight_through=straight_through)
         self.counters = Counters(self._masks)
+        self._held = True
+        """Until `detach`."""
 
     @property
     def masks(self) -> Mapping[str, Tensor]:
@@ -109,7 +111,7 @@ class Masks:
     @torch.no_grad()
     def restore_(self) -> None:
         """As `apply_`, after an optimizer's step: only where the optimizer may have moved hidden entries (torch's usual ones do not)."""
-        for name in self._moved:
+        for name in self._moved if self._held else ():
             self.weights[name].mul_(self._keep[name])
 
     def catch(self, score: Score | None) -> None:
@@ -142,7 +144,9 @@ class Masks:
 
     def detach(self) -> None:
         """Leave the weights alone from here on; hidden entries are zero at this moment. Safe to call twice."""
-        self.apply_()
+        if self._held:
+            self.apply_()
+        self._held = False
         self._gradients.remove()
 
     def describe(self) -> dict[str, Any]:

@@ -23,9 +23,13 @@ def prune(scores: Tensors, masks: Tensors, wanted: Wanted) -> dict[str, Tensor]:
     return choose(scores, limited, masks)
 
 
-def scatter(masks: Tensors, wanted: Wanted, lots: Tensors) -> dict[str, Tensor]:
-    """Random masks: the `wanted` entries of highest lot."""
-    return choose({name: lots[name] for name in masks}, wanted)
+def scatter(masks: Tensors, wanted: Wanted, lots: Tensors, *, least: int = 0, unit_dims: UnitDims | None = None) -> dict[str, Tensor]:
+    """Random masks: the `wanted` entries of highest lot, among them the `least` highest of every row, if unit_dims are given."""
+    ranks = {name: lots[name] for name in masks}
+    if least and unit_dims is not None:
+        firsts = {name: strongest(lot, torch.ones_like(lot, dtype=torch.bool), least, unit_dims[name]) for name, lot in ranks.items()}
+        ranks = {name: lot + firsts[name] for name, lot in ranks.items()}
+    return choose(ranks, wanted)
 
 
 def exchange(weights: Tensors, masks: Tensors, growth: Tensors, rate: float, *, by_sign: bool = False) -> dict[str, Tensor]:
@@ -54,14 +58,14 @@ def evolve(
 ) -> dict[str, Tensor]:
     """Drop what lies below its row's threshold, then grow or drop to exactly `wanted` active entries.
 
-    K = {active, |w| ≥ h_r}, h_r = rate · mean active |w_r|; of the active entries below, only the share `dropped` with the smallest
-    |w|/mean |w_r| stays outside of K. With fewer than wanted in K the entries outside of highest |g|/‖g_r‖₂ join; with more, those of
-    lowest |w|/mean |w_r| leave, but the `least` largest of each row stay.
+    K = {active, |w| ≥ h_r or among the `least` largest of its row}, h_r = rate · mean active |w_r|; of the other active entries only the
+    share `dropped` with the smallest |w|/mean |w_r| stays outside of K. With fewer than wanted in K the entries outside of highest
+    |g|/‖g_r‖₂ join; with more, those of lowest |w|/mean |w_r| leave, but the `least` largest of each row stay.
     Scores are pooled over all tensors, or ranked within each where wanted is a mapping.
     Raises UsageError if wanted is below what the floor holds. Source: authors' code of arXiv 2103.16013; exact counts are ours.
     """
     drop = {name: relative_magnitude(weight, masks[name], unit_dims[name]) for name, weight in weights.items()}
-    kept = {name: above_threshold(weight, masks[name], rate, unit_dims[name]) for name, weight in weights.items()}
+    kept = {name: _outlasting(weight, masks[name], rate, least, unit_dims[name]) for name, weight in weights.items()}
     if dropped < 1:
         kept = {name: mask | _spared(drop[name], masks[name] & ~mask, dropped) for name, mask in kept.items()}
     safe = {name: strongest(weights[name], kept[name], least, unit_dims[name]) for name in kept} if least else {}
@@ -72,18 +76,26 @@ def evolve(
     return _to_count(kept, drop, grow, wanted)
 
 
-def regrow(weights: Tensors, masks: Tensors, gradients: Tensors, rate: float, share: float, *, unit_dims: UnitDims) -> dict[str, Tensor]:
+def regrow(
+    weights: Tensors, masks: Tensors, gradients: Tensors, rate: float, share: float, *, unit_dims: UnitDims, least: int = 1
+) -> dict[str, Tensor]:
     """Drop what lies below its row's threshold; per tensor, as many as ⌊share · dropped⌋ others of highest |g|/‖g_r‖₂ join.
 
-    The rule of the authors' code of arXiv 2103.16013, with the magnitude of the gradient where the code takes its signed value;
-    `BangBang` gives the share.
+    The `least` largest of every row stay; one does by itself. The rule of the authors' code of arXiv 2103.16013, with the magnitude of
+    the gradient where the code takes its signed value; `BangBang` gives the share.
     """
     after = {}
     for name, weight in weights.items():
-        kept = above_threshold(weight, masks[name], rate, unit_dims[name])
+        kept = _outlasting(weight, masks[name], rate, least, unit_dims[name])
         number = min(count(~kept), int(share * (count(masks[name]) - count(kept))))
         after[name] = kept | top_k(relative_gradient(gradients[name], unit_dims[name]), number, ~kept)
     return after
+
+
+def _outlasting(weight: Tensor, mask: Tensor, rate: float, least: int, unit_dim: int) -> Tensor:
+    """The active entries at or above their row's threshold, and the `least` largest of every row."""
+    above = above_threshold(weight, mask, rate, unit_dim)
+    return above | strongest(weight, mask, least, unit_dim) if least else above
 
 
 def _spared(score: Tensor, below: Tensor, dropped: float) -> Tensor:

@@ -1,5 +1,6 @@
 """From a recipe to everything a training needs: data, model, method, optimizer, pruner, teacher, average."""
 
+import copy
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from parsinet import baselines, data, measure, methods
-from parsinet.data import Batches, Dataset
+from parsinet.data import Batches, Dataset, Split
 from parsinet.distributed import ALONE, Ranks, Replicas
 from parsinet.errors import UsageError
 from parsinet.methods import Method, Pruner
@@ -83,12 +84,14 @@ def assemble(recipe: Recipe, device: torch.device, ranks: Ranks = ALONE) -> Asse
         raise UsageError(f"compile: not with {ranks.size} processes, as DDP is built anew at every removal. Leave compile out.")
     method = build_method(recipe)
     if recipe.data.download:
-        ranks.first(lambda: load_data(recipe.data, recipe.seed) is None)  # the others find the files
-    dataset = load_data(recipe.data, recipe.seed, recipe.dtype)
+        ranks.first(lambda: load_data(recipe.data) is None)  # the others find the files
+    dataset = load_data(recipe.data, recipe.dtype)
     model = build_model(recipe, dataset, device)
     example_inputs = dataset.train.inputs[:EXAMPLES].to(device)
     check_output(model, example_inputs, (*dataset.train.targets[:EXAMPLES].shape, dataset.num_classes), recipe)
     before = measure.profile(model, example_inputs, latency=False)
+    if ranks.size == 1:
+        check_last_batch(recipe, dataset.train, model, device)
     batches = build_batches(recipe, dataset.train, device, ranks)
     steps = recipe.epochs * steps_per_epoch(recipe, batches)
     precision = Precision(recipe.precision, device)
@@ -115,6 +118,23 @@ def assemble(recipe: Recipe, device: torch.device, ranks: Ranks = ALONE) -> Asse
     )
     lifts = (teacher, build_average(recipe, steps=steps), precision, build_compiled(recipe, model))
     return Assembly(recipe, device, dataset, model, method, optimizer, pruner, *lifts, batches, example_inputs, before, replicas)
+
+
+def check_last_batch(recipe: Recipe, split: Split, model: nn.Module, device: torch.device) -> None:
+    """UsageError where the last batch of every epoch is one example, and the model cannot train on one: batch normalisation knows no
+    spread of it."""
+    batch = min(recipe.data.batch_size, len(split))
+    if len(split) % batch != 1 or not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
+        return
+    try:
+        with torch.random.fork_rng(), torch.no_grad():
+            copy.deepcopy(model).train()(split.inputs[:1].to(device))
+    except ValueError as error:
+        other = next(size for size in range(batch + 1, len(split) + 2) if len(split) % size != 1)
+        raise UsageError(
+            f"data.batch_size: {len(split):,} examples in batches of {batch} leave one at the end of every epoch, on which batch "
+            f"normalisation cannot train ({error}). Set data.batch_size: {other}."
+        ) from error
 
 
 def check_format(recipe: Recipe, method: Method, model: nn.Module) -> None:

@@ -67,16 +67,23 @@ def load_checkpoint(folder: Path, fault: Callable[[State], str | None] = lambda 
     Errors: RunError if there is none, saying what is wrong with those that are there.
     """
     faults: list[str] = []
+    whole = False
     for path in reversed(checkpoints(folder)):
         try:
             state = _read(path)
             reason = fault(state)
+            whole = True
         except DamagedError as error:
             reason = str(error)
         if reason is None:
             warning = f"Passed over damaged checkpoints: {', '.join(faults)}. Using {path.name}." if faults else None
             return Loaded(path, state, warning)
         faults.append(f"{path.name} ({reason})")
+    if whole:
+        raise RunError(
+            f"No checkpoint in {folder} is of this run: {', '.join(faults)}. Put recipe.yaml and the data back as they were, or begin "
+            "another run in another folder."
+        )
     if faults:
         raise RunError(f"No whole checkpoint in {folder}: {', '.join(faults)}. Start again with overwrite.")
     raise RunError(f"There is no checkpoint in {folder}. Start the run anew with overwrite.")

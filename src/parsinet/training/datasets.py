@@ -14,12 +14,14 @@ FOLD_EXAMPLES = 1024
 """So many training inputs, evenly spread over the split, give the means that are folded."""
 
 
-def load_data(part: DataPart, seed: int, dtype: str = "float32") -> Dataset:
+def load_data(part: DataPart, dtype: str = "float32") -> Dataset:
     """The data set, with inputs in `dtype` where they are numbers and not characters.
 
     Errors: those of `data.load`.
     """
-    dataset = data.load(part.source, folder=part.folder, validation=part.validation, seed=seed, block=part.block, download=part.download)
+    dataset = data.load(
+        part.source, folder=part.folder, validation=part.validation, seed=part.split_seed, block=part.block, download=part.download
+    )
     if dtype == "float32" or dataset.task == "language":
         return dataset
     validation = None if dataset.validation is None else _cast(dataset.validation, dtype)

@@ -97,7 +97,8 @@ class Display(Callback):
         self._progress.update(self._task, size=f"{short(event['parameters'])} parameters  {short(event['macs'])} MACs")
 
     def _print(self, line: str) -> None:
-        self._progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console = self._progress.console
+        console.print(in_encoding(line, console.encoding), highlight=False, markup=False, soft_wrap=True)
 
 
 class _Numbers(ProgressColumn):
@@ -138,6 +139,11 @@ def end_line(event: Mapping[str, Any]) -> str:
         f"trained in {event['train_seconds']:.1f} s",
     ]
     return "  ".join(parts)
+
+
+def in_encoding(text: str, encoding: str) -> str:
+    """The text with a question mark for what the encoding lacks: no arrow is worth the end of a run whose output goes to a file."""
+    return text.encode(encoding, errors="replace").decode(encoding)
 
 
 def changes(groups: Iterable[tuple[str, Any]]) -> str:

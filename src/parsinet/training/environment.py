@@ -39,6 +39,8 @@ def usable_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise UsageError(f"Unknown device {name!r}. Use cpu, cuda, or one of several as cuda:1.") from None
+    if device.type == "meta":
+        raise UsageError("Device 'meta' holds shapes and no numbers: nothing trains there. Use cpu, cuda, or one of several as cuda:1.")
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:

@@ -55,13 +55,20 @@ class RunFolder:
         return self.checkpoint, self.model, self.path / "report", self.exports, self.loggers, self.record
 
     def check_free(self, overwrite: bool) -> None:
-        """Refuse a folder that holds a run, unless it may be overwritten, and one that cannot be written.
+        """Refuse a folder that holds a run, unless it may be overwritten; one with things in the places of a run's that no run has made,
+        which are not ours to replace; and one that cannot be written.
 
         Errors: UsageError; StorageError for a file in its place, a folder without permission, a full disk.
         """
         if self.path.exists() and not self.path.is_dir():
             raise StorageError(f"{self.path} is a file. Choose a folder for the run.")
-        if not overwrite and any(place.exists() for place in (*self._contents, self.recipe)):
+        there = [place.name for place in (*self._contents, self.recipe) if place.exists()]
+        if there and not self.record.is_file():
+            raise UsageError(
+                f"{self.path} holds {there[0]} and no record of a run, to which it could belong; a run would put its own in its place. "
+                "Choose another folder."
+            )
+        if there and not overwrite:
             raise UsageError(
                 f"{self.path} already holds a run. Continue it with --resume, replace it with --overwrite, or choose another folder."
             )

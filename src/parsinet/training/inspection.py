@@ -82,6 +82,6 @@ def _inputs(recipe: Recipe, input_shape: Sequence[int] | None, classes: int) -> 
     if input_shape is not None:
         numbers = torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0))
         return numbers.to(getattr(torch, recipe.dtype)), (2, classes), classes
-    dataset = load_data(recipe.data, recipe.seed, recipe.dtype)
+    dataset = load_data(recipe.data, recipe.dtype)
     targets = dataset.train.targets[:2]
     return dataset.train.inputs[:2], (*targets.shape, dataset.num_classes), dataset.num_classes

@@ -27,12 +27,15 @@ class DataPart(Part):
     """Which data, and how batches are cut.
 
     source: a known name or a path. folder: where its files lie. validation: share of the training split that is
-    held out. block: characters per example, for text only. download: fetch missing files of a known name.
+    held out. split_seed: draws what is held out, and the test part of data that have none of their own; apart from the recipe's seed,
+    so that runs with several seeds are judged on the same examples. block: characters per example, for text only. download: fetch
+    missing files of a known name.
     """
 
     source: Annotated[str, Field(min_length=1)] = "digits"
     folder: Path | None = None
     validation: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.0
+    split_seed: Seed = 0
     batch_size: Count = 128
     augmentation: AugmentationPart = AugmentationPart()
     block: Count | None = None

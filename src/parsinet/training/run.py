@@ -120,7 +120,7 @@ def _same(recipe: Recipe | None, folder: RunFolder, stored: Recipe) -> Recipe:
 def _ended(recipe: Recipe, folder: RunFolder) -> RunResult:
     """The result of a run that has ended, as its folder tells it."""
     device = environment.usable_device(device_of(recipe.device))
-    model = finished_model(folder.path, load_data(recipe.data, recipe.seed, recipe.dtype), device, recipe)
+    model = finished_model(folder.path, load_data(recipe.data, recipe.dtype), device, recipe)
     end = next(event for event in reversed(read_record(folder.record)) if event["event"] == "end")
     before, after = (Profile(**end[which], latency=None) for which in ("before", "after"))
     test = Evaluation(end["test_loss"], end["test_error"])

@@ -50,7 +50,7 @@ class Session:
         watching = () if watch is None else (watch,)
         sinks = (self.writer.write, self.display.show, *loggers, *watching) if self.leads else ()
         self.monitor = Monitor(batch, Stopwatch(), sinks, self._validate, self._save, due, lowest)
-        self.training = False
+        self.training = self.restoring = False
 
     @property
     def leads(self) -> bool:
@@ -73,14 +73,17 @@ class Session:
 
         A run that ended before its first checkpoint starts anew.
         """
+        self.restoring = True
         loaded = self.ranks.first(self._newest)
         if loaded is None:
             self._say(f"{self.folder.path} has no checkpoint yet: the run starts from its first step.")
+            self.restoring = False
             self.start()
             return
         self._say(loaded.warning)
         self._say(elsewhere(loaded.state, self.assembly))
         restore(loaded.state, self.assembly, self.state, self.monitor)
+        self.restoring = False
         self.monitor.saved = (self.state.step, loaded.path)
         if not self.leads:
             return
@@ -158,7 +161,9 @@ class Session:
             raise
 
     def _failed(self, error: Exception, step: int, epoch: int) -> None:
-        """A record that cannot be written must not hide the reason of the failure."""
+        """A record that cannot be written must not hide the reason; a run that could not be resumed is what it was."""
+        if self.restoring:
+            return
         good = self.monitor.saved[0] if self.monitor.saved else None
         reason = str(error) if isinstance(error, ParsinetError) else f"{type(error).__name__}: {error}"
         with contextlib.suppress(ParsinetError):

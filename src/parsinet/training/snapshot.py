@@ -11,7 +11,7 @@ from parsinet.training.random_state import random_state, set_random_state
 from parsinet.training.recipe import Recipe
 from parsinet.training.state import LoopState
 
-OF_THE_PLACE = ("data.folder", "data.download", "distill.teacher", "device", "threads", "checkpoint", "loggers")
+OF_THE_PLACE = ("data.source", "data.folder", "data.download", "distill.teacher", "device", "threads", "checkpoint", "loggers")
 """Entries of a recipe that may change between two parts of a run, with what lies below them: where it goes on, not what it does."""
 
 

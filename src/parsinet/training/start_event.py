@@ -27,6 +27,10 @@ def start_event(parts: Assembly) -> dict[str, Any]:
             "test": len(dataset.test),
             "input_shape": list(dataset.input_shape),
             "classes": dataset.num_classes,
+            "task": dataset.task,
+            "labels": list(dataset.classes),
+            "mean": list(dataset.mean),
+            "std": list(dataset.std),
             "sha256": {key: parts.fingerprint[key] for key in ("inputs", "targets")},
         },
         "groups": [

@@ -136,7 +136,7 @@ def _at(values: Any, path: str) -> Any:
 
 def _try_networks(recipe: Recipe, base: Mapping[str, Any], space: Mapping[str, Entry]) -> None:
     """Load the data, and build the network of the recipe and those of every end and choice below `model`; all are forgotten."""
-    dataset = load_data(recipe.data, recipe.seed, recipe.dtype)
+    dataset = load_data(recipe.data, recipe.dtype)
     inputs, targets = dataset.train.inputs[:EXAMPLES], dataset.train.targets[:EXAMPLES]
 
     def build(changed: Recipe) -> None:
