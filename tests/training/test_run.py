@@ -330,6 +330,10 @@ def test_a_run_that_cannot_start_destroys_nothing(quick: Quick, change: dict[str
         ({"data__folder": "/"}, "folder has no effect on 'digits'"),
         ({"data__download": True}, "download has no effect on 'digits'"),
         ({"data__block": 8}, "block has no effect on 'digits'"),
+        ({"inputs": True}, "inputs: nothing leaves under method 'dense'"),
+        ({"fold": "mean"}, "fold: nothing leaves under method 'dense'"),
+        ({"data__augmentation": {"crop_padding": 8}}, "crop_padding must be below 8 for images of 8 × 8, got 8"),
+        ({"data__augmentation": {"cutout": 100}}, "cutout must be below 16 for images of 8 × 8, got 100"),
     ],
 )
 def test_settings_without_effect_are_refused(quick: Quick, part: dict[str, Any], words: str, small: Recipes) -> None:

@@ -33,6 +33,12 @@ class Augmentation:
             if value < 0:
                 raise UsageError(f"Augmentation: {name} must be ≥ 0, got {value}.")
 
+    def check(self, height: int, width: int) -> None:
+        """UsageError where images of this size could lose everything at once."""
+        for name, value, most in (("crop_padding", self.crop_padding, min(height, width)), ("cutout", self.cutout, 2 * max(height, width))):
+            if value >= most:
+                raise UsageError(f"Augmentation: {name} must be below {most} for images of {height} × {width}, got {value}.")
+
     def __call__(self, images: Tensor, generator: torch.Generator, *, rows: Tensor | None = None, batch: int | None = None) -> Tensor:
         """New images [n, c, h, w], each changed on its own; every draw comes from `generator`, a CPU one for images on any device.
 

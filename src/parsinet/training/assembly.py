@@ -83,6 +83,7 @@ def assemble(recipe: Recipe, device: torch.device, ranks: Ranks = ALONE) -> Asse
     if ranks.size > 1 and recipe.compile:
         raise UsageError(f"compile: not with {ranks.size} processes, as DDP is built anew at every removal. Leave compile out.")
     method = build_method(recipe)
+    check_effect(recipe, method)
     if recipe.data.download:
         ranks.first(lambda: load_data(recipe.data) is None)  # the others find the files
     dataset = load_data(recipe.data, recipe.dtype)
@@ -118,6 +119,13 @@ def assemble(recipe: Recipe, device: torch.device, ranks: Ranks = ALONE) -> Asse
     )
     lifts = (teacher, build_average(recipe, steps=steps), precision, build_compiled(recipe, model))
     return Assembly(recipe, device, dataset, model, method, optimizer, pruner, *lifts, batches, example_inputs, before, replicas)
+
+
+def check_effect(recipe: Recipe, method: Method) -> None:
+    """UsageError for settings of removals under a method that removes nothing."""
+    for name, given in (("inputs", recipe.inputs), ("fold", recipe.fold != "none")):
+        if given and method.settled:
+            raise UsageError(f"{name}: nothing leaves under method {method.name!r}, so that it has no effect. Leave it out.")
 
 
 def check_last_batch(recipe: Recipe, split: Split, model: nn.Module, device: torch.device) -> None:
