@@ -61,7 +61,7 @@ def peeks(parts: Assembly, watch: Watch) -> nn.Module:
     class Peek(Callback):
         def on_epoch(self, state: LoopState, result: Any) -> None:
             state.model.eval()
-            state.model(data.load("digits", validation=0.2, seed=parts.recipe.seed).test.inputs[:7])
+            state.model(data.load("digits", validation=0.2, seed=parts.recipe.data.split_seed).test.inputs[:7])
             state.model.train()
 
     fit(parts.model, parts.optimizer, parts.batches, epochs=2, pruner=parts.pruner, callbacks=[watch, Peek()])
