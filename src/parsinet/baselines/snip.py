@@ -80,8 +80,7 @@ class SNIP(MaskedTraining):
         return topology.prune(topology.magnitudes(sensitivity), masks.masks, self._wanted(self.sparsity))
 
     def _schedule(self, budget: Budget) -> Window:
-        last = self.batches + self._waited
-        return Window(last, last, 1)
+        return Window(self.batches, self.batches, 1)
 
     def _wait(self, steps: int) -> None:
         """So many steps have told nothing: the masks are made as many later."""

@@ -49,9 +49,9 @@ class Batches:
         _check_whole("seed", seed, 0)
         if drop_last and len(split) < batch_size:
             raise UsageError(f"Batches: drop_last with batch_size {batch_size} leaves no batch of {len(split)} examples.")
-        if augment is not None and split.inputs.dim() != 4:
-            raise UsageError(f"Batches: only images [n, c, h, w] can be augmented, got inputs {list(split.inputs.shape)}.")
         if augment is not None:
+            if split.inputs.dim() != 4:
+                raise UsageError(f"Batches: only images [n, c, h, w] can be augmented, got inputs {list(split.inputs.shape)}.")
             augment.check(*split.inputs.shape[2:])
         self.batch_size = batch_size
         self.seed = seed

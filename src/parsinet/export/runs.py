@@ -50,8 +50,8 @@ def of_run(run: str | Path, *, random_inputs: bool = False) -> Exportable:
     shape, classes, dtype = tuple(dataset["input_shape"]), int(dataset["classes"]), getattr(torch, recipe.dtype)
     facts: dict[str, Any] = {"name": recipe.model.name.rpartition(":")[2], "dataset": dataset["name"], "start": start, "end": end}
     if "labels" in dataset:
-        told = {key: tuple(dataset[key]) for key in ("mean", "std")}
-        facts |= {"task": dataset["task"], "classes": tuple(dataset["labels"]), **told}
+        facts |= {"task": dataset["task"], "classes": tuple(dataset["labels"])}
+        facts |= {key: tuple(dataset[key]) for key in ("mean", "std")}
     if random_inputs:
         trial = _inputs_for(lambda x: fresh_model(recipe, x, classes), shape, classes, dtype)
     else:

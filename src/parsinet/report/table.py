@@ -191,9 +191,10 @@ def remarks(table: Sequence[Row]) -> list[str]:
     dense = sorted({row.against.name for row in table if row.against is not None and row.against is not row.run})
     if dense:
         lines.append(f"Per cent, change (percentage points) and speed-up are against the dense run {_quoted(dense)}.")
-    for run in (row.run for row in table):
-        others = [row.run.name for row in table if row.run.dataset == run.dataset and not _same_data(row.run, run)]
-        if others and run.method != "dense":
+    whole = [row.run for row in table if row.run.method == "dense"]
+    for run in (row.run for row in table if row.run.method != "dense"):
+        others = [other.name for other in whole if other.dataset == run.dataset and not _same_data(other, run)]
+        if others:
             lines.append(f"{run.name}: not compared with {_quoted(others)}, whose data {run.dataset} are others.")
     own = [row.run.name for row in table if row.against is None]
     if own:

@@ -14,10 +14,10 @@ from parsinet.report.table import Column, Row, columns, remarks, state
 def show(console: Console, rows: Sequence[Row]) -> None:
     """Print the table and the remarks below it."""
     outcome, cost = columns(rows)
-    parts = [(*outcome, *cost)] if _fits(console, rows, (*outcome, *cost)) else [outcome, cost]
+    whole = (*outcome, *cost)
+    parts = [whole] if _fits(console, rows, whole) else [*_pieces(console, rows, outcome), *_pieces(console, rows, cost)]
     for part in parts:
-        for piece in _pieces(console, rows, part):
-            console.print(_table(rows, piece))
+        console.print(_table(rows, part))
     for line in remarks(rows):
         console.print(Text(line, style="dim"))
 

@@ -52,9 +52,7 @@ def dual_steps_(
             still |= _scale_(y, out, *(mask if counted else ()))
         seen = y.mul(mask[0]) if mask and counted else y
         h = _power_(out, spare, seen, q / 2 - 1)
-        if mask and counted:
-            h.mul_(mask[0])
-        t = torch.mul(y, h, out=spare)
+        t = torch.mul(seen, h, out=spare)
         mass = torch.linalg.vector_norm(t, 2, 1, True)
         if mask:
             h.mul_(mask[0])

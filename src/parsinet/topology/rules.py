@@ -65,11 +65,11 @@ def evolve(
     Raises UsageError if wanted is below what the floor holds. Source: authors' code of arXiv 2103.16013; exact counts are ours.
     """
     drop = {name: relative_magnitude(weight, masks[name], unit_dims[name]) for name, weight in weights.items()}
-    kept = {name: _outlasting(weight, masks[name], rate, least, unit_dims[name]) for name, weight in weights.items()}
+    safe = {name: strongest(weight, masks[name], least, unit_dims[name]) for name, weight in weights.items()}
+    kept = {name: above_threshold(weight, masks[name], rate, unit_dims[name]) | safe[name] for name, weight in weights.items()}
     if dropped < 1:
         kept = {name: mask | _spared(drop[name], masks[name] & ~mask, dropped) for name, mask in kept.items()}
-    safe = {name: strongest(weights[name], kept[name], least, unit_dims[name]) for name in kept} if least else {}
-    drop = {name: score.masked_fill(safe[name], torch.inf) if least else score for name, score in drop.items()}
+    drop = {name: score.masked_fill(safe[name], torch.inf) for name, score in drop.items()}
     grow = {name: relative_gradient(gradient, unit_dims[name]) for name, gradient in gradients.items()}
     if not isinstance(wanted, int):
         return {name: _to_count({name: kept[name]}, drop, grow, number)[name] for name, number in wanted.items()}
@@ -86,16 +86,11 @@ def regrow(
     """
     after = {}
     for name, weight in weights.items():
-        kept = _outlasting(weight, masks[name], rate, least, unit_dims[name])
+        safe = strongest(weight, masks[name], least, unit_dims[name])
+        kept = above_threshold(weight, masks[name], rate, unit_dims[name]) | safe
         number = min(count(~kept), int(share * (count(masks[name]) - count(kept))))
         after[name] = kept | top_k(relative_gradient(gradients[name], unit_dims[name]), number, ~kept)
     return after
-
-
-def _outlasting(weight: Tensor, mask: Tensor, rate: float, least: int, unit_dim: int) -> Tensor:
-    """The active entries at or above their row's threshold, and the `least` largest of every row."""
-    above = above_threshold(weight, mask, rate, unit_dim)
-    return above | strongest(weight, mask, least, unit_dim) if least else above
 
 
 def _spared(score: Tensor, below: Tensor, dropped: float) -> Tensor:

@@ -97,8 +97,7 @@ class Display(Callback):
         self._progress.update(self._task, size=f"{short(event['parameters'])} parameters  {short(event['macs'])} MACs")
 
     def _print(self, line: str) -> None:
-        console = self._progress.console
-        console.print(in_encoding(line, console.encoding), highlight=False, markup=False, soft_wrap=True)
+        say(self._progress.console, line)
 
 
 class _Numbers(ProgressColumn):
@@ -141,9 +140,10 @@ def end_line(event: Mapping[str, Any]) -> str:
     return "  ".join(parts)
 
 
-def in_encoding(text: str, encoding: str) -> str:
-    """The text with a question mark for what the encoding lacks: no arrow is worth the end of a run whose output goes to a file."""
-    return text.encode(encoding, errors="replace").decode(encoding)
+def say(console: Console, line: str) -> None:
+    """Print a line as it is, with a question mark for what the output's encoding lacks: no arrow is worth the end of a run."""
+    printable = line.encode(console.encoding, errors="replace").decode(console.encoding)
+    console.print(printable, highlight=False, markup=False, soft_wrap=True)
 
 
 def changes(groups: Iterable[tuple[str, Any]]) -> str:

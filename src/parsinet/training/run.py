@@ -15,6 +15,7 @@ from parsinet.measure import Profile
 from parsinet.training import environment
 from parsinet.training.assembly import assemble
 from parsinet.training.datasets import load_data
+from parsinet.training.display import say
 from parsinet.training.evaluate import Evaluation
 from parsinet.training.folder import RunFolder
 from parsinet.training.lock import held
@@ -80,7 +81,7 @@ def train(
         settled = partial(_recipe, recipe, folder, overwrite, goes_on)
         ranks.first(settled)  # refused before the folder is made
         if not ranks.first(lambda: stack.enter_context(held(folder.path))):
-            console.print(f"The file system of {folder.path} has no locks: see to it that no other run uses this folder.", soft_wrap=True)
+            say(console, f"The file system of {folder.path} has no locks: see to it that no other run uses this folder.")
         return _run(ranks.first(settled), folder, goes_on, console, ranks, watch)
 
 
@@ -89,13 +90,15 @@ def _run(recipe: Recipe, folder: RunFolder, resume: bool, console: Console, rank
     known(recipe.loggers)  # refused before data are loaded
     with environment.torch_settings(threads=recipe.threads, deterministic=recipe.deterministic), seeded(recipe.seed, device):
         session = Session(assemble(recipe, device, ranks), folder, console, watch)
-        with stop_signals(session.request_stop), session.recorded(), one_message(ranks):
+        with stop_signals(session.request_stop):
             if resume:
-                session.resume()
-            else:
-                session.start()
-            session.fit()
-            outcome = session.conclude()
+                with one_message(ranks):  # what could not be resumed is what it was: nothing has failed in it
+                    session.resume()
+            with session.recorded(), one_message(ranks):
+                if not resume:
+                    session.start()
+                session.fit()
+                outcome = session.conclude()
     return RunResult(folder.path, recipe, outcome.model, outcome.test, outcome.before, outcome.after, session.monitor.watch.seconds)
 
 

@@ -14,7 +14,7 @@ from parsinet.errors import ParsinetError, RunError
 from parsinet.training import environment
 from parsinet.training.assembly import Assembly
 from parsinet.training.checkpoint import Loaded, checkpoints, load_checkpoint, lowest_error, save_checkpoint
-from parsinet.training.display import Display
+from parsinet.training.display import Display, say
 from parsinet.training.due import Due
 from parsinet.training.evaluate import Evaluation, evaluate
 from parsinet.training.folder import RunFolder
@@ -50,7 +50,7 @@ class Session:
         watching = () if watch is None else (watch,)
         sinks = (self.writer.write, self.display.show, *loggers, *watching) if self.leads else ()
         self.monitor = Monitor(batch, Stopwatch(), sinks, self._validate, self._save, due, lowest)
-        self.training = self.restoring = False
+        self.training = False
 
     @property
     def leads(self) -> bool:
@@ -73,17 +73,14 @@ class Session:
 
         A run that ended before its first checkpoint starts anew.
         """
-        self.restoring = True
         loaded = self.ranks.first(self._newest)
         if loaded is None:
             self._say(f"{self.folder.path} has no checkpoint yet: the run starts from its first step.")
-            self.restoring = False
             self.start()
             return
         self._say(loaded.warning)
         self._say(elsewhere(loaded.state, self.assembly))
         restore(loaded.state, self.assembly, self.state, self.monitor)
-        self.restoring = False
         self.monitor.saved = (self.state.step, loaded.path)
         if not self.leads:
             return
@@ -161,9 +158,7 @@ class Session:
             raise
 
     def _failed(self, error: Exception, step: int, epoch: int) -> None:
-        """A record that cannot be written must not hide the reason; a run that could not be resumed is what it was."""
-        if self.restoring:
-            return
+        """A record that cannot be written must not hide the reason of the failure."""
         good = self.monitor.saved[0] if self.monitor.saved else None
         reason = str(error) if isinstance(error, ParsinetError) else f"{type(error).__name__}: {error}"
         with contextlib.suppress(ParsinetError):
@@ -201,7 +196,7 @@ class Session:
 
     def _say(self, sentence: str | None) -> None:
         if sentence is not None:
-            self.console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+            say(self.console, sentence)
 
 
 def _rate(recipe: Recipe, steps: int, steps_per_epoch: int, step: int) -> float:
