@@ -9,7 +9,7 @@ CALLS = ("freeze", "freeze_label", "_unite_or_freeze", "_refuse")
 """Whose last argument is a reason."""
 NAMES = ("reason", "single", "DIFFERS", "why", "cuts")
 """What a reason is assigned to, or passed as."""
-FUNCTIONS = ("_against", "_try", "_blamed")
+FUNCTIONS = ("_against", "_try", "_blamed", "why_fixed")
 """What returns a reason."""
 
 

@@ -95,6 +95,26 @@ def test_a_tensor_that_is_no_buffer_is_named_where_it_keeps_units() -> None:
     assert found["made"].reason.startswith("meets an axis of fixed size at `add`")
 
 
+class _Listed(nn.Module):
+    """Layers in a plain list, or in a dict."""
+
+    def __init__(self, kind: type) -> None:
+        super().__init__()
+        layers = [nn.Linear(6, 6), nn.Linear(6, 3)]
+        self.first, self.rest = nn.Linear(4, 6), layers if kind is list else dict(enumerate(layers))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        for key in range(2):
+            x = self.rest[key](x.relu())
+        return x
+
+
+@pytest.mark.parametrize("kind", [list, dict])
+def test_layers_in_a_plain_list_are_named_where_they_keep_units(kind: type) -> None:
+    assert pn.trace(_Listed(kind), torch.randn(2, 4)).group("first").reason == "meets 'rest.0.weight', a weight in a plain list or dict"
+
+
 @dataclass
 class _Result:
     logits: torch.Tensor

@@ -13,6 +13,7 @@ from torch.fx import Node
 from torch.fx.node import map_aggregate
 
 from parsinet.structure.axes import Axis, labelled, marked
+from parsinet.structure.constants import why_fixed
 from parsinet.structure.export import Exported
 from parsinet.structure.rules import RULES, Rule
 from parsinet.structure.rules.elementwise import pointwise
@@ -46,16 +47,10 @@ def seed(tracing: Tracing, exported: Exported) -> tuple[dict[str, Any], dict[str
                 axes[name] = tuple(Axis(size, tracing.labels.fresh(size)[None]) for size in tensor.shape)
             values[node.name] = Value(axes[name], constant=True, name=name)
         elif isinstance(node.meta.get("val"), Tensor):
-            why = f"meets {target!r}, a tensor that is no buffer" if target and _is_attribute(tracing.model, target) else ""
+            why = why_fixed(tracing.model, target, exported.constants.get(target)) if target else ""
             values[node.name] = tracing.unknown(tuple(node.meta["val"].shape), constant=target is not None, why=why)
     tracing.seeded = tracing.labels.count
     return values, axes
-
-
-def _is_attribute(model: nn.Module, target: str) -> bool:
-    """Whether a constant of the graph is a plain attribute of a module (`self.positions = …`)."""
-    path, _, name = target.rpartition(".")
-    return path in dict(model.named_modules()) and name in model.get_submodule(path).__dict__
 
 
 def propagate(tracing: Tracing, exported: Exported, values: dict[str, Any], own: Rules) -> None:
