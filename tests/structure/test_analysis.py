@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pack_sequence
 
 import parsinet as pn
 from networks import NETWORKS, call, flat, make, traced
-from parsinet.errors import ArgumentTypeError, StructureError
+from parsinet.errors import ArgumentTypeError, StructureError, UsageError
 from parsinet.structure import proof
 from parsinet.structure.proof import _uneven
 from parsinet.structure.rules import pieces
@@ -153,9 +153,9 @@ def test_ignored_layers_by_name_and_by_module() -> None:
 
 def test_ignored_layers_that_are_not_there() -> None:
     model, x = make("mlp")
-    with pytest.raises(StructureError, match=r"ignored_layers names 'fc11', which the model does not have\. Did you mean 'fc1'"):
+    with pytest.raises(UsageError, match=r"ignored_layers names 'fc11', which the model does not have\. Did you mean 'fc1'"):
         pn.trace(model, x, ignored_layers=["fc11"])
-    with pytest.raises(StructureError, match="a Linear that is not part of the model"):
+    with pytest.raises(UsageError, match="a Linear that is not part of the model"):
         pn.trace(model, x, ignored_layers=[nn.Linear(2, 2)])
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from parsinet.errors import ArgumentTypeError, StructureError, suggest, told
+from parsinet.errors import ArgumentTypeError, StructureError, UsageError, suggest, told
 from parsinet.structure.blocks_finding import with_blocks
 from parsinet.structure.calling import ExampleInputs
 from parsinet.structure.capture import capture
@@ -42,7 +42,8 @@ def trace(
     """Find the units of a network and what leaves with each of them. The model itself is not touched.
 
     example_inputs: a Tensor, a tuple of positional arguments or a dict of keyword arguments the model accepts.
-    ignored_layers: modules (or their names) whose own units must stay. removable_outputs: whether entries of the model's output may leave.
+    ignored_layers: modules (or their names) whose own units must stay; UsageError for one that is not there.
+    removable_outputs: whether entries of the model's output may leave.
     inputs: whether features of the model's inputs may: group `input` (`input.<argument>` where there are several) of what linear layers
     and convolutions alone read; the model is called as before, its readers select. UsageError, with the reason, if there is none.
     blocks: whether residual branches are looked for, which leave whole: `Structure.blocks`. It takes longer, as each is taken out once.
@@ -109,12 +110,12 @@ def _names(model: nn.Module, layers: Iterable[str | nn.Module]) -> tuple[str, ..
     for layer in layers:
         if isinstance(layer, nn.Module):
             if layer not in known:
-                raise StructureError(f"ignored_layers names a {type(layer).__name__} that is not part of the model.")
+                raise UsageError(f"ignored_layers names a {type(layer).__name__} that is not part of the model.")
             names.append(known[layer])
         elif layer in known.values():
             names.append(layer)
         else:
             _check_name(layer)
             there = [name for name in known.values() if name]
-            raise StructureError(f"ignored_layers names {layer!r}, which the model does not have.{suggest(layer, there)}")
+            raise UsageError(f"ignored_layers names {layer!r}, which the model does not have.{suggest(layer, there)}")
     return tuple(names)
