@@ -115,6 +115,33 @@ def test_layers_in_a_plain_list_are_named_where_they_keep_units(kind: type) -> N
     assert pn.trace(_Listed(kind), torch.randn(2, 4)).group("first").reason == "meets 'rest.0.weight', a weight in a plain list or dict"
 
 
+class _Split(nn.Module):
+    """Twelve units split in three times four; of the three the first is picked, the four meet the raw input or a layer."""
+
+    def __init__(self, *, fixed: bool) -> None:
+        super().__init__()
+        self.first, self.beside, self.last = nn.Linear(8, 12), nn.Linear(8, 4), nn.Linear(4, 2)
+        self.fixed = fixed
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.first(x).view(len(x), 3, -1)[:, 0]
+        return self.last(h + (x[:, :4] if self.fixed else self.beside(x)))  # type: ignore[no-any-return]
+
+
+def test_a_layer_all_of_whose_factors_stay_is_told_with_its_reasons() -> None:
+    groups = pn.trace(_Split(fixed=True), torch.randn(2, 8)).groups
+    first = [group for group in groups if group.name.startswith("first")]
+    assert [(group.size, group.removable) for group in first] == [(3, False), (4, False)]
+    assert "picks an index by its position" in first[0].reason
+    assert "meets an axis of fixed size" in first[1].reason
+
+
+def test_the_fixed_half_of_a_product_is_no_group_of_its_own() -> None:
+    groups = pn.trace(_Split(fixed=False), torch.randn(2, 8)).groups
+    assert [(group.name, group.size) for group in groups if group.removable] == [("first", 4)]
+    assert all(group.size != 3 for group in groups)
+
+
 @dataclass
 class _Result:
     logits: torch.Tensor

@@ -31,6 +31,8 @@ class _Classes:
     role: Rows
     """Number of what the units are within their module: heads, head_dim, groups; 0 for plain outputs."""
     frozen: NDArray[np.bool_]
+    halves: NDArray[np.bool_]
+    """Whether it is a factor of a product that has another one which may leave."""
 
 
 def gather(tracing: Tracing, axes: Mapping[str, tuple[Axis, ...]], resolved: Mapping[Place, Rows]) -> dict[str, Rows]:
@@ -40,7 +42,7 @@ def gather(tracing: Tracing, axes: Mapping[str, tuple[Axis, ...]], resolved: Map
 
     Groups come in the order in which the network computes them, units in the order of their indices. What nothing produces and
     nothing may change (positions, rows of an embedding, the model's input) is no group, nor is the fixed or single half of a
-    product (query, key, value as thirds of one projection).
+    product (query, key, value as thirds of one projection), unless all of its factors are fixed.
     """
     roles = _roles(tracing)
     raw, given, names = _producers(tracing, axes)
@@ -83,7 +85,19 @@ def _classes(tracing: Tracing, resolved: Mapping[Place, Rows], raw: Rows, given:
             used += known
     role[list(role_of)] = list(role_of.values())
     made, name = _production(tracing, raw, given)
-    return _Classes(np.concatenate(order), first, places, made, name, role, tracing.labels.frozen())
+    frozen = tracing.labels.frozen()
+    return _Classes(np.concatenate(order), first, places, made, name, role, frozen, _halves(resolved.values(), frozen))
+
+
+def _halves(rows: Iterable[Rows], frozen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Per class whether it shares an index with one that is not frozen."""
+    found = np.zeros(len(frozen), dtype=bool)
+    for factors in rows:
+        if len(factors) > 1:
+            there = factors != NONE
+            shared = there & (there & ~frozen[factors]).any(axis=0)
+            found[factors[shared]] = True
+    return found
 
 
 def _production(tracing: Tracing, raw: Rows, given: Rows) -> tuple[Rows, Rows]:
@@ -103,7 +117,7 @@ def _production(tracing: Tracing, raw: Rows, given: Rows) -> tuple[Rows, Rows]:
 def _together(classes: _Classes, seeded: int) -> list[Rows]:
     """Classes of the same places, role and fate, in the order of computation."""
     order = classes.order
-    order = order[~(classes.frozen[order] & (classes.role[order] == 0) & (order >= seeded))]
+    order = order[~(classes.frozen[order] & (classes.role[order] == 0) & (order >= seeded) & classes.halves[order])]
     if not len(order):
         return []
     key = 2 * (classes.places[order] * (classes.role.max() + 1) + classes.role[order]) + classes.frozen[order]
