@@ -1,6 +1,7 @@
 """Bernoulli gates with the flattening hyper-prior: prices, gradient estimators, the gate itself and its stability tests."""
 
 from parsinet.gates.antithetic import PAIR_ESTIMATORS, PairEstimator, antithetic, arm, disarm
+from parsinet.gates.averages import average_, doubted
 from parsinet.gates.drawn_labels import LABEL_ESTIMATORS, LabelEstimator, draw_labels, drawn_curvature, is_cross_entropy
 from parsinet.gates.estimators import ESTIMATORS, Estimator, curvature_corrected, exact_flip, exact_flips, straight_through
 from parsinet.gates.gate import QSink, gate
@@ -29,10 +30,12 @@ __all__ = [
     "antithetic",
     "arm",
     "attracted",
+    "average_",
     "box",
     "curvature_corrected",
     "dead_units",
     "disarm",
+    "doubted",
     "draw_labels",
     "drawn_curvature",
     "ema_",

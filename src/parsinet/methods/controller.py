@@ -66,9 +66,10 @@ class Targeted(Pricing):
         *,
         factors: Mapping[str, float] | None = None,
         blocks: Blocks | None = None,
+        evenness: float = 0.0,
     ) -> None:
         self.target, self.pursuit = target, pursuit
-        self._costed = Costed(FIRST_NATS, shares, factors=factors, blocks=blocks)
+        self._costed = Costed(FIRST_NATS, shares, factors=factors, blocks=blocks, evenness=evenness)
         self._blocks = blocks or {}
         self._budget = Budget()
         self._last, self._fall, self._seen = 0, 1, 0

@@ -38,16 +38,20 @@ class Gates:
     of the whole dense network; a unit then pays for the share of the cost that leaves with it. computation: share of multiply-adds in that
     cost (default ½), the rest is parameters. target: "macs=20%", "params=45k", "bytes=30%", "latency=2ms": ν is found during the run, and
     what remains fits; needs the length of the run, and computation is 1 or 0 by the target's kind unless given. pursuit: with a target, the
-    power of (what is open ÷ what should be by now) by which ν is raised where the network is behind (default 1; 0 for none).
-    theta: initial θ; two numbers, such as (0, 1), spread the units between them at random, so that they do not all fall together: what is
-    left then hardly depends on the width at the start. gated: share of the run in which gates act (default 0.6, 0.4 with a target).
-    fall_steps: steps in which θ falls from 1 to 0 under the price alone (default a tenth of the run, 1000 if its length is unknown).
+    power of (what is open ÷ what should be by now) by which ν is raised where the network is behind (default 1; 0 for none). evenness: with
+    cost_price or a target, the power of (open part of a group ÷ mean of all groups) by which its units pay more (default 0: their worth
+    alone decides).
+    theta: initial θ (default 0.9, with doubt 1); two numbers, such as (0, 1), spread the units between them at random, so that they do not
+    all fall together: what is left then hardly depends on the width at the start. gated: share of the run in which gates act (default 0.6,
+    0.4 with a target). fall_steps: steps in which θ falls from 1 to 0 under the price alone (default a tenth of the run, 1000 if its length
+    is unknown; half of that with doubt).
     warmup: share of the run before the first removal. interval: steps between removals (default a two-hundredth of the run, 10 … 100; 100
     if unknown). threshold: a unit at or below it may leave.
-    clamp: bound of a step's force in units of the price, None for none. estimator: "curvature" or "straight-through", from the backward
-    pass; "drawn-labels", curvature from labels drawn from the model, for the mean cross-entropy of outputs that are logits, from one more
-    evaluation of the loss per step and two backward passes to the gates; "arm" or "disarm", unbiased and noisy, from two more evaluations.
-    These three need the closure of `Pruner.step`.
+    clamp: bound of a step's force in units of the price, None for none. doubt: z; gates follow averages of some 50 estimates, and move the
+    more slowly the further z standard errors exceed the price (default 0: every estimate counts as it comes). estimator: "curvature" or
+    "straight-through", from the backward pass; "drawn-labels", curvature from labels drawn from the model, for the mean cross-entropy of
+    outputs that are logits, from one more evaluation of the loss per step and two backward passes to the gates; "arm" or "disarm", unbiased
+    and noisy, from two more evaluations. These three need the closure of `Pruner.step`.
     draws: a gate sample for the whole "batch", or one for each "example", which needs the examples first in every tensor that is gated.
     decide: how gates come to 0 or 1 in the last part of the gated phase, whose share of it is `deciding` (default 0.4, 0.25 with a
     target). "flips": gates that stand at 0 or 1 stay there, and the exact gains of single units are compared with their prices (if
@@ -78,13 +82,15 @@ class Gates:
         computation: float | None = None,
         target: str | None = None,
         pursuit: float | None = None,
-        theta: float | Sequence[float] = 0.9,
+        evenness: float | None = None,
+        theta: float | Sequence[float] | None = None,
         gated: float | None = None,
         fall_steps: int | None = None,
         warmup: float = 0.0,
         interval: int | None = None,
         threshold: float = 0.02,
         clamp: float | None = 10.0,
+        doubt: float = 0.0,
         estimator: str = "curvature",
         draws: str = BATCH,
         decide: str = "flips",
@@ -97,9 +103,10 @@ class Gates:
         seed: int = 0,
     ) -> None:
         self._block_options = BlockOptions(blocks, block_price, block_factor)
-        self.prices = PriceOptions(price, log_gamma, cost_price, computation, Target.given("Gates", target), pursuit)
+        self.prices = PriceOptions(price, log_gamma, cost_price, computation, Target.given("Gates", target), pursuit, evenness)
         self.prices.check(self._block_options)
-        self.pacing = PaceOptions(acting(gated, targeted=target is not None), warmup, fall_steps, interval)
+        check_number("Gates", "doubt", doubt, least=0, most=100)
+        self.pacing = PaceOptions(acting(gated, targeted=target is not None), warmup, fall_steps, interval, doubts=doubt > 0)
         self._estimating = Estimating(estimator)
         self._deciding = Deciding(decide, deciding, usual=SHARE if target is None else TARGETED)
         check_number("Gates", "threshold", threshold, least=0, most=0.5)
@@ -107,7 +114,7 @@ class Gates:
         check_either("Gates", "draws", draws, BATCH, EXAMPLE)
         check_list("Gates", "groups", groups, "a list of group names")
         check_seed("Gates", seed)
-        self.openness, self.threshold, self.clamp = Openness.given(theta), threshold, clamp
+        self.openness, self.threshold, self.clamp, self.doubt = Openness.given(theta, doubts=doubt > 0), threshold, clamp, doubt
         self.inputs, self.blocks, self.settled = inputs, bool(blocks), False
         self._wanted, self.draws, self._generator = groups, draws, generator(seed)
         self._bank = GateBank({}, torch.empty(0), torch.device("cpu"), None, self._generator)
@@ -136,7 +143,9 @@ class Gates:
         sizes = {name: structure.group(name).size for name in (*units, *blocks)}
         device = next(model.parameters()).device
         theta = self.openness.row(sizes, blocks, self._generator)
-        self._bank = GateBank(sizes, theta, device, self._estimating.heard, self._generator, blocks, budget.ranks, self.draws)
+        self._bank = GateBank(
+            sizes, theta, device, self._estimating.heard, self._generator, blocks, budget.ranks, self.draws, doubt=self.doubt
+        )
         self._pricing = self.prices.pricing(budget, self._block_options.terms(structure, blocks))
         self._pricing.attach(model, structure, budget, self._bank.rows(), self._pace.last, self._pace.fall_steps)
         self._bank.hearing.scaler = budget.scaler

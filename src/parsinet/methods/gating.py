@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from parsinet.distributed import ALONE, Ranks, own, pooled
 from parsinet.errors import RunError, StructureError
-from parsinet.gates import Estimator, Owner, gate, open_units
+from parsinet.gates import Estimator, Owner, average_, doubted, gate, open_units
+from parsinet.gates.averages import ROWS
 from parsinet.gates.backward import check_first, in_backward
 from parsinet.methods.blocking import place_blocks
 from parsinet.methods.drawing import BATCH, check_examples, examples_in
@@ -41,7 +42,8 @@ class GateBank:
     example; in evaluation mode it is 1[θ ≥ ½] (`open_units`). Without an estimator the gates hear nothing of backward passes.
     theta, usefulness (moving average of Δ̂ = −ĝ, nats per example): one entry per unit, all groups in one row. blocks: those of the groups
     that are residual branches: one gate each, behind the module that makes what is added, and it may close. ranks: processes that train
-    together; each draws ξ for itself, and estimates are means over all of them.
+    together; each draws ξ for itself, and estimates are means over all of them. doubt: z of `gates.doubted`, 0 for
+    none; averages [4, units] are then kept.
     """
 
     def __init__(
@@ -54,6 +56,8 @@ class GateBank:
         blocks: Collection[str] = (),
         ranks: Ranks = ALONE,
         draws: str = BATCH,
+        *,
+        doubt: float = 0.0,
     ) -> None:
         self.sizes = dict(sizes)
         self.ranks = ranks
@@ -61,6 +65,8 @@ class GateBank:
         self.hearing, self._draws = Hearing(estimator), draws
         self.theta = theta.to(device)
         self.usefulness = torch.zeros_like(self.theta)
+        self.doubt = doubt
+        self.averages = torch.zeros(ROWS if doubt else 0, len(self.theta), device=device)
         self._random = random
         self._draw = Draw(self.split(torch.ones_like(self.theta)))
         self._handles: list[Handle] = []
@@ -117,27 +123,38 @@ class GateBank:
         )
         self.sizes.update({group: int(alive[group].sum()) for group in self.sizes if group in alive})
         self.sizes = {group: size for group, size in self.sizes.items() if size}
-        self.theta, self.usefulness = self.theta[mask], self.usefulness[mask]
+        self.theta, self.usefulness, self.averages = self.theta[mask], self.usefulness[mask], self.averages[:, mask]
         self._draw = Draw(self.split(torch.ones_like(self.theta)))
         self.hearing.forget()
 
+    def follow(self, name: str, estimate: Tensor, price: Tensor | float) -> Tensor:
+        """What a group's θ follow, "" for all in one row: its estimates, or with doubt their averages as far as these are sure."""
+        if not self.doubt:
+            return estimate
+        rows = self.split(self.averages)[name] if name else self.averages
+        return doubted(average_(rows, estimate), price, self.doubt)
+
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
-        """θ and usefulness per group."""
+        """θ and usefulness per group, with doubt the averages of estimates."""
         rows = self.rows()
+        averages = {"averages": {name: row.clone() for name, row in self.split(self.averages).items()}} if self.doubt else {}
         return {
             "theta": {name: theta.clone() for name, theta, _ in rows},
             "usefulness": {name: usefulness.clone() for name, _, usefulness in rows},
+            **averages,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where the state was taken. Raises StructureError, with nothing changed, if it is of other gates."""
-        for key in ("theta", "usefulness"):
-            found = {name: len(row) for name, row in state[key].items()}
+        for key in ("theta", "usefulness", *(("averages",) if self.doubt else ())):
+            found = {name: row.shape[-1] for name, row in state.get(key, {}).items()}
             if found != self.sizes:
                 raise StructureError(f"The saved gates ({key}) are of groups {found}; here are {self.sizes}.")
         for name, theta, usefulness in self.rows():
             theta.copy_(state["theta"][name])
             usefulness.copy_(state["usefulness"][name])
+        for name, row in self.split(self.averages).items() if self.doubt else ():
+            row.copy_(state["averages"][name])
 
     def multiply(self, h: Tensor, group: str, axis: int, owner: Owner | None) -> Tensor:
         """h through the group's gates of the running forward pass."""

@@ -20,8 +20,13 @@ class Openness:
     high: float
 
     @classmethod
-    def given(cls, theta: float | Sequence[float]) -> Openness:
-        """From the option: one number of at least ½, or the two ends. Raises UsageError for others."""
+    def given(cls, theta: float | Sequence[float] | None, *, doubts: bool = False) -> Openness:
+        """From the option: one number of at least ½, or the two ends; None for what is usual. Raises UsageError for others.
+
+        doubts: whether gates doubt their estimates. They close nothing by noise, so that none of it need be drawn before they learn.
+        """
+        if theta is None:
+            theta = 1.0 if doubts else 0.9
         if isinstance(theta, int | float):
             check_number("Gates", "theta", theta, least=0.5, most=1.0)
             return cls(theta, theta)

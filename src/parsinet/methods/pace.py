@@ -8,6 +8,8 @@ from parsinet.methods.options import check_number, check_whole
 from parsinet.methods.schedule import last_step, usual_interval
 
 DEFAULT_FALL_STEPS = 1000
+FALLS = 10
+"""Falls in a run. With doubt twice as many: noise, which a fast fall lets close gates, hardly moves those that doubt."""
 GATED = 0.6
 GATED_TO_TARGET = 0.4
 """The same where prices follow a target: what is chosen sooner has longer to train, and the steps until then cost more than those after."""
@@ -48,12 +50,14 @@ class Pace:
 
 @dataclass(frozen=True)
 class PaceOptions:
-    """gated and warmup are shares of the run, fall_steps and interval steps, None for what follows from its length. See `Gates`."""
+    """gated and warmup are shares of the run, fall_steps and interval steps, None for what follows from its length; doubts: whether
+    gates doubt their estimates. See `Gates`."""
 
     gated: float
     warmup: float
     fall_steps: int | None
     interval: int | None
+    doubts: bool = False
 
     def __post_init__(self) -> None:
         """UsageError for values out of range."""
@@ -64,6 +68,7 @@ class PaceOptions:
 
     def of(self, steps: int | None) -> Pace:
         """The pace of a run of so many steps, None if its length is unknown."""
-        fall_steps = self.fall_steps or (max(1, steps // 10) if steps else DEFAULT_FALL_STEPS)
+        faster = 2 if self.doubts else 1
+        fall_steps = self.fall_steps or (max(1, steps // (FALLS * faster)) if steps else DEFAULT_FALL_STEPS // faster)
         first = int(self.warmup * steps) if steps else 0
         return Pace(fall_steps, self.interval or usual_interval(steps), first, last_step(self.gated, steps))

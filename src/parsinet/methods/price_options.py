@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from parsinet.errors import UsageError
 from parsinet.gates import price as price_of
@@ -19,9 +20,14 @@ COMPUTATION = {"macs": 1.0, "latency": 1.0, "parameters": 0.0}
 """Share of multiply-adds in the cost of a target, where none is given; of bytes, bytes are the cost."""
 
 
+EVENNESS = 0.0
+"""κ of `Evenness` where none is given."""
+
+
 @dataclass(frozen=True)
 class PriceOptions:
-    """At most one of `price`, `log_gamma`, `cost_price` and `target`; `computation` goes with the last two, `pursuit` with the last."""
+    """At most one of `price`, `log_gamma`, `cost_price` and `target`; `computation` and `evenness` go with the last two, `pursuit` with the
+    last."""
 
     price: float | None = None
     log_gamma: float | None = None
@@ -29,6 +35,7 @@ class PriceOptions:
     computation: float | None = None
     target: Target | None = None
     pursuit: float | None = None
+    evenness: float | None = None
 
     def __post_init__(self) -> None:
         """UsageError for values out of range and for two ways at once."""
@@ -42,6 +49,9 @@ class PriceOptions:
         check_number("Gates", "computation", self.computation, "the share of multiply-adds in the cost", least=0, most=1)
         if self.computation is not None and self.cost_price is None and self.target is None:
             raise UsageError("Gates: computation says what is charged by cost; give it with cost_price or target.")
+        check_number("Gates", "evenness", self.evenness, "the power of a group's share in its price", least=0, most=16)
+        if self.evenness is not None and self.cost_price is None and self.target is None:
+            raise UsageError("Gates: evenness says who pays more of the cost; give it with cost_price or target.")
         check_number("Gates", "pursuit", self.pursuit, least=0, most=4)
         if self.pursuit is not None and self.target is None:
             raise UsageError("Gates: pursuit is how the price follows a target; give it with one.")
@@ -51,11 +61,13 @@ class PriceOptions:
 
         UsageError for log_gamma without the number of training examples.
         """
-        factors, modules = (None, None) if blocks is None else (blocks.factors(), blocks.modules)
+        terms: dict[str, Any] = {"evenness": EVENNESS if self.evenness is None else self.evenness}
+        if blocks is not None:
+            terms |= {"factors": blocks.factors(), "blocks": blocks.modules}
         if self.target is not None:
-            return Targeted(self.target, self._shares(), PURSUIT if self.pursuit is None else self.pursuit, factors=factors, blocks=modules)
+            return Targeted(self.target, self._shares(), PURSUIT if self.pursuit is None else self.pursuit, **terms)
         if self.cost_price is not None:
-            return Costed(self.cost_price, self._shares(), factors=factors, blocks=modules)
+            return Costed(self.cost_price, self._shares(), **terms)
         if self.log_gamma is not None and budget.examples is None:
             raise UsageError("Gates: log_gamma needs the number of training examples; give Pruner(..., examples=N) or use price.")
         price = DEFAULT_PRICE if self.price is None else self.price

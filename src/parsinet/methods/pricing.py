@@ -13,6 +13,7 @@ from parsinet.errors import UsageError
 from parsinet.gates.prices import Complexity
 from parsinet.methods.base import Alive, Budget
 from parsinet.methods.complexity import Blocks, dense_costs, relative
+from parsinet.methods.evenness import Evenness
 from parsinet.structure import Plan, Structure
 
 Rows = list[tuple[str, Tensor, Tensor]]
@@ -139,20 +140,28 @@ class Costed(UnitPrices):
     """ρ_i = ν f_g ∂R/∂θ_i: a unit pays for the share of the network that leaves with it, at the widths its neighbours have now.
 
     R = Σ_c a_c K_c(Θ)/K_c(dense), so that R = 1 for the dense network and ν is the price of all of it in nats per example; a part that
-    holds a hundredth of R costs ν/100. shares: a_c per cost of `complexity`, with sum 1. factors: f_g per group where it is not 1 (with
-    another f than 1 the prices are no longer the gradient of one function). blocks: groups that stand for whole modules.
+    holds a hundredth of R costs ν/100. shares: a_c per cost of `complexity`, with sum 1. factors: f_g per group where it is not 1,
+    evenness: κ of a further factor, see `Evenness` (with another f than 1 the prices are no longer the gradient of one function).
+    blocks: groups that stand for whole modules.
     Source: our reading of Guenter & Sideris, arXiv 2411.09127 (abstract): expected cost in the parameters of the gates, matched with
     their prices.
     """
 
     def __init__(
-        self, nats: float, shares: Mapping[str, float], *, factors: Mapping[str, float] | None = None, blocks: Blocks | None = None
+        self,
+        nats: float,
+        shares: Mapping[str, float],
+        *,
+        factors: Mapping[str, float] | None = None,
+        blocks: Blocks | None = None,
+        evenness: float = 0.0,
     ) -> None:
         super().__init__()
         self.nats = nats
         self.shares = {kind: share for kind, share in shares.items() if share}
         self.dense: dict[str, float] = {}
         self._factors, self._blocks = factors or {}, blocks
+        self._evenness = Evenness(evenness, blocks or ())
         self._model: nn.Module | None = None
         self._cost = Complexity(())
 
@@ -160,6 +169,7 @@ class Costed(UnitPrices):
         """Count the dense network."""
         self._model = model
         self.dense = dense_costs(self.shares, model, structure)
+        self._evenness.begin({name: theta for name, theta, _ in rows})
         self._rebuild(structure, [name for name, _, _ in rows])
         self.refresh(0, rows)
         if not float(self._row.sum()) > 0:
@@ -171,7 +181,8 @@ class Costed(UnitPrices):
 
     def savings(self, theta: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """f ∂R/∂θ per unit, float64: what ν is multiplied by."""
-        return {name: row * self._factors.get(name, 1.0) for name, row in self._cost.gradient(theta).items()}
+        even = self._evenness.factors(theta)
+        return {name: row * self._factors.get(name, 1.0) * even.get(name, 1.0) for name, row in self._cost.gradient(theta).items()}
 
     def refresh(self, step: int, rows: Rows) -> None:
         """The prices for θ as it is now."""

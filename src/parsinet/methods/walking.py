@@ -19,8 +19,9 @@ def walk(
 ) -> None:
     """Move every θ that the estimates speak of, and its average of usefulness: all in one row if they speak of all.
 
-    estimates: ĝ per group. fall_steps, clamp, absorbing: as in `gates.theta_step_`; gates of blocks fall `SLOWER` times as slowly. An
-    estimate that is no finite number, from a batch that a loop may well have skipped, moves nothing: the unit counts as worth its price.
+    estimates: ĝ per group; a bank that doubts follows their averages. fall_steps, clamp, absorbing: as in `gates.theta_step_`; gates of
+    blocks fall `SLOWER` times as slowly. An estimate that is no finite number, from a batch that a loop may well have skipped, moves
+    nothing: the unit counts as worth its price.
     """
     if not estimates:
         return
@@ -34,7 +35,7 @@ def walk(
         fall = fall_steps * (SLOWER if name in bank.blocks else 1)
         gradient = torch.where(gradient.isfinite(), gradient, -price)
         gates.ema_(usefulness, -gradient)
-        gates.theta_step_(theta, gradient, price, fall, clamp, absorbing=absorbing)
+        gates.theta_step_(theta, bank.follow(name, gradient, price), price, fall, clamp, absorbing=absorbing)
 
 
 def guard(bank: GateBank) -> None:
