@@ -41,8 +41,8 @@ def _narrow(*widths: int) -> dict[str, Row]:
     return {f"narrow, width {width}": Row("dense", {"width": width}) for width in widths}
 
 
-def _at(kind: str, name: str, *shares: float) -> dict[str, Row]:
-    return {f"{name}, {100 * share:g} %": Row(kind, {"macs": share}) for share in shares}
+def _at(kind: str, name: str, *shares: float, **options: Any) -> dict[str, Row]:
+    return {f"{name}, {100 * share:g} %": Row(kind, {"macs": share, **options}) for share in shares}
 
 
 def _images(*widths: int) -> dict[str, Row]:
@@ -50,6 +50,7 @@ def _images(*widths: int) -> dict[str, Row]:
     return (
         DENSE
         | _at("gates", "Gates", 0.4, 0.2)
+        | _at("gates", "doubting Gates", 0.4, 0.2, doubt=2.0, evenness=4.0)
         | _narrow(*widths)
         | _at("peer", "Torch-Pruning", 0.4, 0.2)
         | _at("again", "Gates' widths", 0.4, 0.2)

@@ -1,0 +1,125 @@
+"""Gates with a target: prices that keep a network's shape even, gates that doubt noisy estimates; 5,000 held-out images of CIFAR-10.
+
+    python benchmarks/gates/evenness.py --data DIR [--seeds 0 1 2 3]    # rows that stand in the results are not run again
+    python benchmarks/gates/evenness.py --table
+
+The ResNet-20 of curves.py, its recipe and its 8,000 training images, all at half the resolution (16 × 16 pixels: a run takes a minute),
+to 40 % of the multiply-adds. "narrow" is a dense network of width 10 from scratch, "widths left" one with the widths that the defaults of
+Gates left at that seed. No test image is looked at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from protocol import stored, train, write
+from settings import SETTINGS, build, of_widths
+from torch import nn
+from torch.nn import functional as F
+
+import parsinet as pn
+from parsinet.data import Augmentation, Dataset, Split
+from parsinet.methods import Dense, Gates
+from parsinet.structure import trace
+from parsinet.training.evaluate import evaluate
+
+RESULTS = Path(__file__).parent / "results" / "evenness.json"
+NETWORK, TARGET, EXAMPLES, HELD_OUT = "resnet-20", "macs=40%", 8_000, 5_000
+DEFAULTS = "Gates"
+VARIANTS: Mapping[str, Mapping[str, Any]] = {
+    DEFAULTS: {},
+    "Gates, `evenness=4`": {"evenness": 4.0},
+    "Gates, `gated=0.6, clamp=1`": {"gated": 0.6, "clamp": 1.0},
+    "Gates, `doubt=2`": {"doubt": 2.0},
+    "Gates, `doubt=2, evenness=4`": {"doubt": 2.0, "evenness": 4.0},
+    "Gates, `doubt=2, evenness=4, theta=0.9`": {"doubt": 2.0, "evenness": 4.0, "theta": 0.9},
+}
+ROWS = ("narrow", *VARIANTS, "widths left")
+
+
+def load(folder: Path | None) -> tuple[Dataset, Split]:
+    """The data of curves.py at half the resolution, and as many training images again that no network is trained on."""
+    whole = pn.data.load("cifar10", folder=None if folder is None else folder / "cifar10-jpeg")
+    order = torch.randperm(len(whole.train), generator=torch.Generator().manual_seed(0))
+
+    def halved(rows: torch.Tensor) -> Split:
+        return Split(F.avg_pool2d(whole.train.inputs[rows], 2), whole.train.targets[rows])
+
+    return Dataset(**{**whole.__dict__, "train": halved(order[:EXAMPLES])}), halved(order[EXAMPLES : EXAMPLES + HELD_OUT])
+
+
+def job(name: str, seed: int, data: Dataset, earlier: list[dict[str, Any]]) -> tuple[nn.Module, dict[str, Any]]:
+    """One run; the last epoch's network and what it cost."""
+    setting = SETTINGS[NETWORK]
+    recipe = replace(setting.recipe, augment=Augmentation(crop_padding=2, flip=True))
+    if name in VARIANTS:
+        method, model = Gates(seed=seed, target=TARGET, **VARIANTS[name]), build(NETWORK, seed, data)
+        return train(method, model, seed, data.train, epochs=setting.epochs, recipe=recipe)
+    left = [row["widths"] for row in earlier if row["row"] == DEFAULTS and row["seed"] == seed]
+    model = build(NETWORK, seed, data, width=10) if name == "narrow" else of_widths(NETWORK, seed, data, left[0])
+    return train(Dense(), model, seed, data.train, epochs=setting.epochs, recipe=recipe)
+
+
+def run(name: str, seed: int, data: Dataset, held_out: Split, earlier: list[dict[str, Any]]) -> dict[str, Any]:
+    """One training; the last epoch's error on the held-out images, sizes, the multiply-adds spent."""
+    model, told = job(name, seed, data, earlier)
+    result = evaluate(model, held_out, batch_size=500)
+    structure = trace(model, data.train.inputs[:2])
+    return {
+        "row": name,
+        "seed": seed,
+        "held_out_error": result.error,
+        "held_out_loss": result.loss,
+        "macs": pn.measure.macs(model, data.train.inputs[:1]),
+        "widths": {group.name: group.size for group in structure.groups if group.removable},
+        **told,
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Means over seeds, every seed in brackets."""
+    lines = ["| row | seeds | held-out error % | held-out loss | MACs | training MACs | CPU s |", "|---|---|---|---|---|---|---|"]
+    for name in ROWS:
+        own = [row for row in rows if row["row"] == name]
+        if own:
+            errors = [100 * row["held_out_error"] for row in own]
+            mean = {key: statistics.mean(row[key] for row in own) for key in ("held_out_loss", "macs", "train_macs", "cpu_seconds")}
+            lines.append(
+                f"| {name} | {len(own)} | {statistics.mean(errors):.2f} ({', '.join(f'{error:.2f}' for error in errors)}) "
+                f"| {mean['held_out_loss']:.3f} | {mean['macs']:,.0f} | {mean['train_macs']:.2e} | {mean['cpu_seconds']:.0f} |"
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder with cifar10-jpeg/ inside")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3])
+    parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), help="rows to run")
+    parser.add_argument("--table", action="store_true", help="only print the table")
+    options = parser.parse_args()
+    rows = stored(RESULTS)
+    if not options.table:
+        if options.data is None:
+            sys.exit("--data DIR is needed to train.")
+        data, held_out = load(options.data)
+        for seed in options.seeds:
+            for name in options.only:
+                if any((row["row"], row["seed"]) == (name, seed) for row in rows):
+                    continue
+                rows.append(run(name, seed, data, held_out, rows))
+                print(json.dumps(rows[-1]), flush=True)
+                write(RESULTS, rows, "evenness.py")
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
