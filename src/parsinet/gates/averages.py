@@ -27,7 +27,8 @@ def average_(rows: Tensor, estimate: Tensor, decay: float = DECAY) -> Tensor:
     if rows.shape != (ROWS, len(estimate)):
         raise UsageError(f"average_: rows must be [{ROWS}, {len(estimate)}] to fit the estimates, got {list(rows.shape)}.")
     weight = 1 - decay
-    rows.mul_(torch.tensor([decay, decay**2, decay, decay], dtype=rows.dtype, device=rows.device).unsqueeze(1))
+    rows.mul_(decay)
+    rows[1].mul_(decay)
     rows[0].add_(weight)
     rows[1].add_(weight**2)
     rows[2].add_(estimate, alpha=weight)
@@ -51,6 +52,6 @@ def doubted(rows: Tensor, price: Tensor | float, errors: float) -> Tensor:
     whole = weights.clamp(min=torch.finfo(rows.dtype).tiny)
     mean = sums / whole
     error = (powers / whole - mean.square()).clamp(min=0).mul(squares).sqrt() / whole
-    floor = torch.as_tensor(price, dtype=rows.dtype, device=rows.device).clamp(min=FLOOR)
+    floor = price.clamp(min=FLOOR) if isinstance(price, Tensor) else max(price, FLOOR)
     force = (mean + price) / torch.clamp(errors * error / floor, min=1)
     return torch.where(weights < BEGUN, 0.0, force) - price
