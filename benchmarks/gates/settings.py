@@ -97,6 +97,7 @@ SETTINGS = {
         Recipe(batch=32, rate=2e-3, optimizer=adamw),
         DENSE
         | _at("gates", "Gates", 0.5, 0.25)
+        | _at("gates", "doubting Gates", 0.5, 0.25, doubt=2.0)
         | {"narrow, width 66": Row("dense", {"width": 66}), "narrow, width 45": Row("dense", {"width": 45, "heads": 5})}
         | _at("magnitude", "magnitude", 0.5, 0.25)
         | _at("peer", "Torch-Pruning", 0.5, 0.25),
