@@ -36,12 +36,13 @@ STAYS: dict[str, set[str]] = {
     "dispatched": {"gate"},
     "spectrum": {"mix.0", "mix.1"},
     "anchored": {"boxes"},
+    "sampled": {"place", "place#2"},
 }
 """Groups that rightly stay, besides the output.
 
 They are added to the raw input (`out_proj`) or to positions (`mix`, `boxes`), sized by a literal in the code (`x_proj`, `spread#2`,
 `pool#2`),
-chosen by `topk` or `scatter` (`gate`, `up`: experts), frequencies (`mix.0`), or one of their kind (`a`).
+chosen by `topk` or `scatter` (`gate`, `up`: experts), frequencies (`mix.0`), coordinates of a grid (`place`), or one of their kind (`a`).
 """
 
 INEXACT = {
