@@ -50,7 +50,8 @@ def _images(*widths: int) -> dict[str, Row]:
     return (
         DENSE
         | _at("gates", "Gates", 0.4, 0.2)
-        | _at("gates", "doubting Gates", 0.4, 0.2, doubt=2.0, evenness=4.0)
+        | _at("gates", "doubting Gates", 0.4, 0.2, doubt=2.0)
+        | _at("gates", "doubting even Gates", 0.4, 0.2, doubt=2.0, evenness=4.0)
         | _narrow(*widths)
         | _at("peer", "Torch-Pruning", 0.4, 0.2)
         | _at("again", "Gates' widths", 0.4, 0.2)
