@@ -10,7 +10,7 @@ from torch import Tensor
 
 from parsinet.errors import UsageError
 from parsinet.gates import average_, doubted
-from parsinet.gates.averages import BEGUN, DECAY, ROWS
+from parsinet.gates.averages import BEGUN, DECAY, FIRST, ROWS
 
 
 def after(estimates: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ def test_before_it_has_begun_no_gate_moves() -> None:
         if float(rows[0]) >= BEGUN:
             break
         assert float(doubted(rows, 0.1, 2.0)) == -0.1, "the force and the price cancel"
-    assert steps == 35
+    assert steps == FIRST == 35
     assert float(doubted(rows, 0.1, 2.0)) == pytest.approx(1.0)
 
 

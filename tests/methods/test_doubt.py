@@ -12,7 +12,7 @@ from methods.test_resume import Run
 from methods.toys import OPTIMIZERS
 from parsinet.errors import UsageError
 from parsinet.gates import averages
-from parsinet.methods import Gates
+from parsinet.methods import Gates, gates
 from parsinet.methods.gating import GateBank
 from parsinet.methods.pricing import Uniform
 from parsinet.methods.walking import walk
@@ -28,6 +28,7 @@ class Short(Run):
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(averages, "BEGUN", 0.05)
+    monkeypatch.setattr(gates, "FIRST", 3)
 
 
 @BEGINNINGS
@@ -82,3 +83,8 @@ def test_units_close_for_what_they_are_worth_and_not_by_noise() -> None:
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(UsageError, match="doubt must be ≥ 0 and ≤ 100, got -1"):
         Gates(doubt=-1.0)
+
+
+def test_a_run_too_short_for_averages_is_refused() -> None:
+    with pytest.raises(UsageError, match="doubt averages 35 estimates before a gate moves, and gates act for 25 steps"):
+        Short()

@@ -1,5 +1,7 @@
 """Averages of a gate's estimates with their standard errors: how sure it is of what it is worth."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -10,8 +12,9 @@ ROWS = 4
 DECAY = 0.98
 """Of the weights per step: the estimates of some 50 steps are averaged."""
 BEGUN = 0.5
-"""Sum of the weights, which tends to 1, below which too few estimates have come to say how much they differ; 35 steps."""
-
+"""Sum of the weights, which tends to 1, below which too few estimates have come to say how much they differ; `FIRST` steps."""
+FIRST = math.ceil(math.log(1 - BEGUN) / math.log(DECAY))
+"""35."""
 FLOOR = 1e-12
 """Nats per example: prices below count as this beside noise."""
 

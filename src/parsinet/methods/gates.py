@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from parsinet.errors import UsageError
+from parsinet.gates.averages import FIRST
 from parsinet.methods.base import Alive, Budget, decayed_groups, generator
 from parsinet.methods.blocking import BlockOptions
 from parsinet.methods.choice import check_inputs, gateable_groups
@@ -65,7 +66,8 @@ class Gates:
     The loss must be a mean over the batch; of several backward passes before one step the sum of their losses must be (gradients are
     accumulated with each loss times its batch's share of the examples: divided by the number of passes, where batches are equal).
 
-    Raises UsageError for values out of range and, when attached, for a network in which no group can be gated.
+    Raises UsageError for values out of range and, when attached, for a network in which no group can be gated and for doubt in a run that
+    is too short for it.
     Source: V. F. I. Guenter and A. Sideris, Robust Learning of Parsimonious Deep Neural Networks, arXiv 2205.04650; the equations are
     derived in docs/gates.md.
     """
@@ -135,6 +137,11 @@ class Gates:
         if self.pacing.warmup and budget.steps is None:
             raise UsageError("Gates: warmup is a share of the run, whose length is unknown; give Pruner(..., steps=N), or warmup=0.")
         self._pace = self.pacing.of(budget.steps)
+        if self.doubt and 0 < self._pace.last <= FIRST:
+            raise UsageError(
+                f"Gates: doubt averages {FIRST} estimates before a gate moves, and gates act for {self._pace.last} steps of this run. "
+                "Train longer, or leave doubt out."
+            )
         check_inputs("Gates", structure, self._wanted, self.inputs)
         blocks = self._block_options.chosen(structure)
         units = gateable_groups("Gates", structure, self._wanted, weights=not budget.sharded, may_lack=bool(blocks))

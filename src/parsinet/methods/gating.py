@@ -42,8 +42,8 @@ class GateBank:
     example; in evaluation mode it is 1[θ ≥ ½] (`open_units`). Without an estimator the gates hear nothing of backward passes.
     theta, usefulness (moving average of Δ̂ = −ĝ, nats per example): one entry per unit, all groups in one row. blocks: those of the groups
     that are residual branches: one gate each, behind the module that makes what is added, and it may close. ranks: processes that train
-    together; each draws ξ for itself, and estimates are means over all of them. doubt: z of `gates.doubted`, 0 for
-    none; averages [4, units] are then kept.
+    together; each draws ξ for itself, and estimates are means over all of them. doubt: z of `gates.doubted`, 0 for none; with it averages
+    [4, units] are kept.
     """
 
     def __init__(

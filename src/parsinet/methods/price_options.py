@@ -20,10 +20,6 @@ COMPUTATION = {"macs": 1.0, "latency": 1.0, "parameters": 0.0}
 """Share of multiply-adds in the cost of a target, where none is given; of bytes, bytes are the cost."""
 
 
-EVENNESS = 0.0
-"""κ of `Evenness` where none is given."""
-
-
 @dataclass(frozen=True)
 class PriceOptions:
     """At most one of `price`, `log_gamma`, `cost_price` and `target`; `computation` and `evenness` go with the last two, `pursuit` with the
@@ -61,7 +57,7 @@ class PriceOptions:
 
         UsageError for log_gamma without the number of training examples.
         """
-        terms: dict[str, Any] = {"evenness": EVENNESS if self.evenness is None else self.evenness}
+        terms: dict[str, Any] = {"evenness": self.evenness or 0.0}
         if blocks is not None:
             terms |= {"factors": blocks.factors(), "blocks": blocks.modules}
         if self.target is not None:
