@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 
 from parsinet import files, models, structure
-from parsinet.errors import DataError, ParsinetError, RunError, StorageError, StructureError, UsageError
+from parsinet.errors import DataError, ParsinetError, RunError, StorageError, UsageError
 from parsinet.training import Recipe, RunInterrupted, load_checkpoint, load_recipe, read_record, train
 from parsinet.training.checkpoint import Loaded
 from training.runs import Quick, Recipes, at_step, untimed, weights
@@ -311,7 +311,7 @@ def test_a_last_batch_of_one_is_refused_where_batch_normalisation_knows_no_sprea
         ({"model__name": "char-gpt", "model__widths": None}, ParsinetError),
         ({"method__name": "gate"}, UsageError),
         ({"method__prize": 3}, UsageError),
-        ({"ignored_layers": ["fc9"]}, StructureError),
+        ({"ignored_layers": ["fc9"]}, UsageError),
         ({"device": "gpu"}, UsageError),
         ({"device": "meta"}, UsageError),
     ],
