@@ -26,12 +26,15 @@ from torch import nn
 from torch.nn import functional as F
 
 import parsinet as pn
+from parsinet.bench import put_tables
 from parsinet.data import Augmentation, Dataset, Split
 from parsinet.methods import Dense, Gates
 from parsinet.structure import trace
 from parsinet.training.evaluate import evaluate
 
 RESULTS = Path(__file__).parent / "results" / "evenness.json"
+README = Path(__file__).parent / "README.md"
+TITLE = "Noise and shape"
 NETWORK, TARGET, EXAMPLES, HELD_OUT = "resnet-20", "macs=40%", 8_000, 5_000
 DEFAULTS = "Gates"
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
@@ -85,15 +88,15 @@ def run(name: str, seed: int, data: Dataset, held_out: Split, earlier: list[dict
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Means over seeds, every seed in brackets."""
-    lines = ["| row | seeds | held-out error % | held-out loss | MACs | training MACs | CPU s |", "|---|---|---|---|---|---|---|"]
+    """Means over seeds; smallest and largest error in brackets."""
+    lines = [f"| {TITLE} | seeds | held-out error % | held-out loss | MACs | training MACs | CPU s |", "|---|---|---|---|---|---|---|"]
     for name in ROWS:
         own = [row for row in rows if row["row"] == name]
         if own:
             errors = [100 * row["held_out_error"] for row in own]
             mean = {key: statistics.mean(row[key] for row in own) for key in ("held_out_loss", "macs", "train_macs", "cpu_seconds")}
             lines.append(
-                f"| {name} | {len(own)} | {statistics.mean(errors):.2f} ({', '.join(f'{error:.2f}' for error in errors)}) "
+                f"| {name} | {len(own)} | {statistics.mean(errors):.2f} ({min(errors):.2f}–{max(errors):.2f}) "
                 f"| {mean['held_out_loss']:.3f} | {mean['macs']:,.0f} | {mean['train_macs']:.2e} | {mean['cpu_seconds']:.0f} |"
             )
     return "\n".join(lines)
@@ -104,7 +107,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder with cifar10-jpeg/ inside")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), help="rows to run")
-    parser.add_argument("--table", action="store_true", help="only print the table")
+    parser.add_argument("--table", action="store_true", help="only print the table, and put it in README.md and claims.yaml")
     options = parser.parse_args()
     rows = stored(RESULTS)
     if not options.table:
@@ -119,6 +122,8 @@ def main() -> None:
                 print(json.dumps(rows[-1]), flush=True)
                 write(RESULTS, rows, "evenness.py")
     print(table(rows))
+    if options.table:
+        put_tables(README.parent.parent / "claims.yaml", README, {TITLE: table(rows)})
 
 
 if __name__ == "__main__":
