@@ -5,9 +5,9 @@
 
 Short runs: lengths, optimizers and rows stand in settings.py. The rows of a network share epochs, schedule and, for a seed, the batches;
 what is reported is the test split at the last epoch, read once per run. "narrow": dense networks of a smaller width. "Gates' widths":
-a dense network with the widths that Gates left at that seed. "doubting Gates": with doubt=2; "even" ones with
-evenness=4 too (evenness.py tries both on held-out images). Rows already in results/curves-NETWORK.json are not run again. --table puts the
-network's table in README.md and its claims in ../claims.yaml in line with the results.
+a dense network with the widths that Gates left at that seed. "doubting Gates": with doubt=2; "even" ones with evenness=4 too (evenness.py
+tries both on held-out images). Rows already in results/curves-NETWORK.json are not run again. --table puts the network's table in README.md
+and its claims in ../claims.yaml in line with the results.
 """
 
 from __future__ import annotations
@@ -70,9 +70,7 @@ def job(network: str, row: Row, seed: int, data: Dataset, earlier: list[dict[str
         return train(Dense(), of_widths(network, seed, data, earlier[0]["widths"]), seed, data.train, **common)
     model = build(network, seed, data)
     if row.kind == "gates":
-        asked = {key: value for key, value in options.items() if key != "macs"}
-        target = f"macs={100 * options['macs']:g}%" if "macs" in options else options.get("target")
-        return train(Gates(seed=seed, **{**asked, "target": target}), model, seed, data.train, **common)
+        return train(Gates(seed=seed, **options), model, seed, data.train, **common)
     wanted = options["macs"] * pn.measure.macs(model, example)
     if row.kind == "peer":
         return torch_pruning(wanted, model, seed, data.train, fixed=setting.fixed, **common)

@@ -35,7 +35,7 @@ from parsinet.training.evaluate import evaluate
 RESULTS = Path(__file__).parent / "results" / "evenness.json"
 README = Path(__file__).parent / "README.md"
 TITLE = "Noise and shape"
-NETWORK, TARGET, EXAMPLES, HELD_OUT = "resnet-20", "macs=40%", 8_000, 5_000
+NETWORK, TARGET, HELD_OUT = "resnet-20", "macs=40%", 5_000
 DEFAULTS = "Gates"
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     DEFAULTS: {},
@@ -49,14 +49,15 @@ ROWS = ("narrow", *VARIANTS, "widths left")
 
 
 def load(folder: Path | None) -> tuple[Dataset, Split]:
-    """The data of curves.py at half the resolution, and as many training images again that no network is trained on."""
+    """The data of curves.py at half the resolution, and training images that no network is trained on."""
     whole = pn.data.load("cifar10", folder=None if folder is None else folder / "cifar10-jpeg")
+    examples = SETTINGS[NETWORK].examples
     order = torch.randperm(len(whole.train), generator=torch.Generator().manual_seed(0))
 
     def halved(rows: torch.Tensor) -> Split:
         return Split(F.avg_pool2d(whole.train.inputs[rows], 2), whole.train.targets[rows])
 
-    return Dataset(**{**whole.__dict__, "train": halved(order[:EXAMPLES])}), halved(order[EXAMPLES : EXAMPLES + HELD_OUT])
+    return Dataset(**{**whole.__dict__, "train": halved(order[:examples])}), halved(order[examples : examples + HELD_OUT])
 
 
 def job(name: str, seed: int, data: Dataset, earlier: list[dict[str, Any]]) -> tuple[nn.Module, dict[str, Any]]:

@@ -41,17 +41,21 @@ def _narrow(*widths: int) -> dict[str, Row]:
     return {f"narrow, width {width}": Row("dense", {"width": width}) for width in widths}
 
 
-def _at(kind: str, name: str, *shares: float, **options: Any) -> dict[str, Row]:
-    return {f"{name}, {100 * share:g} %": Row(kind, {"macs": share, **options}) for share in shares}
+def _at(kind: str, name: str, *shares: float) -> dict[str, Row]:
+    return {f"{name}, {100 * share:g} %": Row(kind, {"macs": share}) for share in shares}
+
+
+def _gates(name: str, *shares: float, **options: Any) -> dict[str, Row]:
+    return {f"{name}, {100 * share:g} %": Row("gates", {"target": f"macs={100 * share:g}%", **options}) for share in shares}
 
 
 def _images(*widths: int) -> dict[str, Row]:
     """The rows of a network on images: all ways to 40 and 20 % of the multiply-adds, dense networks of these widths among them."""
     return (
         DENSE
-        | _at("gates", "Gates", 0.4, 0.2)
-        | _at("gates", "doubting Gates", 0.4, 0.2, doubt=2.0)
-        | _at("gates", "doubting even Gates", 0.4, 0.2, doubt=2.0, evenness=4.0)
+        | _gates("Gates", 0.4, 0.2)
+        | _gates("doubting Gates", 0.4, 0.2, doubt=2.0)
+        | _gates("doubting even Gates", 0.4, 0.2, doubt=2.0, evenness=4.0)
         | _narrow(*widths)
         | _at("peer", "Torch-Pruning", 0.4, 0.2)
         | _at("again", "Gates' widths", 0.4, 0.2)
@@ -97,8 +101,8 @@ SETTINGS = {
         2,
         Recipe(batch=32, rate=2e-3, optimizer=adamw),
         DENSE
-        | _at("gates", "Gates", 0.5, 0.25)
-        | _at("gates", "doubting Gates", 0.5, 0.25, doubt=2.0)
+        | _gates("Gates", 0.5, 0.25)
+        | _gates("doubting Gates", 0.5, 0.25, doubt=2.0)
         | {"narrow, width 66": Row("dense", {"width": 66}), "narrow, width 45": Row("dense", {"width": 45, "heads": 5})}
         | _at("magnitude", "magnitude", 0.5, 0.25)
         | _at("peer", "Torch-Pruning", 0.5, 0.25),

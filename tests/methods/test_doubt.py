@@ -12,7 +12,7 @@ from methods.test_resume import Run
 from methods.toys import OPTIMIZERS
 from parsinet.errors import UsageError
 from parsinet.gates import averages
-from parsinet.methods import Gates, gates
+from parsinet.methods import Gates, pace
 from parsinet.methods.gating import GateBank
 from parsinet.methods.pricing import Uniform
 from parsinet.methods.walking import walk
@@ -28,7 +28,7 @@ class Short(Run):
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(averages, "BEGUN", 0.05)
-    monkeypatch.setattr(gates, "FIRST", 3)
+    monkeypatch.setattr(pace, "FIRST", 3)
 
 
 @BEGINNINGS

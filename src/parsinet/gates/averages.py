@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from parsinet.errors import UsageError
+from parsinet.gates.update import PRICE_FLOOR
 
 ROWS = 4
 """Sums over steps, newer ones counting more: of weights, of squared weights, of ĝ and of ĝ², weighted."""
@@ -15,8 +16,6 @@ BEGUN = 0.5
 """Sum of the weights, which tends to 1, below which too few estimates have come to say how much they differ; `FIRST` steps."""
 FIRST = math.ceil(math.log(1 - BEGUN) / math.log(DECAY))
 """35."""
-FLOOR = 1e-12
-"""Nats per example: prices below count as this beside noise."""
 
 
 def average_(rows: Tensor, estimate: Tensor, decay: float = DECAY) -> Tensor:
@@ -55,6 +54,6 @@ def doubted(rows: Tensor, price: Tensor | float, errors: float) -> Tensor:
     whole = weights.clamp(min=torch.finfo(rows.dtype).tiny)
     mean = sums / whole
     error = (powers / whole - mean.square()).clamp(min=0).mul(squares).sqrt() / whole
-    floor = price.clamp(min=FLOOR) if isinstance(price, Tensor) else max(price, FLOOR)
+    floor = price.clamp(min=PRICE_FLOOR) if isinstance(price, Tensor) else max(price, PRICE_FLOOR)
     force = (mean + price) / torch.clamp(errors * error / floor, min=1)
     return torch.where(weights < BEGUN, 0.0, force) - price

@@ -4,6 +4,9 @@ from torch import Tensor
 
 from parsinet.errors import UsageError
 
+PRICE_FLOOR = 1e-12
+"""Nats per example: a price below counts as this where something is divided by it."""
+
 
 def theta_step_(
     theta: Tensor,
@@ -12,7 +15,7 @@ def theta_step_(
     fall_steps: float,
     clamp: float | None = 10.0,
     *,
-    price_floor: float = 1e-12,
+    price_floor: float = PRICE_FLOOR,
     absorbing: bool = False,
 ) -> Tensor:
     """One projected gradient step on the gate probabilities, in place.

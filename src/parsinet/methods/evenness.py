@@ -12,8 +12,8 @@ class Evenness:
 
     With κ = 0 only the worth of a unit decides where the network narrows; the larger κ, the nearer all groups stay to one share of their
     units, and worth decides within them. A residual branch (blocks) has one gate and no share: its factor is 1.
-    Source: ours. What a unit is worth to the network as it stands overrates those that all residual blocks read: narrower networks make
-    up for their loss, if they have time to train (benchmarks/gates/evenness.py).
+    Source: ours. What a unit is worth to the network as it stands overrates those that all residual blocks read: the widths left, trained
+    from scratch, are half a point behind even ones (benchmarks/gates/evenness.py).
     """
 
     def __init__(self, power: float, blocks: Collection[str] = ()) -> None:

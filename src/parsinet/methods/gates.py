@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from parsinet.errors import UsageError
-from parsinet.gates.averages import FIRST
 from parsinet.methods.base import Alive, Budget, decayed_groups, generator
 from parsinet.methods.blocking import BlockOptions
 from parsinet.methods.choice import check_inputs, gateable_groups
@@ -74,6 +73,7 @@ class Gates:
 
     name = "gates"
     silences = True
+    _pricing: Pricing
 
     def __init__(
         self,
@@ -107,21 +107,18 @@ class Gates:
         self._block_options = BlockOptions(blocks, block_price, block_factor)
         self.prices = PriceOptions(price, log_gamma, cost_price, computation, Target.given("Gates", target), pursuit, evenness)
         self.prices.check(self._block_options)
-        check_number("Gates", "doubt", doubt, least=0, most=100)
-        self.pacing = PaceOptions(acting(gated, targeted=target is not None), warmup, fall_steps, interval, doubts=doubt > 0)
+        self.pacing = PaceOptions(acting(gated, targeted=target is not None), warmup, fall_steps, interval, clamp, doubt)
         self._estimating = Estimating(estimator)
         self._deciding = Deciding(decide, deciding, usual=SHARE if target is None else TARGETED)
         check_number("Gates", "threshold", threshold, least=0, most=0.5)
-        check_number("Gates", "clamp", clamp, above=0)
         check_either("Gates", "draws", draws, BATCH, EXAMPLE)
         check_list("Gates", "groups", groups, "a list of group names")
         check_seed("Gates", seed)
-        self.openness, self.threshold, self.clamp, self.doubt = Openness.given(theta, doubts=doubt > 0), threshold, clamp, doubt
+        self.openness, self.threshold = Openness.given(theta, doubts=doubt > 0), threshold
         self.inputs, self.blocks, self.settled = inputs, bool(blocks), False
         self._wanted, self.draws, self._generator = groups, draws, generator(seed)
         self._bank = GateBank({}, torch.empty(0), torch.device("cpu"), None, self._generator)
         self._pace = self.pacing.of(None)
-        self._pricing: Pricing
         self._steps = 0
         self._model: nn.Module | None = None
 
@@ -137,11 +134,6 @@ class Gates:
         if self.pacing.warmup and budget.steps is None:
             raise UsageError("Gates: warmup is a share of the run, whose length is unknown; give Pruner(..., steps=N), or warmup=0.")
         self._pace = self.pacing.of(budget.steps)
-        if self.doubt and 0 < self._pace.last <= FIRST:
-            raise UsageError(
-                f"Gates: doubt averages {FIRST} estimates before a gate moves, and gates act for {self._pace.last} steps of this run. "
-                "Train longer, or leave doubt out."
-            )
         check_inputs("Gates", structure, self._wanted, self.inputs)
         blocks = self._block_options.chosen(structure)
         units = gateable_groups("Gates", structure, self._wanted, weights=not budget.sharded, may_lack=bool(blocks))
@@ -151,7 +143,7 @@ class Gates:
         device = next(model.parameters()).device
         theta = self.openness.row(sizes, blocks, self._generator)
         self._bank = GateBank(
-            sizes, theta, device, self._estimating.heard, self._generator, blocks, budget.ranks, self.draws, doubt=self.doubt
+            sizes, theta, device, self._estimating.heard, self._generator, blocks, budget.ranks, self.draws, doubt=self.pacing.doubt
         )
         self._pricing = self.prices.pricing(budget, self._block_options.terms(structure, blocks))
         self._pricing.attach(model, structure, budget, self._bank.rows(), self._pace.last, self._pace.fall_steps)
@@ -185,7 +177,7 @@ class Gates:
             return None
         self._steps += 1
         found, absorbing = self._estimating.estimates(self._bank), self._deciding.begun(self._steps)
-        walk(self._bank, found, self._pricing, self._pace.fall_steps, self.clamp, absorbing=absorbing)
+        walk(self._bank, found, self._pricing, self._pace.fall_steps, self.pacing.clamp, absorbing=absorbing)
         if self._pace.guards(self._steps):
             guard(self._bank)
         if self._pace.over(self._steps):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from parsinet.errors import UsageError
+from parsinet.gates.averages import FIRST
 from parsinet.methods.options import check_number, check_whole
 from parsinet.methods.schedule import last_step, usual_interval
 
@@ -50,14 +52,15 @@ class Pace:
 
 @dataclass(frozen=True)
 class PaceOptions:
-    """gated and warmup are shares of the run, fall_steps and interval steps, None for what follows from its length; doubts: whether
-    gates doubt their estimates. See `Gates`."""
+    """gated and warmup are shares of the run, fall_steps and interval steps, None for what follows from its length; clamp bounds a step's
+    force, doubt slows gates that are not sure. See `Gates`."""
 
     gated: float
     warmup: float
     fall_steps: int | None
     interval: int | None
-    doubts: bool = False
+    clamp: float | None
+    doubt: float
 
     def __post_init__(self) -> None:
         """UsageError for values out of range."""
@@ -65,10 +68,17 @@ class PaceOptions:
         check_number("Gates", "warmup", self.warmup, least=0, most=1.0)
         check_whole("Gates", "fall_steps", self.fall_steps)
         check_whole("Gates", "interval", self.interval)
+        check_number("Gates", "clamp", self.clamp, above=0)
+        check_number("Gates", "doubt", self.doubt, least=0, most=100)
 
     def of(self, steps: int | None) -> Pace:
-        """The pace of a run of so many steps, None if its length is unknown."""
-        faster = 2 if self.doubts else 1
+        """The pace of a run of so many steps, None if its length is unknown. UsageError for doubt in a run too short for it."""
+        faster, last = 2 if self.doubt else 1, last_step(self.gated, steps)
+        if self.doubt and 0 < last <= FIRST:
+            raise UsageError(
+                f"Gates: doubt averages {FIRST} estimates before a gate moves, and gates act for {last} steps of this run. Train longer, "
+                "or leave doubt out."
+            )
         fall_steps = self.fall_steps or (max(1, steps // (FALLS * faster)) if steps else DEFAULT_FALL_STEPS // faster)
         first = int(self.warmup * steps) if steps else 0
-        return Pace(fall_steps, self.interval or usual_interval(steps), first, last_step(self.gated, steps))
+        return Pace(fall_steps, self.interval or usual_interval(steps), first, last)

@@ -16,13 +16,13 @@ def why_fixed(model: nn.Module, target: str, constant: object) -> str:
     if _is_attribute(model, target):
         return f"meets {target!r}, a tensor that is no buffer"
     if isinstance(constant, Tensor) and constant.numel():
-        for name, weight in unregistered(model):
+        for name, weight in _unregistered(model):
             if weight.shape == constant.shape and weight.data_ptr() == constant.data_ptr():
                 return f"meets {name!r}, a weight in a plain list or dict"
     return ""
 
 
-def unregistered(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+def _unregistered(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """Weights of layers that modules keep in plain lists, tuples and dicts, where no optimizer and no state dict finds them."""
     for path, module in model.named_modules():
         for attribute, held in vars(module).items():
