@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from parsinet.report.records import End, Epoch, Removal, Run, Size, Timing
+from parsinet.report.seeds import alike
 from parsinet.report.told import told
 
 Event = Mapping[str, Any]
@@ -38,6 +39,7 @@ def run_of(folder: Path, event: Event) -> Run:
         fixed={group["name"]: str(group.get("reason") or "") for group in event.get("groups") or () if not group.get("removable", True)},
         target=_target(recipe.get("method")),
         data=_data(dataset),
+        recipe=alike(recipe),
     )
 
 

@@ -88,7 +88,8 @@ class Run:
     """One run. groups: name → units at the start; reason: why it failed; notes: what a reader of the numbers should know.
 
     input_shape: of one example; () where not recorded. fixed: groups whose units cannot leave → why. target: the size asked for, as the
-    recipe has it ("params=20%"); '' where there is none. data: what tells data sets of one name apart, None where it is not known.
+    recipe has it ("params=20%"); '' where there is none. data: what tells data sets of one name apart, None where it is not known. recipe:
+    the same text for runs whose recipes differ in their seeds alone; '' where not recorded.
     """
 
     folder: Path
@@ -113,6 +114,7 @@ class Run:
     fixed: Mapping[str, str] = field(default_factory=dict)
     target: str = ""
     data: tuple[Any, ...] = ()
+    recipe: str = ""
 
     @property
     def size(self) -> Size:

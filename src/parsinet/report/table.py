@@ -7,6 +7,7 @@ from parsinet.report import numbers
 from parsinet.report.asked import asked
 from parsinet.report.decided import decided
 from parsinet.report.records import Run, Size
+from parsinet.report.seeds import over_seeds
 
 
 @dataclass(frozen=True)
@@ -202,6 +203,7 @@ def remarks(table: Sequence[Row]) -> list[str]:
         lines.append(f"Per cent and speed-up are against the same network before training{whose}.")
     if any(row.run.end and row.run.end.latency for row in table):
         lines.append("Batch: the median time of one forward pass; start and result of a run were timed in turns in one process.")
+    lines.extend(over_seeds([row.run for row in table]))
     for row in table:
         lines.extend(f"{row.run.name}: {note}" for note in (*_outcome(row.run), *asked(row.run), *decided(row.run), *row.run.notes))
     return lines
