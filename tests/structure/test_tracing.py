@@ -206,3 +206,63 @@ def test_lookups_sums_and_matrices_keep_units_only_where_they_run_over_them(look
     group = pn.trace(Net(), torch.randn(2, 5, 4)).group("first")
     assert group.removable is removable, group.reason
     assert group.exact
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        lambda y: y - y.quantile(0.5, dim=-1, keepdim=True),
+        lambda y: y * torch.quantile(y.flatten(2), torch.tensor([0.1, 0.9], dtype=y.dtype), dim=2).permute(1, 2, 0)[..., None],
+        lambda y: y * y.argmax(-1, keepdim=True),
+        lambda y: y.take_along_dim(y.argmax(-1, keepdim=True), dim=-1),
+        lambda y: y.diagonal(dim1=2, dim2=3).unsqueeze(-1),
+        lambda y: torch.einsum("bchh->bc", y)[:, :, None, None],
+        lambda y: torch.einsum("bchh,bchh->bch", y, y).unsqueeze(-1),
+        lambda y: torch.hsplit(y.transpose(1, 2), 2)[0].transpose(1, 2),
+        lambda y: torch.dsplit(y, [1, 3])[1],
+        lambda y: torch.vsplit(y.transpose(0, 3), 3)[1].transpose(0, 3),
+    ],
+    ids=["quantile", "quantiles", "argmax", "take_along_dim", "diagonal", "trace", "diagonals", "hsplit", "dsplit", "vsplit"],
+)
+def test_operators_on_positions_let_channels_leave(between: Callable[..., Any]) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Conv2d(2, 7, 3, padding=1), nn.Conv2d(7, 3, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last(between(self.first(x))).mean((2, 3))
+
+    model, x = Net().double(), torch.randn(3, 2, 6, 6, dtype=torch.float64)
+    structure = pn.trace(model, x)
+    plan = structure.plan({"first": torch.arange(7) % 3 != 1})
+    with pn.silence(model, plan):
+        wanted = model(x)
+    pn.shrink(model, plan)
+    assert model.first.out_channels == 5
+    assert torch.allclose(model(x), wanted, atol=1e-12)
+
+
+def test_both_axes_of_a_diagonal_stay() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 6), nn.Linear(6, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.first(x)
+            return self.last(y) * torch.einsum("bcc->b", y)[:, None, None] + y.diagonal(dim1=1, dim2=2).sum()
+
+    group = pn.trace(Net(), torch.randn(2, 6, 4)).group("first")
+    assert not group.removable
+    assert "depends on the order of its indices" in group.reason
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_channels_leave_through_pooling_of_drawn_windows(dimensions: int) -> None:
+    conv, pool = (nn.Conv2d, nn.FractionalMaxPool2d) if dimensions == 2 else (nn.Conv3d, nn.FractionalMaxPool3d)
+    model = nn.Sequential(conv(2, 6, 1), pool(2, output_size=3), conv(6, 3, 1))
+    x = torch.randn(2, 2, *[7] * dimensions)
+    structure = pn.trace(model, x)
+    pn.shrink(model, structure.plan({"0": torch.arange(6) < 4}))
+    assert model(x).shape == (2, 3, *[3] * dimensions)

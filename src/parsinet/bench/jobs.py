@@ -12,7 +12,7 @@ from parsinet.errors import UsageError
 from parsinet.training import with_values
 
 TRIAL_SEED = 1000
-"""Of weights, batches and the held-out part of every trial; no row of a table has it."""
+"""Of weights and batches of every trial; no row of a table has it. What trials hold out is drawn by `data.split_seed`."""
 Event = Mapping[str, Any]
 
 

@@ -50,6 +50,14 @@ def positions_with_indices(ctx: Tracing, x: Value, *_: Any, **__: Any) -> list[V
     return [_over_positions(ctx, x, ctx.shape(0))] * 2
 
 
+def fractional_pool(ctx: Tracing, x: Value, _: Any, __: Any, samples: Value) -> list[Value]:
+    """Max pooling over windows whose places are drawn, [batch, channels, dimensions]."""
+    ahead = len(x.axes) - _pooled(ctx)
+    for axis, drawn in zip(x.axes[:ahead][::-1], samples.axes[-2::-1], strict=False):
+        ctx.labels.unify(axis, drawn, ctx.where)
+    return positions_with_indices(ctx, x)
+
+
 def _over_positions(ctx: Tracing, x: Value, shape: tuple[int, ...]) -> Value:
     first = len(x.axes) - _pooled(ctx)
     for axis in x.axes[first:]:
@@ -92,11 +100,12 @@ def total(ctx: Tracing, x: Value, dim: int | list[int] | None = None, keepdim: b
 
 
 def position(ctx: Tracing, x: Value, dim: int | None = None, keepdim: bool = False) -> Value:
-    """argmax, argmin: an index into the axis, which must stay as it is."""
-    for d, axis in enumerate(x.axes):
-        if dim is None or d == dim % len(x.axes):
-            ctx.labels.freeze(axis, f"{ctx.where} returns an index into it")
-    return ctx.unknown(ctx.shape())
+    """argmax, argmin: an index into the axis, which must stay as it is; the other axes pass."""
+    over = range(len(x.axes)) if dim is None else [dim % len(x.axes)]
+    for d in over:
+        ctx.labels.freeze(x.axes[d], f"{ctx.where} returns an index into it")
+    kept = [fixed(1) if d in over else axis for d, axis in enumerate(x.axes) if keepdim or d not in over]
+    return x.with_axes(kept)
 
 
 def reduce_pair(ctx: Tracing, x: Value, dim: int = -1, keepdim: bool = False) -> list[Value]:
@@ -110,6 +119,15 @@ def reduce_pair(ctx: Tracing, x: Value, dim: int = -1, keepdim: bool = False) ->
 def kthvalue(ctx: Tracing, x: Value, k: int, dim: int = -1, keepdim: bool = False) -> list[Value]:
     """The k-th smallest along an axis, with its position."""
     return reduce_pair(ctx, x, dim, keepdim)
+
+
+def quantile(ctx: Tracing, x: Value, q: Any, dim: int | None = None, keepdim: bool = False, **_: Any) -> Value:
+    """Quantiles along an axis; of several, one after the other in a new first axis."""
+    value = reduce(ctx, x, dim, keepdim)
+    if not isinstance(q, Value):
+        return value
+    ctx.freeze(q, f"{ctx.where} is as long as they are")
+    return value.with_axes([*(fixed(axis.size) for axis in q.axes), *value.axes])
 
 
 def variance(ctx: Tracing, x: Value, dim: Any = None, unbiased: bool = True, keepdim: bool = False, **_: Any) -> Value:

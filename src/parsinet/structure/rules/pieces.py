@@ -66,6 +66,16 @@ def tensor_split(ctx: Tracing, x: Value, where: int | list[int], dim: int = 0) -
     return [slice_(ctx, x, dim, start, end) for start, end in itertools.pairwise(bounds)]
 
 
+def hsplit(ctx: Tracing, x: Value, where: int | list[int]) -> list[Value]:
+    """tensor_split along the second axis; of a vector along its only one."""
+    return tensor_split(ctx, x, where, min(1, len(x.axes) - 1))
+
+
+def dsplit(ctx: Tracing, x: Value, where: int | list[int]) -> list[Value]:
+    """tensor_split along the third axis."""
+    return tensor_split(ctx, x, where, 2)
+
+
 def _equal_pieces(ctx: Tracing, x: Value, size: int, dim: int = 0) -> list[Value]:
     """They stay equal, so index i of one goes with index i of the others."""
     total = x.axes[dim].size

@@ -94,6 +94,14 @@ def triangle(ctx: Tracing, x: Value, *_: Any) -> Value:
     return x
 
 
+def diagonal(ctx: Tracing, x: Value, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Value:
+    """Entries whose two indices go together, as the last axis; the other axes pass."""
+    pair = [d % len(x.axes) for d in (dim1, dim2)]
+    for d in pair:
+        ctx.labels.freeze(x.axes[d], f"{ctx.where} depends on the order of its indices")
+    return x.with_axes([*(axis for d, axis in enumerate(x.axes) if d not in pair), fixed(ctx.shape()[-1])])
+
+
 def fourier(ctx: Tracing, x: Value, dims: list[int], *_: Any, **__: Any) -> Value:
     """Fourier transforms along `dims`, real or complex; the other axes pass."""
     shape = ctx.shape()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -77,12 +78,13 @@ def bilinear(ctx: Tracing, left: Value, right: Value, weight: Value, bias: Value
 
 
 def einsum(ctx: Tracing, equation: str, operands: list[Value], path: Any = None) -> Value:
-    """Einstein sums over single letters; diagonals ("ii") and dimensions that broadcast are not understood."""
+    """Einstein sums over single letters; the axes of a diagonal ("ii") stay, dimensions that broadcast are not understood."""
     terms, result = terms_of(equation, [len(operand.axes) for operand in operands])
+    terms, operands = _off_diagonal(ctx, terms, operands)
     sizes = [
         (letter, axis.size) for term, operand in zip(terms, operands, strict=True) for letter, axis in zip(term, operand.axes, strict=True)
     ]
-    if any(len(set(term)) != len(term) for term in terms) or len(set(sizes)) != len(dict(sizes)):
+    if len(set(sizes)) != len(dict(sizes)):
         why = f"{ctx.where} uses an einsum form that is not understood"
         for operand in operands:
             ctx.freeze(operand, why)
@@ -110,3 +112,14 @@ def einsum(ctx: Tracing, equation: str, operands: list[Value], path: Any = None)
             if operand.constant and letter in result:
                 produce(ctx, axis)
     return Value(tuple(found[letter][0].axes[found[letter][1]] for letter in result), all(operand.constant for operand in operands))
+
+
+def _off_diagonal(ctx: Tracing, terms: Sequence[str], operands: list[Value]) -> tuple[list[str], list[Value]]:
+    """Every letter of a term once. Both axes of a letter that comes twice are indexed together and must stay as they are."""
+    single = []
+    for term, operand in zip(terms, operands, strict=True):
+        for letter, axis in zip(term, operand.axes, strict=True):
+            if term.count(letter) > 1:
+                ctx.labels.freeze(axis, f"{ctx.where} depends on the order of its indices")
+        single.append(operand.with_axes([axis for d, axis in enumerate(operand.axes) if term[d] not in term[:d]]))
+    return ["".join(dict.fromkeys(term)) for term in terms], single
