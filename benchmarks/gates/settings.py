@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,8 @@ class Setting:
 IMAGES = Recipe(batch=32, rate=0.05, optimizer=sgd, augment=Augmentation(crop_padding=4, flip=True))
 SETTINGS = {
     "resnet-20": Setting("ResNet-20", 8_000, 6, IMAGES, _images(10, 7), ("fc",), {}),
-    "vgg-small": Setting("VGG-Small", 8_000, 5, IMAGES, _images(20, 14), ("fc",), {"width": 32}),
+    # The rate with which the dense network does best on 5,000 held-out images: 34.9 %. .01 has 42.7, .0025 36.0; .05 has 64.6 on the test split.
+    "vgg-small": Setting("VGG-Small", 8_000, 5, replace(IMAGES, rate=0.005), _images(20, 14), ("fc",), {"width": 32}),
     "resnet-56": Setting(
         "ResNet-56",
         4_000,
