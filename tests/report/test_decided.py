@@ -41,6 +41,26 @@ def test_prices_that_move_are_told_at_both_ends(gates: Path) -> None:
     assert "0.2 % (0.002 nats per example) when the last gates were decided" in words
 
 
+def test_groups_that_pay_different_prices_are_told_apart(gates: Path) -> None:
+    def priced(event: dict) -> None:
+        for place, facts in enumerate(event.get("method", {}).get("groups", {}).values(), 1):
+            facts["price"] = 1e-3 * place
+
+    first, by_group, *_ = decided(read(changed(gates, priced)))
+    assert first.startswith("a unit stayed if without it the probability of the right answer fell by more than its price")
+    assert by_group.startswith("a unit then paid 0.1 % (0.001 nats per example) in inputs, 0.2 % (0.002 nats per example) in fc1, 0.3 %")
+
+
+def test_of_many_groups_the_dearest_and_the_cheapest_are_told(gates: Path) -> None:
+    def priced(event: dict) -> None:
+        if "groups" in event.get("method", {}):
+            theta = next(iter(event["method"]["groups"].values()))["theta"]
+            event["method"]["groups"] = {f"g{k}": {"theta": theta, "price": 1e-3 * (k + 1)} for k in range(9)}
+
+    words = decided(read(changed(gates, priced)))[1]
+    assert words == "a unit then paid most in g8, 0.9 % (0.009 nats per example), and least in g0, 0.1 % (0.001 nats per example)."
+
+
 def test_the_epoch_is_the_one_in_which_the_last_unit_left(gates: Path) -> None:
     def early(event: dict) -> None:
         if event["event"] == "removal" and event["step"] > 650:

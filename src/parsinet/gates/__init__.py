@@ -10,7 +10,7 @@ from parsinet.gates.owner import Owner
 from parsinet.gates.prices import Complexity, Term
 from parsinet.gates.stability import attracted, box
 from parsinet.gates.trials import MOST, PANEL, Trials, Verdict
-from parsinet.gates.update import dead_units, ema_, open_units, pin_best_, theta_step_
+from parsinet.gates.update import dead_units, ema_, ema_weight, open_units, pin_best_, theta_step_
 
 __all__ = [
     "ESTIMATORS",
@@ -39,6 +39,7 @@ __all__ = [
     "draw_labels",
     "drawn_curvature",
     "ema_",
+    "ema_weight",
     "exact_flip",
     "exact_flips",
     "gate",

@@ -4,6 +4,8 @@ from torch import Tensor
 
 from parsinet.errors import UsageError
 
+EMA_DECAY = 0.998
+"""Of the moving average of usefulness, per step."""
 PRICE_FLOOR = 1e-12
 """Nats per example: a price below counts as this where something is divided by it."""
 
@@ -96,10 +98,16 @@ def dead_units(theta: Tensor, usefulness_ema: Tensor, price: Tensor | float, thr
     return dead
 
 
-def ema_(average: Tensor, value: Tensor, decay: float = 0.998) -> Tensor:
+def ema_weight(steps: int, decay: float = EMA_DECAY) -> float:
+    """1 − decay^steps, the sum of the weights of a moving average that began at 0, after so many steps, at least 1: divided by it, it is an
+    average of what it was given."""
+    return 1 - decay ** max(1, steps)
+
+
+def ema_(average: Tensor, value: Tensor, decay: float = EMA_DECAY) -> Tensor:
     """Exponential moving average in place: average ← decay·average + (1−decay)·value.
 
-    average, value: same shape; decay in [0, 1). Starts where the caller starts it, without correction. Returns average.
+    average, value: same shape; decay in [0, 1). Starts where the caller starts it, without correction (`ema_weight`). Returns average.
     Raises UsageError for a decay out of range or shapes that do not fit.
     """
     if not 0 <= decay < 1:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from parsinet.errors import UsageError
+from parsinet.gates import ema_weight
 from parsinet.methods.base import Alive, Budget
 from parsinet.methods.complexity import Blocks
 from parsinet.methods.limits import Limit
@@ -37,8 +38,6 @@ MOST_BEHIND = 4.0
 """Bound of how far behind the reference the open gates count as."""
 CLOSED = 0.02
 """θ below which a gate counts as closed at the last decision; open within this of 1."""
-DECAY = 0.998
-"""Of the moving average of usefulness, which is corrected for having begun at 0."""
 
 
 class Targeted(Pricing):
@@ -210,7 +209,7 @@ class Targeted(Pricing):
     def _worth(self, step: int, rows: Rows) -> dict[str, Tensor]:
         """q per unit, float64 on the CPU: infinite where closing it saves nothing."""
         savings = self._costed.savings({name: theta for name, theta, _ in rows})
-        begun = 1 - DECAY ** max(1, step)
+        begun = ema_weight(step)
         return {name: usefulness.double().cpu() / begun / savings[name].clamp(min=1e-12) for name, _, usefulness in rows}
 
 

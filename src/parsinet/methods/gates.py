@@ -182,12 +182,14 @@ class Gates:
             guard(self._bank)
         if self._pace.over(self._steps):
             return self.settle()
-        if not self._pace.removes(self._steps):
+        if not self._pace.looks(self._steps):
             return None
         guard(self._bank)
         rows = self._bank.rows()
         self._pricing.refresh(self._steps, rows)
-        return self._pricing.leaving(staying(self._bank, self._pricing, self.threshold), rows)
+        if not self._pace.removes(self._steps):
+            return None
+        return self._pricing.leaving(staying(self._bank, self._pricing, self.threshold, self._steps), rows)
 
     def scores(self) -> Mapping[str, Tensor]:
         """θ, and among equal θ the usefulness."""
@@ -230,8 +232,8 @@ class Gates:
         self._bank.leave()
 
     def describe(self) -> dict[str, Any]:
-        """Per group: θ of every unit, its sum, the share neither open nor closed, and the mean usefulness over the price."""
-        groups = {} if self.settled else told(self._bank, self._pricing, self.threshold)
+        """Per group: θ of every unit, its sum, the share neither open nor closed, the mean price, and the mean usefulness over the price."""
+        groups = {} if self.settled else told(self._bank, self._pricing, self.threshold, self._steps)
         return {**self._pricing.describe(), "settled": self.settled, "groups": groups}
 
     def state_dict(self) -> dict[str, Any]:

@@ -127,12 +127,14 @@ class GateBank:
         self._draw = Draw(self.split(torch.ones_like(self.theta)))
         self.hearing.forget()
 
-    def follow(self, name: str, estimate: Tensor, price: Tensor | float) -> Tensor:
-        """What a group's θ follow, "" for all in one row: its estimates, or with doubt their averages as far as these are sure."""
+    def follow(self, name: str, estimate: Tensor, price: Tensor | float, known: Tensor) -> Tensor:
+        """What a group's θ follow, "" for all in one row: its estimates, or with doubt their averages as far as these are sure. Where an
+        estimate is not known, averages stay as they are, and θ follows the estimate in its place."""
         if not self.doubt:
             return estimate
         rows = self.split(self.averages)[name] if name else self.averages
-        return doubted(average_(rows, estimate), price, self.doubt)
+        rows.copy_(torch.where(known, average_(rows.clone(), estimate), rows))
+        return torch.where(known, doubted(rows, price, self.doubt), estimate)
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
         """θ and usefulness per group, with doubt the averages of estimates."""

@@ -41,9 +41,13 @@ class Pace:
         """Whether it is time to look at whether a whole group is closing."""
         return step % max(1, min(10, int(GUARD_SHARE * self.fall_steps))) == 0
 
+    def looks(self, step: int) -> bool:
+        """Whether it is time for prices to follow the gates, and for units to leave."""
+        return step % self.interval == 0
+
     def removes(self, step: int) -> bool:
         """Whether units may leave after this step."""
-        return step > self.first and step % self.interval == 0
+        return step > self.first and self.looks(step)
 
     def over(self, step: int) -> bool:
         """Whether the gated phase is over after this step."""
@@ -66,6 +70,11 @@ class PaceOptions:
         """UsageError for values out of range."""
         check_number("Gates", "gated", self.gated, above=0, most=1.0)
         check_number("Gates", "warmup", self.warmup, least=0, most=1.0)
+        if self.warmup >= self.gated:
+            raise UsageError(
+                f"Gates: with warmup={self.warmup:g} no unit could leave before gates cease to act, at gated={self.gated:g} of the run. "
+                "Make warmup smaller, or gated larger."
+            )
         check_whole("Gates", "fall_steps", self.fall_steps)
         check_whole("Gates", "interval", self.interval)
         check_number("Gates", "clamp", self.clamp, above=0)

@@ -20,8 +20,8 @@ def walk(
     """Move every θ that the estimates speak of, and its average of usefulness: all in one row if they speak of all.
 
     estimates: ĝ per group; a bank that doubts follows their averages. fall_steps, clamp, absorbing: as in `gates.theta_step_`; gates of
-    blocks fall `SLOWER` times as slowly. An estimate that is no finite number, from a batch that a loop may well have skipped, moves
-    nothing: the unit counts as worth its price.
+    blocks fall `SLOWER` times as slowly. An estimate that is no finite number, from a batch that a loop may well have skipped, moves no θ
+    and enters no average of estimates: the unit counts as worth its price.
     """
     if not estimates:
         return
@@ -33,9 +33,10 @@ def walk(
         rows = [(name, theta, use, estimates[name], pricing.of(name)) for name, theta, use in heard]
     for name, theta, usefulness, gradient, price in rows:
         fall = fall_steps * (SLOWER if name in bank.blocks else 1)
-        gradient = torch.where(gradient.isfinite(), gradient, -price)
+        known = gradient.isfinite()
+        gradient = torch.where(known, gradient, -price)
         gates.ema_(usefulness, -gradient)
-        gates.theta_step_(theta, bank.follow(name, gradient, price), price, fall, clamp, absorbing=absorbing)
+        gates.theta_step_(theta, bank.follow(name, gradient, price, known), price, fall, clamp, absorbing=absorbing)
 
 
 def guard(bank: GateBank) -> None:
@@ -45,22 +46,26 @@ def guard(bank: GateBank) -> None:
             gates.pin_best_(theta, usefulness)
 
 
-def staying(bank: GateBank, pricing: Pricing, threshold: float) -> dict[str, Tensor]:
-    """Per group a mask of the units that do not leave yet, see `gates.dead_units`."""
+def staying(bank: GateBank, pricing: Pricing, threshold: float, steps: int) -> dict[str, Tensor]:
+    """Per group a mask of the units that do not leave yet, after so many steps, see `gates.dead_units`."""
+    whole = gates.ema_weight(steps)
     return {
-        name: ~gates.dead_units(theta, usefulness, pricing.of(name), threshold, may_empty=name in bank.blocks)
+        name: ~gates.dead_units(theta, usefulness / whole, pricing.of(name), threshold, may_empty=name in bank.blocks)
         for name, theta, usefulness in bank.rows()
     }
 
 
-def told(bank: GateBank, pricing: Pricing, threshold: float) -> dict[str, dict[str, Any]]:
-    """For the record, per group: θ of every unit, its sum, the share of gates neither open nor closed, mean usefulness over price."""
+def told(bank: GateBank, pricing: Pricing, threshold: float, steps: int) -> dict[str, dict[str, Any]]:
+    """For the record, per group, after so many steps: θ of every unit, its sum, the share of gates neither open nor closed, the mean price
+    of a unit, mean usefulness over price."""
+    whole = gates.ema_weight(steps)
     return {
         name: {
             "theta": [round(value, 4) for value in theta.tolist()],
             "sum": float(theta.sum()),
             "interior": float(((theta > threshold) & (theta < 1 - threshold)).float().mean()),
-            "usefulness": float((usefulness / pricing.of(name)).mean()),
+            "price": float(torch.as_tensor(pricing.of(name)).mean()),
+            "usefulness": float((usefulness / pricing.of(name)).mean()) / whole,
         }
         for name, theta, usefulness in bank.rows()
     }

@@ -1,12 +1,15 @@
 """What decided over the units of a run, in words: the price of a gate, and when each group had its last loss."""
 
 import math
+from collections.abc import Mapping
 
 from parsinet.report import numbers, timeline
 from parsinet.report.records import Run
 
 FEW = 6
 """Up to this many groups are told one by one."""
+NEAR = 0.01
+"""Prices within this part of each other are told as one."""
 
 
 def decided(run: Run) -> list[str]:
@@ -16,15 +19,31 @@ def decided(run: Run) -> list[str]:
 
 def _prices(run: Run) -> list[str]:
     """ρ nats per example are a factor e^−ρ on the geometric mean of the probabilities given to the right answers."""
-    paid = [epoch.price for epoch in run.epochs if epoch.price is not None and epoch.theta]
+    paid = [epoch for epoch in run.epochs if epoch.price is not None and epoch.theta]
     if not paid:
         return []
-    if math.isclose(paid[0], paid[-1], rel_tol=0.01):
-        return [f"a unit stayed if without it the probability of the right answer fell by more than {_worth(paid[-1])}."]
+    first, last = (epoch.price or 0.0 for epoch in (paid[0], paid[-1]))
+    if math.isclose(first, last, rel_tol=NEAR) and not _differ(paid[-1].prices):
+        return [f"a unit stayed if without it the probability of the right answer fell by more than {_worth(last)}."]
     return [
         "a unit stayed if without it the probability of the right answer fell by more than its price, on average over the units "
-        f"{_worth(paid[0])} after the first epoch and {_worth(paid[-1])} when the last gates were decided."
+        f"{_worth(first)} after the first epoch and {_worth(last)} when the last gates were decided.",
+        *_by_group(paid[-1].prices),
     ]
+
+
+def _differ(prices: Mapping[str, float]) -> bool:
+    return bool(prices) and not math.isclose(min(prices.values()), max(prices.values()), rel_tol=NEAR)
+
+
+def _by_group(prices: Mapping[str, float]) -> list[str]:
+    """What a unit of each group paid at the end; of many groups the dearest and the cheapest."""
+    if not _differ(prices):
+        return []
+    if len(prices) <= FEW:
+        return [f"a unit then paid {', '.join(f'{_worth(price)} in {name}' for name, price in prices.items())}."]
+    dear, cheap = max(prices, key=lambda name: prices[name]), min(prices, key=lambda name: prices[name])
+    return [f"a unit then paid most in {dear}, {_worth(prices[dear])}, and least in {cheap}, {_worth(prices[cheap])}."]
 
 
 def _worth(price: float) -> str:

@@ -66,6 +66,7 @@ def epoch_of(event: Event) -> Epoch:
         widths={name: int(units) for name, units in (event.get("widths") or {}).items()},
         theta=_theta(event.get("method")),
         price=_price(event.get("method")),
+        prices=_prices(event.get("method")),
         loss=_number(event, "loss"),
         validation_loss=_number(event, "validation_loss"),
         told=told(event.get("method")),
@@ -127,9 +128,19 @@ def _price(described: Any) -> float | None:
     return None if price is None else float(price)
 
 
+def _prices(described: Any) -> dict[str, float]:
+    """group → mean price of its units."""
+    prices = {name: _number(facts, "price") for name, facts in _groups(described)}
+    return {name: price for name, price in prices.items() if price is not None}
+
+
 def _theta(described: Any) -> dict[str, tuple[float, ...]]:
     """group → θ of its units, from what the method said of itself; methods without gates say other things."""
+    with_gates = ((name, facts["theta"]) for name, facts in _groups(described) if isinstance(facts.get("theta"), list))
+    return {name: tuple(float(value) for value in theta) for name, theta in with_gates}
+
+
+def _groups(described: Any) -> list[tuple[str, Mapping[str, Any]]]:
     groups = described.get("groups") if isinstance(described, Mapping) else None
     known = groups.items() if isinstance(groups, Mapping) else ()
-    with_gates = ((name, facts["theta"]) for name, facts in known if isinstance(facts, Mapping) and isinstance(facts.get("theta"), list))
-    return {name: tuple(float(value) for value in theta) for name, theta in with_gates}
+    return [(name, facts) for name, facts in known if isinstance(facts, Mapping)]

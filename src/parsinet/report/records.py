@@ -26,7 +26,8 @@ class Epoch:
     """The state at the end of one epoch. Errors are fractions, seconds are since the start of training.
 
     theta: group name → gate probability of every unit still there; empty where the method has none. price: what a unit pays for its gate,
-    mean over units, nats per example; None where the method has none. Losses are nats per target. told: what else the method told.
+    mean over units, nats per example; None where the method has none; prices: the same per group. Losses are nats per target. told: what
+    else the method told.
     """
 
     epoch: int
@@ -38,6 +39,7 @@ class Epoch:
     widths: Mapping[str, int]
     theta: Mapping[str, tuple[float, ...]]
     price: float | None = None
+    prices: Mapping[str, float] = field(default_factory=dict)
     loss: float | None = None
     validation_loss: float | None = None
     told: Told = field(default_factory=Told)
