@@ -144,6 +144,31 @@ def test_group_lasso_shrinks_each_units_weights_as_one_vector(side: str) -> None
     assert torch.equal(after["conv.bias"], before["conv.bias"])
 
 
+class TwoProducers(nn.Module):
+    """A stream of four features that two layers make."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.out = nn.Linear(3, 4, bias=False), nn.Linear(3, 4, bias=False), nn.Linear(4, 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.a(x) + self.b(x))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("rates", [(0.1, 0.001), (0.001, 0.1)])
+def test_tensors_of_a_group_lasso_shrink_by_their_own_learning_rates(rates: tuple[float, float]) -> None:
+    model = TwoProducers().double()
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    groups = [{"params": [model.a.weight], "lr": rates[0]}, {"params": [model.b.weight], "lr": rates[1]}, {"params": [model.out.weight]}]
+    method = baselines.GroupLasso(lam=0.1, early=False)
+    pruner = Pruner(model, torch.optim.SGD(groups, lr=0.1), method, torch.zeros(2, 3, dtype=torch.float64), steps=10)
+    pruner.step()
+    norms = torch.cat([before["a.weight"], before["b.weight"]], 1).norm(dim=1)
+    for name, rate in zip("ab", rates, strict=True):
+        factor = 1 - rate * 0.1 * 6**0.5 / norms
+        assert torch.allclose(getattr(model, name).weight, before[f"{name}.weight"] * factor[:, None], rtol=1e-12)
+
+
 def test_units_of_a_group_lasso_leave_exactly_once_their_weights_are_zero() -> None:
     for side, fold in (("outgoing", {}), ("incoming", {"fold": "constant"})):
         torch.manual_seed(0)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import parsinet as pn
 from methods import runs
 from methods.runs import same
 from methods.test_target import wide
@@ -68,7 +69,7 @@ def test_continuous_removal_follows_the_way_of_the_target() -> None:
         widths = run.pruner.widths()
         macs = 64 * widths["0"] + widths["0"] * widths["2"] + widths["2"] * 10
         assert macs == pytest.approx(DENSE["macs"] * (1 - 0.8 * gone), rel=0.03)
-        assert macs <= DENSE["macs"] * (1 - 0.8 * gone)
+        assert macs >= DENSE["macs"] * (1 - 0.8 * gone)
 
 
 def test_resume_on_the_way_to_a_target_is_bitwise() -> None:
@@ -124,7 +125,7 @@ def test_masks_leave_the_parameters_that_were_asked_for(name: str, target: str) 
     model = masked(method)
     wanted = round(0.05 * DENSE["parameters"]) if target.endswith("%") else 4000
     assert method.masks.active + 300 + 100 + 10 == wanted
-    assert method.describe()["target"] == {"kind": "nonzeros", "wanted": wanted}
+    assert method.describe()["target"] == {"kind": "nonzeros", "wanted": wanted, "reached": wanted}
     assert 0.9 * wanted <= measure.nonzeros(model) <= wanted
 
 
@@ -140,3 +141,56 @@ def test_masks_leave_the_parameters_that_were_asked_for(name: str, target: str) 
 def test_what_masks_cannot_meet_is_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=re.escape(words)):
         masked(baselines.GMP(**options))
+
+
+@pytest.mark.filterwarnings("ignore:p_for_sparsity")
+@pytest.mark.parametrize("name", MASKED)
+def test_what_leaves_with_unread_units_is_made_up_for(name: str) -> None:
+    """Units without readers take biases and weights along: others stay in their place. Pooled over tensors, GMP empties one here."""
+    method = MASKED[name](target="params=1200", **({"distribution": "uniform"} if name == "gmp" else {}))
+    model = masked(method)
+    assert measure.parameters(model) < DENSE["parameters"], "units left"
+    others = sum(module.bias.numel() for module in model.modules() if isinstance(module, nn.Linear))
+    assert method.masks.active + others == 1200
+    assert method.describe()["target"]["reached"] == 1200
+
+
+def test_a_target_that_masks_miss_is_told() -> None:
+    """A run that ends before its first update makes masks of what is there; in these the output is read by little."""
+    method = baselines.RigL(target="params=1200")
+    run = Noise(wide(), method, partial(torch.optim.SGD, lr=0.01), torch.zeros(2, 64), steps=STEPS)
+    run.advance(0, 1)
+    with pytest.warns(UserWarning, match=r"rigl: target parameters=1200 \(1,200 parameters that are not zero\) was not met within 2%"):
+        run.pruner.finish()
+    assert method.describe()["target"]["reached"] < 1200 * 0.98
+
+
+class Pictures(nn.Module):
+    """Few expensive channels in front of many cheap units."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.c1, self.c2 = nn.Conv2d(1, 5, 3, padding=1), nn.Conv2d(5, 8, 3, padding=1)
+        self.f1, self.out = nn.Linear(8 * 16, 60), nn.Linear(60, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.max_pool2d(torch.relu(self.c2(torch.relu(self.c1(x)))), 2)
+        return self.out(torch.relu(self.f1(y.flatten(1))))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("target", ["macs=30%", "macs=15%", "macs=12%"])
+def test_what_leaves_on_the_way_leaves_room_for_the_last_choice(target: str) -> None:
+    """Channels leave one by one and cost much each: units that went before could not come back to fill their room."""
+    torch.manual_seed(0)
+    model, method = Pictures(), Spectral(target=target)
+    method.prepare(model)
+    optimizer = torch.optim.SGD(method.param_groups(model), lr=0.01)
+    pruner = pn.Pruner(model, optimizer, method, torch.zeros(2, 1, 8, 8), steps=30)
+    for k in range(30):
+        x = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(k))
+        model(x).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        pruner.step()
+    told = pruner.describe()["target"]
+    assert 0.98 <= told["reached"] / told["wanted"] <= 1

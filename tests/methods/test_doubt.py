@@ -80,6 +80,19 @@ def test_units_close_for_what_they_are_worth_and_not_by_noise() -> None:
     assert useless > 0.7
 
 
+def test_an_estimate_that_is_no_number_moves_nothing() -> None:
+    """Not by what is remembered of earlier ones either."""
+    bank = GateBank({"fc": 2}, torch.full((2,), 0.5), torch.device("cpu"), None, torch.Generator(), doubt=2.0)
+    for _ in range(60):
+        walk(bank, {"fc": torch.tensor([-3e-3, -3e-3])}, Uniform(1e-3), 1000, 10.0, absorbing=False)
+    theta, averages = bank.theta.clone(), bank.averages.clone()
+    walk(bank, {"fc": torch.tensor([torch.nan, -3e-3])}, Uniform(1e-3), 1000, 10.0, absorbing=False)
+    assert bank.theta[0] == theta[0]
+    assert bank.theta[1] > theta[1]
+    assert torch.equal(bank.averages[:, 0], averages[:, 0])
+    assert not torch.equal(bank.averages[:, 1], averages[:, 1])
+
+
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(UsageError, match="doubt must be ≥ 0 and ≤ 100, got -1"):
         Gates(doubt=-1.0)

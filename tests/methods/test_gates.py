@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -132,6 +133,50 @@ def test_the_warm_up_removes_nothing() -> None:
     steps = [k + 1 for k in range(60) if train_step(model, optimizer, pruner, k)]
     assert steps
     assert steps[0] == 35
+
+
+def test_a_warm_up_that_outlasts_the_gates_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"with warmup=0.3 no unit could leave before gates cease to act, at gated=0.3 of the run"):
+        start(network(), steps=100, warmup=0.3, gated=0.3)
+
+
+@pytest.mark.parametrize("options", [{"target": "params=30%"}, {"cost_price": 1.0}])
+def test_prices_follow_the_gates_through_a_warm_up(options: dict[str, Any]) -> None:
+    model = network()
+    optimizer, pruner = start(model, steps=100, warmup=0.35, fall_steps=20, interval=5, **options)
+    told = []
+    for k in range(34):
+        assert train_step(model, optimizer, pruner, k) is None
+        told.append(json.dumps(pruner.describe()["price"]))
+    assert len(set(told)) >= 3, "several looks"
+
+
+def test_the_usefulness_that_is_told_is_a_mean_from_the_first_step_on() -> None:
+    """Of a network that does not move on one batch, with gates that are open: every estimate is the same."""
+    model = network()
+    optimizer, pruner = start(model, lambda groups: torch.optim.SGD(groups, lr=0.0), price=1e-3, theta=1.0, fall_steps=10**9)
+    seen = []
+    for _ in range(5):
+        train_step(model, optimizer, pruner, 0)
+        seen.append([facts["usefulness"] for facts in pruner.describe()["groups"].values()])
+    assert seen[0] == pytest.approx(seen[-1], rel=1e-4)
+
+
+@pytest.mark.parametrize("draws", ["batch", "example"])
+def test_a_batch_without_examples_moves_no_gate(draws: str) -> None:
+    model = network()
+    optimizer, pruner = start(model, fall_steps=20, draws=draws)
+    train_step(model, optimizer, pruner, 0)
+    before = bank(pruner).theta.clone()
+    (0 * model(points(4)[0][:0]).sum()).backward()
+    pruner.step()
+    assert torch.equal(bank(pruner).theta, before)
+    x, y = points(8)
+    for part in (x[:0], x):
+        (F.cross_entropy(model(part), y[: len(part)], reduction="sum") / len(x)).backward()
+    pruner.step()
+    assert bool(bank(pruner).theta.isfinite().all())
+    assert not torch.equal(bank(pruner).theta, before)
 
 
 def test_the_gated_phase_ends_with_the_rounded_network() -> None:

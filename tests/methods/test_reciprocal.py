@@ -100,3 +100,16 @@ def test_resume_is_bitwise(options: dict[str, Any], begin: str) -> None:
 def test_bad_options_are_refused_in_words(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ParsinetError, match=message):
         Run(**options)
+
+
+def test_a_run_shorter_than_the_steps_between_masks_trains_under_the_last() -> None:
+    """The schedule ends at .6 of 24 steps, masks would be made every 100."""
+    run, again = Run(every=100, scope="layer"), Run(every=100, scope="layer")
+    run.advance(0, 14)
+    assert all(bool(mask.all()) for mask in kept(run.state()).values())
+    run.advance(14, 17)
+    assert [int((~mask).sum()) for mask in kept(run.state()).values()] == [masked(size, 0.6) for size in SIZES]
+    again.load(run.state())
+    for each in (run, again):
+        each.advance(17, 20)
+    assert runs.same(again.state(), run.state())

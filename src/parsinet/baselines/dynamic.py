@@ -47,7 +47,9 @@ class SET(MaskedTraining):
         return topology.scatter(masks.masks, self._wanted(self.sparsity), masks.lots())
 
     def _update(self, masks: Masks, step: int) -> dict[str, Tensor]:
-        return topology.exchange(masks.weights, masks.masks, masks.lots(), self.zeta, by_sign=True)
+        lots = masks.lots()
+        chosen = topology.exchange(masks.weights, masks.masks, lots, self.zeta, by_sign=True)
+        return self._filled(chosen, lots, None, self.sparsity) if self.settled else chosen
 
     def _schedule(self, budget: Budget) -> Window:
         window = super()._schedule(budget)
@@ -88,4 +90,7 @@ class RigL(GrowingTraining):
     def _update(self, masks: Masks, step: int) -> dict[str, Tensor] | None:
         rate = topology.cosine_rate(self._window.progress(step), self.alpha)
         scores = topology.magnitudes(self._growth(masks))
-        return topology.exchange(masks.weights, masks.masks, scores, rate) if scores else None
+        if not scores:
+            return None
+        chosen = topology.exchange(masks.weights, masks.masks, scores, rate)
+        return self._filled(chosen, scores, None, self.sparsity) if self.settled else chosen

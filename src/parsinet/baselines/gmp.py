@@ -38,10 +38,7 @@ class GMP(MaskedTraining):
         return None
 
     def _update(self, masks: Masks, step: int) -> dict[str, Tensor]:
-        return self._pruned(masks, topology.cubic_sparsity(self._window.progress(step), self.sparsity))
+        return self._pruned(topology.magnitudes(masks.weights), topology.cubic_sparsity(self._window.progress(step), self.sparsity))
 
     def _finish(self, masks: Masks) -> dict[str, Tensor]:
-        return self._pruned(masks, self.sparsity)
-
-    def _pruned(self, masks: Masks, sparsity: float) -> dict[str, Tensor]:
-        return topology.prune(topology.magnitudes(masks.weights), masks.masks, self._wanted(sparsity))
+        return self._pruned(topology.magnitudes(masks.weights), self.sparsity)

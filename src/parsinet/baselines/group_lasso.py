@@ -27,6 +27,7 @@ def shrinkage(norms: Tensor, threshold: Tensor) -> Tensor:
 
 class GroupLasso(JudgedUnits):
     """After every optimizer step w_g ← w_g · max(0, 1 − η λ √|g| / ‖w_g‖₂) for every unit g, η the optimizer's present learning rate.
+    Tensors that train at rates of their own shrink each by its own.
 
     w_g are, as one vector, all weights that make the unit (weights "incoming": rows of Linear layers, filters; without biases and norms)
     or all that read it ("outgoing": columns, input channels); |g| is their number. Inputs of the network are judged by what reads them.
@@ -87,10 +88,10 @@ class GroupLasso(JudgedUnits):
         for name in self._original:
             parts, numbers = self._known(name, tensors)
             norms = squared_norms(parts, tensors, len(numbers)).sqrt()
-            threshold = self.lam * rates[id(tensors[parts[0].tensor])] * numbers.sqrt()
-            factor = shrinkage(norms, threshold)
             for part in parts:
-                tensors[part.tensor].mul_(part.spread(factor, tensors[part.tensor]))
+                tensor = tensors[part.tensor]
+                factor = shrinkage(norms, self.lam * rates[id(tensor)] * numbers.sqrt())
+                tensor.mul_(part.spread(factor, tensor))
 
     def _known(self, name: str, tensors: Mapping[str, Tensor]) -> tuple[list[Slices], Tensor]:
         """A group's slices and how many weights each of its units has, looked up once between two removals."""

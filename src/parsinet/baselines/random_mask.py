@@ -26,7 +26,8 @@ class RandomMask(MaskedTraining):
         super().__init__(sparsity=sparsity, distribution=distribution, begin=0.0, end=0.0, interval=1, **options)
 
     def _start(self, masks: Masks) -> dict[str, Tensor]:
-        return topology.scatter(masks.masks, self._wanted(self.sparsity), masks.lots())
+        lots = masks.lots()
+        return self._filled(topology.scatter(masks.masks, self._wanted(self.sparsity), lots), lots, None, self.sparsity)
 
     def _update(self, masks: Masks, step: int) -> None:
         return None

@@ -77,7 +77,7 @@ class SNIP(MaskedTraining):
         if not sensitivity:
             warnings.warn(f"snip: none of {self._steps} steps had a finite gradient, so all weights stay.", ParsinetWarning, stacklevel=4)
             return None
-        return topology.prune(topology.magnitudes(sensitivity), masks.masks, self._wanted(self.sparsity))
+        return self._pruned(topology.magnitudes(sensitivity), self.sparsity)
 
     def _schedule(self, budget: Budget) -> Window:
         return Window(self.batches, self.batches, 1)

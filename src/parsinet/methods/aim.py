@@ -43,15 +43,18 @@ class Aim:
     def choose(self, best: ByShare, scores: Mapping[str, Tensor], progress: float) -> tuple[dict[str, Tensor], float]:
         """What stays when part `progress` of the way to the target is gone, and the share that is.
 
-        The smallest share whose rounded plan fits; at the end of the way what else fits is taken in, best scores first.
+        On the way the largest share whose rounded plan is not below what is wanted by then: what has left cannot come back, and a large
+        unit whose turn comes late must find small ones that can stay in its place. At the end the smallest share whose plan fits, and what
+        else fits is taken in, best scores first.
         """
         allowed = self.limit.dense - progress * (self.limit.dense - self.limit.count)
         low, high = 0.0, 1.0
         for _ in range(HALVINGS):
             middle = (low + high) / 2
             low, high = (low, middle) if self._of(self._rounded(best(middle), scores)) <= allowed else (middle, high)
-        masks = self._rounded(best(high), scores)
-        return (Ranked(scores, self._round_to).fill(self._of, masks, allowed) if progress == 1 else masks), high
+        if progress < 1:
+            return self._rounded(best(low), scores), low
+        return Ranked(scores, self._round_to).fill(self._of, self._rounded(best(high), scores), allowed), high
 
     def reached(self, masks: Mapping[str, Tensor]) -> float:
         """What the network with the units under `masks` comes to; warns if that is not near the target."""

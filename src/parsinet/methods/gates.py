@@ -232,7 +232,7 @@ class Gates:
         self._bank.leave()
 
     def describe(self) -> dict[str, Any]:
-        """Per group: θ of every unit, its sum, the share neither open nor closed, the mean price, and the mean usefulness over the price."""
+        """Per group: θ of every unit, its sum, the share neither open nor closed, the mean price, the mean usefulness over the price."""
         groups = {} if self.settled else told(self._bank, self._pricing, self.threshold, self._steps)
         return {**self._pricing.describe(), "settled": self.settled, "groups": groups}
 

@@ -107,6 +107,8 @@ class Hearing:
         total: dict[str, Tensor] = {}
         for draw, heard in found:
             for group in heard:
+                if group in draw.examples and not len(draw.examples[group]):
+                    continue
                 estimate = self._share(draw, heard, group, count[group])
                 total[group] = total[group] + estimate if group in total else estimate
         return total
@@ -148,7 +150,7 @@ class Hearing:
 def _estimate(estimator: Estimator, xi: Tensor, examples: dict[str, Tensor], group: str, unscale: Tensor | None, q: Tensor) -> Tensor:
     """From the derivatives of a mean loss over B examples: B·q is each example's own, which is kept in `examples`.
 
-    unscale: one over the scale of the loss that was differentiated, None where it was not scaled.
+    unscale: one over the scale of the loss that was differentiated, None where it was not scaled. A batch without examples tells nothing.
     """
     examples[group] = q.mul_(len(q)) if unscale is None else q.mul_(len(q) * unscale)
-    return estimator(q, xi)
+    return estimator(q, xi) if len(q) else q.new_full(q.shape[1:], torch.nan)

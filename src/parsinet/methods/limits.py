@@ -114,7 +114,9 @@ class Limit:
         """Warn if what was reached is not near the target."""
         if abs(reached / self.wanted - 1) > NEAR:
             wanted, found = self.target.told(self.wanted), self.target.told(reached)
-            why = "units are too large to come nearer" if self.target.kind != "latency" else "timing is noisy and units are whole"
+            why = "timing is noisy and units are whole"
+            if self.target.kind != "latency":
+                why = "of the units that had not left, no other choice came nearer" if reached < self.wanted else "no group could give more"
             warnings.warn(f"{self.who}: target {self.target} ({wanted}) was not met within {NEAR:.0%}: {found}; {why}.", stacklevel=3)
 
     def _unpriced(self, model: nn.Module, structure: Structure) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -14,9 +15,10 @@ from parsinet import topology
 from parsinet.distributed import pooled
 from parsinet.errors import UsageError
 from parsinet.methods.base import Alive, Budget, decayed_groups, generator
+from parsinet.methods.filling import Rest
 from parsinet.methods.options import check_list, check_number, check_one_way, check_seed, check_whole, check_window
 from parsinet.methods.schedule import length_of_run
-from parsinet.methods.target import Target, nonzeros_for, sparsity_for
+from parsinet.methods.target import NEAR, Target, nonzeros_for, sparsity_for
 from parsinet.methods.units import read_units
 from parsinet.structure import Plan, Structure
 from parsinet.topology import Masks, Wanted, Window
@@ -78,6 +80,8 @@ class MaskedTraining(ABC):
         self.settled = False
         self._generator = generator(seed)
         self._nonzeros: int | None = None
+        self._reached: int | None = None
+        self._rest: Rest | None = None
         self._masks: Masks | None = None
         self._structure: Structure | None = None
         self._window = Window(1, 1, 1)
@@ -99,6 +103,7 @@ class MaskedTraining(ABC):
         pool, straight = partial(pooled, ranks=budget.ranks), self.straight_through
         self._masks = Masks(weights, optimizers=optimizers, generator=self._generator, straight_through=straight, pool=pool)
         self._structure = structure
+        self._rest = None if self.target is None else Rest(model, weights)
         self._check(self.masks)
         if (first := self._start(self.masks)) is not None:
             self.masks.begin(first)
@@ -142,6 +147,7 @@ class MaskedTraining(ABC):
             if new is not None:
                 self.masks.set(new)
         self._arm()
+        self._judge()
         return self._readable() if self.remove_units else None
 
     def detach(self) -> None:
@@ -152,7 +158,8 @@ class MaskedTraining(ABC):
     def describe(self) -> dict[str, Any]:
         """What was asked for (a sparsity, or how many parameters that are not zero), active weights, sparsity, what was explored, and per
         tensor its active weights and density."""
-        asked = self.sparsity if self._nonzeros is None else {"kind": "nonzeros", "wanted": self._nonzeros}
+        goal = {"kind": "nonzeros", "wanted": self._nonzeros, "reached": self._reached}
+        asked = self.sparsity if self._nonzeros is None else goal
         return {"settled": self.settled, "target": asked, **self.masks.describe()}
 
     def state_dict(self) -> dict[str, Any]:
@@ -183,6 +190,38 @@ class MaskedTraining(ABC):
     def _finish(self, masks: Masks) -> dict[str, Tensor] | None:
         """The last masks of a run that ended before its window did; None to leave them."""
         return None
+
+    def _filled(
+        self, chosen: dict[str, Tensor], scores: Mapping[str, Tensor], spare: Mapping[str, Tensor] | None, sparsity: float
+    ) -> dict[str, Tensor]:
+        """With a target, `chosen` and the best of the spare entries (all, if None) in the place of what leaves with unread units."""
+        if self._rest is None or self._structure is None or not self.remove_units:
+            return chosen
+        return self._rest.filled(self._structure, chosen, scores, spare, _number(self._wanted(sparsity)))
+
+    def _pruned(self, scores: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:
+        """The active weights of highest score, as many as the sparsity leaves, with a target those that make up for unread units too."""
+        masks, total = self.masks.masks, self.masks.total
+
+        def prune(extra: int) -> dict[str, Tensor]:
+            return topology.prune(scores, masks, self._wanted(max(0.0, sparsity - extra / total)))
+
+        if self._rest is None or self._structure is None or not self.remove_units:
+            return prune(0)
+        chosen = self._rest.pruned(self._structure, prune, _number(self._wanted(sparsity)))
+        return self._filled(chosen, scores, masks, sparsity)
+
+    def _judge(self) -> None:
+        """Count what a target asked for; warn if it was not met."""
+        if self._rest is None or self._structure is None or self._nonzeros is None:
+            return
+        self._reached = self._rest.left(self._structure, self.masks.masks, unread_leave=self.remove_units)
+        if abs(self._reached / self._nonzeros - 1) > NEAR:
+            warnings.warn(
+                f"{self.name}: target {self.target} ({self._nonzeros:,} parameters that are not zero) was not met within {NEAR:.0%}: "
+                f"{self._reached:,}; what left with units that nobody reads any more could not be made up for.",
+                stacklevel=4,
+            )
 
     def _follow(self, masks: Masks) -> None:  # noqa: B027 - most methods learn nothing between updates
         """Learn from every step."""
@@ -231,3 +270,7 @@ class MaskedTraining(ABC):
         assert self._structure is not None
         alive = {name: mask for name, mask in read_units(self._structure, self.masks.masks).items() if not mask.all()}
         return alive or None
+
+
+def _number(wanted: Wanted) -> int:
+    return wanted if isinstance(wanted, int) else sum(wanted.values())

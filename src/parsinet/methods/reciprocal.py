@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -25,8 +26,9 @@ class SpectralSparse:
 
     sparsity: share of the weights that is masked at the end. schedule: "cubic", s·(1 − (1 − u)³) at part u of the way from begin to end
     (shares of the run, 0.1 and 0.6), or "constant" from the first step, as published. scope: "layer" (as published) or "global". every:
-    training passes from one mask to the next. variant, initialiser, layers: of `spectral.spectralize`, except that layers=None leaves
-    frozen layers alone. seed: of a drawn basis. Exact zeros are left in plain layers; no units leave.
+    training passes from one mask to the next; the last is made when the schedule ends. variant, initialiser, layers: of
+    `spectral.spectralize`, except that layers=None leaves frozen layers alone. seed: of a drawn basis. Exact zeros are left in plain
+    layers; no units leave.
 
     Raises UsageError for values out of range and without the number of steps a schedule needs.
     Source: Chicchi et al., arXiv 2106.09021 (constant, per layer, every step, "qr-full" with "p2-sparse-qr"); the cubic schedule is Zhu and
@@ -89,9 +91,14 @@ class SpectralSparse:
         return 0.0
 
     def step(self) -> None:
-        """Raise the sparsity; no unit leaves."""
+        """Raise the sparsity; at the end of the schedule masks are decided anew at once. No unit leaves."""
         self._steps += 1
-        if self.schedule != "constant" and self._steps % self.every == 0:
+        if self.schedule == "constant":
+            return
+        if self._steps == self._arrival:
+            self._set(self.sparsity)
+            self._refresh()
+        elif self._steps % self.every == 0:
             self._set(self._due())
 
     def scores(self) -> Mapping[str, Tensor]:
@@ -104,8 +111,7 @@ class SpectralSparse:
     def settle(self) -> None:
         """Decide the masks for the weights as they are, at the full sparsity."""
         self._set(self.sparsity)
-        if self._model is not None:
-            spectral.refresh_masks(self._model)
+        self._refresh()
 
     def detach(self) -> None:
         """Fold every spectral layer into the plain one, masked weights exactly zero."""
@@ -125,7 +131,16 @@ class SpectralSparse:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where the state was taken."""
         self._steps = int(state["steps"])
-        self._set(self._due(self._steps - self._steps % self.every))
+        self._set(self._due(self._steps if self._steps >= self._arrival else self._steps - self._steps % self.every))
+
+    @property
+    def _arrival(self) -> int:
+        """The step at which the cubic schedule has come to its end."""
+        return max(1, math.ceil(self.end * (self._total or 0)))
+
+    def _refresh(self) -> None:
+        if self._model is not None:
+            spectral.refresh_masks(self._model)
 
     def _set(self, sparsity: float) -> None:
         if self._model is not None:

@@ -212,4 +212,8 @@ class Sphere(GrowingTraining):
         exchange = self.exchange
         rule = partial(topology.evolve, masks.weights, unit_dims=self._units, least=exchange.least, dropped=exchange.dropped)
         structure = self._structure if self.remove_units else None
-        return evolved(partial(rule, wanted=self._wanted(sparsity)), masks.masks, growth, rate, structure)
+        chosen = evolved(partial(rule, wanted=self._wanted(sparsity)), masks.masks, growth, rate, structure)
+        if not self.settled:
+            return chosen
+        scores = {name: topology.relative_gradient(gradient, self._units[name]) for name, gradient in growth.items()}
+        return self._filled(chosen, scores, None, sparsity)
