@@ -115,7 +115,9 @@ def test_a_row_with_other_batches_does_not_enter_the_records(suite: Suite, tmp_p
             yield event
 
     monkeypatch.setattr(workers, "results", results)
-    events = running.run(suite, tmp_path, only=["dense"])
+    with pytest.raises(RunError, match="One training failed, the first: Row 'dense' broke the protocol"):
+        running.run(suite, tmp_path, only=["dense"])
+    events = running.stored(tmp_path)
     assert [event["event"] for event in events] == ["trial", "failed"]
     assert "saw other batches" in events[1]["reason"]
     assert "broke the protocol" in (tmp_path / "report.md").read_text() or not jobs.finals(suite, ["dense"], [0], events)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from parsinet.bench import Suite, curves, jobs, page, workers
 from parsinet.bench.peers import PEERS
 from parsinet.bench.trainings import trained
 from parsinet.cli import names
-from parsinet.errors import MissingExtraError, UsageError
+from parsinet.errors import MissingExtraError, RunError, UsageError
 
 
 def written(folder: Path, **changes: Any) -> str:
@@ -132,7 +133,7 @@ def test_a_peer_that_is_not_installed_is_skipped_with_its_reason(tmp_path: Path,
     assert 'pip install "parsinet[peers]"' in events[0]["reason"]
     with pytest.raises(MissingExtraError, match=r"parsinet\[peers\]"):
         PEERS["geotorch"].procedure({"rank": 2, "fixed": []})
-    with pytest.raises(UsageError, match="needs the option 'rank'"):
+    with pytest.raises(UsageError, match=r"needs peer\.rank"):
         PEERS["geotorch"].procedure({"fixed": []})
     with pytest.raises(UsageError, match="no option 'rang'"):
         PEERS["geotorch"].procedure({"rang": 1})
@@ -188,3 +189,33 @@ def test_one_seed_has_no_spread_and_what_is_missing_is_told(suite: Suite) -> Non
     assert table[2:] == ["| 1.0 | magnitude | 1 | **10.00** | **10.00** |", "| 2.0 | dense | 2 | 21.00 ± 1.41 | 21.00 ± 1.41 |"]
     rest = [{**row, "strength": None, "settings": {}} for row in rows]
     assert page._left_out(suite, rest) == "- magnitude: not run with seed 1"
+
+
+ROWS = {
+    "an option of a method": ({"settings": {"method.name": "magnitude-units", "method.scpoe": "layer"}}, "no option 'scpoe'"),
+    "a candidate": ({"settings": {"method.name": "gates"}, "tune": [{}, {"method.priec": 1}]}, "no option 'priec'"),
+    "a strength": (
+        {"settings": {"method.name": "gates"}, "strength": {"option": "method.price", "trials": [1e-3, 2e-3], "values": [-1.0]}},
+        "price must be > 0",
+    ),
+    "an option of a peer": ({"settings": {"peer.name": "torch-pruning", "peer.shaer": 0.3}, "tune": [{}, {}]}, "no option 'shaer'"),
+    "one it needs": ({"settings": {"peer.name": "geotorch", "peer.rank": 2}, "tune": [{}, {}]}, "geotorch needs peer.fixed (names of"),
+    "a peer": ({"settings": {"peer.name": "torch-prunin"}, "tune": [{}, {}]}, "There is no peer 'torch-prunin'"),
+}
+
+
+@pytest.mark.parametrize(("row", "words"), ROWS.values(), ids=ROWS)
+def test_rows_that_could_not_train_are_refused_before_any_does(row: dict[str, Any], words: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=re.escape(words)) as refused:
+        bench.load(written(tmp_path, rows={"tried": {"tune": [{}, {}], **row} if "strength" not in row else row}))
+    assert "row 'tried'" in str(refused.value)
+
+
+def test_failed_trainings_are_told_at_the_end(suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(waiting: list[jobs.Job], count: int) -> Any:
+        yield from ({"event": "failed", "row": job.row, "strength": job.strength, "seed": job.seed, "reason": "No."} for job in waiting)
+
+    monkeypatch.setattr(workers, "results", failing)
+    with pytest.raises(RunError, match=r"^4 trainings failed, the first: No\. The others are in .*report\.md; the same"):
+        bench.run(suite, tmp_path, console=Console(quiet=True))
+    assert (tmp_path / "report.md").exists()

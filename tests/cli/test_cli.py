@@ -43,7 +43,8 @@ def refused(*arguments: str) -> tuple[int, str]:
 
 
 def test_train_report_and_resume_of_a_complete_run() -> None:
-    result = parsinet(*RUN, "--method", "gates", "--set", "method.price=3e-4", "--validation", "0.1", "--out", "run")
+    begun = (*RUN, "--method", "gates", "--set", "method.price=3e-4", "--validation", "0.1", "--out", "run")
+    result = parsinet(*begun)
     assert result.exit_code == 0, result.output
     assert "validation error" in result.stdout
     assert "Saved in run" in result.stdout
@@ -55,8 +56,10 @@ def test_train_report_and_resume_of_a_complete_run() -> None:
     assert list(Path("run/report").glob("*.png"))
     assert refused("train", "--resume", "run") == (2, "parsinet: The run in run is complete; there is nothing to resume.\n")
     before = Path("run/record.jsonl").read_bytes()
-    again = parsinet(*RUN, "--method", "gates", "--out", "run", "--auto-resume")
+    again = parsinet(*begun, "--auto-resume")
     assert (again.exit_code, again.stdout) == (0, "The run in run is complete; there is nothing left to do.\n"), "for jobs that restart"
+    code, words = refused(*begun, "--auto-resume", "--epochs", "2")
+    assert (code, "the recipe differs from the one stored" in words) == (2, True)
     assert Path("run/record.jsonl").read_bytes() == before
 
 
@@ -157,7 +160,7 @@ def test_ctrl_c_before_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run, "assemble", interrupt)
-    assert refused(*RUN, "--out", "run") == (130, "parsinet: Interrupted; nothing had been saved.\n")
+    assert refused(*RUN, "--out", "run") == (130, "parsinet: Interrupted; this call has saved nothing, and what was there is as it was.\n")
 
 
 def test_inspect_as_table_and_as_json() -> None:
@@ -237,3 +240,49 @@ def test_the_demo_compares_dense_and_gates() -> None:
     assert all(end["test_error"] < 0.03 for end in ends.values())
     assert list(Path("demo/report").glob("*.png"))
     assert "4 runs on digits" in Path("demo/report/report.html").read_text(encoding="utf-8")
+
+
+def test_an_empty_folder_name_is_refused() -> None:
+    """As of a shell variable that is not set: not the working folder."""
+    for command in (("train", *RUN[1:]), ("report", "run"), ("demo",), ("bench", "quick")):
+        result = parsinet(*command, "--out", "")
+        assert result.exit_code == 2
+        assert "it is empty; name a folder or file." in result.output
+    assert not list(Path().iterdir())
+
+
+UNUSABLE = {
+    "octal": (("train", "--set", "epochs=010"), "epochs must be a valid integer, got '010'"),
+    "sexagesimal": (("train", "--set", "epochs=1:30"), "epochs must be a valid integer, got '1:30'"),
+    "yes for a rate": (("train", "--set", "optimizer.lr=true"), "optimizer.lr: must be a number, got True"),
+    "a logger twice": (("train", "--logger", "tensorboard", "--logger", "tensorboard"), "loggers: each is told once"),
+    "a price beyond numbers": (("train", "--method", "gates", "--set", "method.price=1e300"), "price must be > 0 and ≤ 1000000000.0"),
+    "latency": (("train", "--method", "gates", "--set", "method.target=latency=9s"), "target latency=9000ms asks for more than"),
+    "a method to inspect": (("inspect", "--set", "method.name=nope"), "There is no method 'nope'"),
+    "a picture": (("inspect", "--png", "a.jpg"), "must end in .png, got 'a.jpg'"),
+}
+
+
+@pytest.mark.parametrize(("command", "words"), UNUSABLE.values(), ids=UNUSABLE)
+def test_what_cannot_be_meant_is_refused(command: tuple[str, ...], words: str) -> None:
+    out = ("--out", "run") if command[0] == "train" else ()
+    code, said = refused(*command, *out)
+    assert code == 2
+    assert words in said
+
+
+def test_memory_that_is_not_there_is_told() -> None:
+    code, said = refused(*RUN[:4], "model.widths=[99999999999999]", "--out", "run")
+    assert code == 1
+    assert "There is not enough memory for this" in said
+
+
+def test_a_large_batch_size_costs_no_memory() -> None:
+    result = parsinet(*RUN, "--set", "data.batch_size=99999999999", "--out", "run")
+    assert result.exit_code == 0, result.output
+
+
+def test_a_page_needs_the_ending_of_one() -> None:
+    code, said = refused("report", "run", "--html", "page.txt")
+    assert code == 2
+    assert "--html takes a file whose name ends in .html, or nothing; page.txt is neither" in said

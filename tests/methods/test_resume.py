@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import re
 from collections.abc import Callable
 from typing import Any
@@ -14,8 +16,10 @@ from torch.nn import functional as F
 from methods import runs
 from methods.runs import BEGINNINGS, check_resume, same
 from methods.toys import OPTIMIZERS, Build, bank, network, points, start
-from parsinet.errors import ParsinetError, StructureError, UsageError
-from parsinet.methods import Dense, Gates, Pruner
+from parsinet.baselines import GMP
+from parsinet.errors import ParsinetError, ParsinetWarning, StructureError, UsageError
+from parsinet.methods import Dense, Gates, Method, Pruner
+from parsinet.methods.given import given
 
 STEPS = 36
 OPTIONS: dict[str, Any] = {"gated": 0.7, "price": 0.02, "fall_steps": 12, "interval": 4, "theta": 0.8}
@@ -72,8 +76,9 @@ def test_resume_is_bitwise_with_other_draws_and_estimators(options: dict[str, An
     assert len({str(units) for units in left}) >= 2, "a removal"
 
 
+@pytest.mark.filterwarnings("ignore:Pruner. the saved run had other settings")
 def test_the_law_objects_to_runs_that_go_on_otherwise() -> None:
-    with pytest.raises(AssertionError, match="ends differently"):
+    with pytest.raises(AssertionError, match="is not what was loaded"):
         check_resume(lambda: Run(OPTIMIZERS["adam"]), "telling", other=lambda: Run(OPTIMIZERS["adam"], price=0.05))
 
 
@@ -129,6 +134,10 @@ UNFIT = {
     "other options": (lambda: gates_state(groups=["fc1"]), UsageError, "'gates' with other options"),
     "no pruner's state": (lambda: {"weights": 1}, UsageError, "no pruner's state: it holds ['weights']"),
     "units unknown": (lambda: gates_state(lambda s: s["units"].pop("fc2")), StructureError, "is damaged: its units"),
+    "no units": (lambda: gates_state(lambda s: s.update(units=None)), StructureError, "is damaged: its units are a NoneType"),
+    "no method": (lambda: gates_state(lambda s: s.update(method=None)), StructureError, "is damaged: its method is a NoneType"),
+    "no step": (lambda: gates_state(lambda s: s.update(step=None)), StructureError, "is damaged: its step is None"),
+    "no scale": (lambda: gates_state(lambda s: s.update(scale="large")), StructureError, "is damaged: its scale is 'large'"),
     "units too high": (lambda: gates_state(lambda s: s["units"].update(fc2="0-9")), StructureError, "is damaged: its units"),
 }
 
@@ -144,6 +153,33 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(
     assert same(run.state(), before)
     assert str(run.model) == modules
     run.advance(0, 3)
+
+
+OTHERWISE = {
+    "another price": ({"price": 0.05}, "price was 0.02, here it is 0.05. It goes on with those that are here"),
+    "another estimator": ({"estimator": "disarm"}, "estimator was 'curvature', here it is 'disarm'"),
+    "many": ({"price": 0.05, "threshold": 0.1, "seed": 3, "clamp": 2.0}, "; and 1 more. It goes on"),
+}
+
+
+@pytest.mark.parametrize(("options", "words"), OTHERWISE.values(), ids=OTHERWISE)
+def test_a_run_that_goes_on_with_other_options_is_told(options: dict[str, Any], words: str) -> None:
+    state = gates_state()
+    with pytest.warns(ParsinetWarning, match=re.escape(words)):
+        Run(OPTIMIZERS["adam"], **options).pruner.load_state_dict(state)
+
+
+def test_a_state_without_the_options_it_was_made_with_is_taken() -> None:
+    """As older versions saved it."""
+    Run(OPTIMIZERS["adam"], price=0.05).pruner.load_state_dict(gates_state(lambda state: state.pop("given")))
+
+
+@pytest.mark.parametrize("method", [GMP(sparsity=0.5), copy.deepcopy(GMP(sparsity=0.5)), pickle.loads(pickle.dumps(GMP(sparsity=0.5)))])
+def test_methods_remember_what_they_were_given(method: Method) -> None:
+    told = given(method, steps=7, round_to=None)
+    assert {"sparsity": "0.5", "begin": "0.1", "steps": "7"}.items() <= told.items()
+    assert "round_to" not in told
+    assert given(GMP(exclude=["last"], end=0.5))["exclude"] == "['last']"
 
 
 def test_gates_that_do_not_fit_the_units_are_refused() -> None:

@@ -255,3 +255,40 @@ def test_data_of_ones_own_may_lie_elsewhere(
     (tmp_path / "here.npz").rename(tmp_path / "there.npz")
     edit(tmp_path / "parts", "here.npz", "there.npz")
     resume(tmp_path / "parts", console)
+
+
+@pytest.mark.parametrize("left", ["nothing", "no file", "its beginning"])
+def test_a_record_that_was_lost_costs_what_it_told_and_not_the_run(
+    quick: Quick, small: Recipes, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    whole = quick(small(), "whole")
+    last = max(event["step"] for event in read_record(whole.folder / "record.jsonl") if event["event"] == "epoch")
+    monkeypatch.setattr(Display, "on_step", lambda _, state: os.kill(os.getpid(), signal.SIGINT) if state.step == last - 1 else None)
+    with pytest.raises(RunInterrupted):
+        quick(small(), "parts")
+    monkeypatch.undo()
+    record = tmp_path / "parts" / "record.jsonl"
+    first = record.read_text().splitlines(keepends=True)[0]
+    record.write_text(first if left == "its beginning" else "")
+    if left == "no file":
+        record.unlink()
+    said = resume(tmp_path / "parts", console)
+    assert "has lost 1 of 1 events before this checkpoint; its curves lack them." in said
+    assert ("has lost its beginning, which is told anew" in said) == (left != "its beginning")
+    events = read_record(record)
+    assert [event["event"] for event in events[:2]] == ["start", "resumed"]
+    assert events[0]["parameters"] == read_record(whole.folder / "record.jsonl")[0]["parameters"]
+    assert events[-1]["event"] == "end"
+
+
+def test_ctrl_c_before_a_resumed_run_goes_on_says_that_everything_is_saved(
+    stopped: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("parsinet.training.session.restore", interrupted)
+    with pytest.raises(RunInterrupted, match=r"everything is saved. Continue with: parsinet train --resume"):
+        train(None, stopped, resume=True, console=console)
+    monkeypatch.undo()
+    resume(stopped, console)

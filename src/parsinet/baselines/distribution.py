@@ -10,10 +10,11 @@ from torch import Tensor
 
 from parsinet.errors import UsageError
 from parsinet.methods import Budget
+from parsinet.methods.given import Remembering
 from parsinet.structure import Structure
 
 
-class Distribution(ABC):
+class Distribution(Remembering, ABC):
     """A family of factors, one per unit. `values` are its trained numbers by name, one row [units] each."""
 
     name: str
@@ -44,13 +45,13 @@ class Distribution(ABC):
     def _cost(self, values: Mapping[str, Tensor]) -> Tensor:
         """What is added to a mean loss, a scalar."""
 
-    def _bound_(self, values: Mapping[str, Tensor]) -> None:  # noqa: B027 - some need no bounds
+    def _bound_(self, values: Mapping[str, Tensor]) -> None:
         """Hold the numbers where their formulas hold, in place."""
 
-    def _weigh(self, structure: Structure) -> None:  # noqa: B027 - some weigh all units alike
+    def _weigh(self, structure: Structure) -> None:
         """Look at the structure, at the start and after every removal."""
 
-    def _seen(self, group: str, h: Tensor) -> None:  # noqa: B027 - most costs do not depend on the inputs
+    def _seen(self, group: str, h: Tensor) -> None:
         """Look at what a reader of the group is given."""
 
     def _checked(self, budget: Budget) -> int:

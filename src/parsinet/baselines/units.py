@@ -15,6 +15,7 @@ from parsinet.errors import UsageError
 from parsinet.methods import Alive, Budget
 from parsinet.methods.base import decayed_groups
 from parsinet.methods.choice import check_inputs, chosen_groups
+from parsinet.methods.given import Remembering
 from parsinet.methods.options import check_list, check_whole, check_window
 from parsinet.methods.schedule import last_step, length_of_run, usual_interval
 from parsinet.structure import Plan, Structure
@@ -29,7 +30,7 @@ class UnitOptions(TypedDict, total=False):
     inputs: bool
 
 
-class JudgedUnits(ABC):
+class JudgedUnits(Remembering, ABC):
     """A method that trains plain weights and lets units go between `begin` and `end`, shares of the run, every `interval` steps.
 
     interval: default a two-hundredth of the run, 10 … 100. groups: names (default all whose removal is exact and that the method can
@@ -60,7 +61,7 @@ class JudgedUnits(ABC):
         self._original: dict[str, int] = {}
         self._steps, self._first, self._last = 0, 0, 0
 
-    def prepare(self, model: nn.Module) -> None:  # noqa: B027 - the same for all
+    def prepare(self, model: nn.Module) -> None:
         """Nothing to change."""
 
     def param_groups(self, model: nn.Module) -> list[dict[str, Any]]:
@@ -108,7 +109,7 @@ class JudgedUnits(ABC):
         self.settled = True
         return self._alive(1.0)
 
-    def detach(self) -> None:  # noqa: B027 - the same for all
+    def detach(self) -> None:
         """Nothing was placed."""
 
     def describe(self) -> dict[str, Any]:
@@ -136,7 +137,7 @@ class JudgedUnits(ABC):
         """A method's own reason not to judge a group; "" for none."""
         return ""
 
-    def _follow(self) -> None:  # noqa: B027 - some only rank
+    def _follow(self) -> None:
         """Act on every step."""
 
     def _progress(self) -> float:

@@ -12,7 +12,7 @@ from parsinet.bench.page import write_report
 from parsinet.bench.peers import PEERS
 from parsinet.bench.protocol import strangers
 from parsinet.bench.suite import Suite
-from parsinet.errors import UsageError, suggest
+from parsinet.errors import RunError, UsageError, suggest
 from parsinet.training.lock import held
 from parsinet.training.record import RecordWriter, read_record
 
@@ -28,7 +28,8 @@ def run(
     only: rows, all by default. seeds: those of the suite by default. A training is in the records as soon as it is over; whatever ends
     this process loses those that were under way and nothing else.
 
-    Errors: UsageError for a row the suite has not; StorageError if another process works in the folder or it cannot be written.
+    Errors: UsageError for a row the suite has not; StorageError if another process works in the folder or it cannot be written; RunError
+    at the end, with the report written, if trainings failed.
     """
     console = console or Console()
     for title in only:
@@ -40,12 +41,15 @@ def run(
         writer, events = RecordWriter(out / RECORDS), stored(out)
         rows = [title for title in rows if not _skipped(suite, title, writer, events, console)]
         try:
-            _work([job for job in jobs.trials(suite, rows) if not job.done(events)], writer, events, workers_count, console)
+            failed = _work([job for job in jobs.trials(suite, rows) if not job.done(events)], writer, events, workers_count, console)
             final = jobs.finals(suite, rows, seeds or suite.seeds, events)
-            _work([job for job in final if not job.done(events)], writer, events, workers_count, console)
+            failed += _work([job for job in final if not job.done(events)], writer, events, workers_count, console)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"Interrupted. What was over is in {out / RECORDS}; the same command goes on.") from None
-        write_report(suite, out, events)
+        page = write_report(suite, out, events)
+    if failed:
+        what = "One training" if len(failed) == 1 else f"{len(failed)} trainings"
+        raise RunError(f"{what} failed, the first: {failed[0]['reason']} The others are in {page}; the same command tries again.")
     return events
 
 
@@ -73,14 +77,18 @@ def _reason(peer: str) -> str:
     return PEERS[peer].reason()
 
 
-def _work(waiting: Sequence[jobs.Job], writer: RecordWriter, events: list[Event], count: int, console: Console) -> None:
+def _work(waiting: Sequence[jobs.Job], writer: RecordWriter, events: list[Event], count: int, console: Console) -> list[Event]:
+    """Train and tell what comes in; returns what failed."""
+    failed = []
     for number, event in enumerate(workers.results(waiting, count), start=1):
         others = [stranger for stranger in strangers([*events, event]) if stranger[0] is event]
         if others:
             event = {**event, "event": "failed", "reason": f"Row {event['row']!r} broke the protocol: it {others[0][1]}."}
         writer.write(event)
         events.append(event)
+        failed += [event] if event["event"] == "failed" else []
         console.print(f"{number} of {len(waiting)}: {_line(event)}", highlight=False, markup=False, soft_wrap=True)
+    return failed
 
 
 def _line(event: Event) -> str:

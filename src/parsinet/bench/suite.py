@@ -3,13 +3,16 @@
 import re
 from collections.abc import Mapping
 from importlib import resources
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from parsinet.bench.peers import PEERS
 from parsinet.errors import UsageError, suggest
 from parsinet.training import read_values, recipe_from, with_values
+from parsinet.training.assembly import build_method
 from parsinet.training.recipe import Recipe
 from parsinet.training.recipe_parts import Count, Part, Positive, Share, Whole
 
@@ -87,8 +90,8 @@ def names() -> tuple[str, ...]:
 def load(name: str) -> Suite:
     """A suite by name, or by the path of a YAML file.
 
-    Errors: UsageError for an unknown name, a key or value that cannot be used, a row that sets what is common to all, and a row that would
-    get more or fewer trials than the others.
+    Errors: UsageError for an unknown name, a key or value that cannot be used, in any of a row's trainings, a row that sets what is common
+    to all, and a row that would get more or fewer trials than the others.
     """
     if name.endswith((".yaml", ".yml")):
         values = read_values(Path(name))
@@ -123,7 +126,24 @@ def _check(who: str, suite: Suite, row: Row) -> None:
     for key in ABSENT:
         if key in suite.recipe:
             raise UsageError(f"{who}: the recipe sets {key}, which suites do not train with. Leave it out.")
-    recipe_of(suite.settings(row, row.tune[0], row.strengths[0]), who)
+    values = () if row.strength is None else row.strength.values or ()
+    for candidate, strength in product(row.tune, (*row.strengths, *values)):
+        settings = suite.settings(row, candidate, strength)
+        try:
+            build_method(recipe_of(settings, who))
+            _check_peer(dict(settings.get("peer", {})))
+        except UsageError as error:
+            message = str(error)
+            raise UsageError(message if message.startswith(who) else f"{who}: {message}") from None
+
+
+def _check_peer(given: dict[str, Any]) -> None:
+    """UsageError for another library that is not known, and for options it has not or lacks."""
+    if given:
+        name = given.pop("name", None)
+        if name not in PEERS:
+            raise UsageError(f"There is no peer {name!r}.{suggest(str(name), PEERS)}")
+        PEERS[name].options_from(given)
 
 
 def slug(title: str) -> str:

@@ -14,7 +14,9 @@ from parsinet.errors import ParsinetError, UsageError
 from parsinet.export import Exportable, of_folder, of_run, targets
 from parsinet.files import check_free, write_bytes
 from parsinet.training import Recipe, UnitRow
+from parsinet.training.assembly import build_method
 from parsinet.training.folder import RunFolder
+from parsinet.training.run import same_recipe
 
 
 def train(
@@ -38,6 +40,7 @@ def train(
             if out is None:
                 raise UsageError("--out FOLDER is needed: it holds the recipe, the record, the model and the checkpoints of the run.")
             if auto and ranks.first(lambda: RunFolder(out).complete):
+                ranks.first(lambda: same_recipe(resolved(recipe, options, settings), RunFolder(out)))
                 console.print(f"The run in {out} is complete; there is nothing left to do.", highlight=False, markup=False, soft_wrap=True)
                 return
             begun: bool | Literal["auto"] = "auto" if auto else False
@@ -96,7 +99,10 @@ def inspect(
     """Print the groups of units of a model, and draw them."""
     if data is not None and input_shape is not None:
         raise UsageError("--data and --input-shape exclude each other: both say what the network takes.")
+    if png is not None and png.suffix.lower() != ".png":
+        raise UsageError(f"--png writes a PNG, so the file's name must end in .png, got {png.name!r}.")
     recipe = resolved(None, {"model.name": model, "data.source": data}, settings)
+    build_method(recipe)  # whose name and options are settings too
     found = training.inspect(recipe, None if input_shape is None else _shape(input_shape), classes)
     if as_json:
         print(json.dumps(found.plain(), indent=2))

@@ -29,7 +29,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             raise typer.Exit(FAILED) from None
         except KeyboardInterrupt as error:
-            _leave(str(error) or "Interrupted; nothing had been saved.", INTERRUPTED, error)
+            _leave(str(error) or "Interrupted; this call has saved nothing, and what was there is as it was.", INTERRUPTED, error)
         except ParsinetError as error:
             if kwargs.get("debug"):
                 raise
@@ -38,6 +38,8 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             if kwargs.get("debug") or type(error).__module__.startswith("typer"):
                 raise
             reason = next(iter(str(error).strip().splitlines()), "").rstrip(".")
+            if isinstance(error, MemoryError) or "can't allocate memory" in reason or "out of memory" in reason:
+                _leave(f"There is not enough memory for this ({reason or 'none is left'}). Make network or batch smaller.", FAILED, error)
             _leave(f"Unexpected {type(error).__name__}: {reason}. Run again with --debug for the traceback.", UNEXPECTED, error)
 
     return run

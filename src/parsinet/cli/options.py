@@ -7,7 +7,15 @@ import typer
 
 from parsinet.cli import names
 
-Out = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where everything of the run goes.", show_default=False)]
+
+def named(text: str) -> Path:
+    """A path that is not empty: an empty word, as of a shell variable that is not set, would be the working folder."""
+    if not text.strip():
+        raise typer.BadParameter("it is empty; name a folder or file.")
+    return Path(text)
+
+
+Out = Annotated[Path | None, typer.Option(parser=named, metavar="FOLDER", help="Where everything of the run goes.", show_default=False)]
 RecipeFile = Annotated[Path | None, typer.Option("--recipe", metavar="FILE", help="A YAML recipe to start from.", show_default=False)]
 Data = Annotated[
     str | None,
@@ -103,7 +111,9 @@ Classes = Annotated[int, typer.Option(min=1, help="Number of classes, with --inp
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Png = Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Draw the groups and their sizes as PNG.", show_default=False)]
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN…", help="Folders of runs.")]
-Plots = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where the plots go. [default: beside the runs]", show_default=False)]
+Plots = Annotated[
+    Path | None, typer.Option(parser=named, metavar="FOLDER", help="Where the plots go. [default: beside the runs]", show_default=False)
+]
 Html = Annotated[
     str | None,
     typer.Option(
@@ -116,8 +126,10 @@ Html = Annotated[
 Watched = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, which need not be there yet.", show_default=False)]
 InBrowser = Annotated[bool, typer.Option("--browser", help="Serve the page, which renews itself, on this machine; print its address.")]
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="With --browser. [default: 8765, or a free one]", show_default=False)]
-DemoOut = Annotated[Path, typer.Option(metavar="FOLDER", help="Where the runs and the plots go.")]
-SweepOut = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where everything of the sweep goes.", show_default=False)]
+DemoOut = Annotated[Path, typer.Option(parser=named, metavar="FOLDER", help="Where the runs and the plots go.")]
+SweepOut = Annotated[
+    Path, typer.Option("--out", parser=named, metavar="FOLDER", help="Where everything of the sweep goes.", show_default=False)
+]
 BaseRecipe = Annotated[
     Path, typer.Option("--recipe", metavar="FILE", help="The YAML recipe that all trials begin from.", show_default=False)
 ]
@@ -157,7 +169,8 @@ Target = Annotated[
     ),
 ]
 ExportOut = Annotated[
-    Path | None, typer.Option("--out", metavar="PATH", help="File or folder, new. [default: RUN/export/…]", show_default=False)
+    Path | None,
+    typer.Option("--out", parser=named, metavar="PATH", help="File or folder, new. [default: RUN/export/…]", show_default=False),
 ]
 CallBatch = Annotated[
     int | None, typer.Option("--batch", min=1, help="Examples per call csr is measured with. [default: 1]", show_default=False)
@@ -182,7 +195,9 @@ SuiteName = Annotated[
 ]
 BenchOut = Annotated[
     Path | None,
-    typer.Option("--out", metavar="FOLDER", help="Where records and report go. [default: runs/bench/SUITE]", show_default=False),
+    typer.Option(
+        "--out", parser=named, metavar="FOLDER", help="Where records and report go. [default: runs/bench/SUITE]", show_default=False
+    ),
 ]
 BenchData = Annotated[
     Path | None,

@@ -18,6 +18,9 @@ def report(runs: Sequence[Path], out: Path | None, html: str | None) -> None:
         return
     if html and out is not None:
         raise UsageError("--out and --html FILE exclude each other: both say where the page goes.")
+    file = next((run for run in runs if run.suffix and not run.exists()), None)
+    if not html and file is not None:
+        raise UsageError(f"--html takes a file whose name ends in .html, or nothing; {file} is neither that nor a run.")
     usual = None if out is None else out / reports.PAGE
     _say(console, f"Page: {reports.write_page(runs, Path(html) if html else usual)}")
 

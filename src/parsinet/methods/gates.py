@@ -17,6 +17,7 @@ from parsinet.methods.deciding import SHARE, TARGETED, Deciding
 from parsinet.methods.drawing import BATCH, EXAMPLE, check_sites
 from parsinet.methods.estimating import Estimating
 from parsinet.methods.gating import GateBank
+from parsinet.methods.given import Remembering
 from parsinet.methods.openness import Openness
 from parsinet.methods.options import check_either, check_list, check_number, check_seed
 from parsinet.methods.pace import PaceOptions, acting
@@ -27,7 +28,7 @@ from parsinet.methods.walking import guard, staying, told, walk
 from parsinet.structure import Plan, Structure
 
 
-class Gates:
+class Gates(Remembering):
     """Variational Bernoulli gates with the flattening hyper-prior.
 
     Every unit is multiplied by ξ ~ Bernoulli(θ). The hyper-prior with parameter γ leaves a price ρ = log γ/N on each θ, so training

@@ -16,6 +16,7 @@ from parsinet.distributed import pooled
 from parsinet.errors import UsageError
 from parsinet.methods.base import Alive, Budget, decayed_groups, generator
 from parsinet.methods.filling import Rest
+from parsinet.methods.given import Remembering
 from parsinet.methods.options import check_list, check_number, check_one_way, check_seed, check_whole, check_window
 from parsinet.methods.schedule import length_of_run
 from parsinet.methods.target import NEAR, Target, nonzeros_for, sparsity_for
@@ -35,7 +36,7 @@ class MaskOptions(TypedDict, total=False):
     seed: int
 
 
-class MaskedTraining(ABC):
+class MaskedTraining(Remembering, ABC):
     """A method that moves masks over weights; a concrete one says how they start (`_start`) and how they change (`_update`).
 
     Masked are the weights of Linear layers and convolutions. sparsity: share of them that is zero at the end, of their number at the
@@ -223,7 +224,7 @@ class MaskedTraining(ABC):
                 stacklevel=4,
             )
 
-    def _follow(self, masks: Masks) -> None:  # noqa: B027 - most methods learn nothing between updates
+    def _follow(self, masks: Masks) -> None:
         """Learn from every step."""
 
     def _score(self, step: int) -> topology.Score | None:

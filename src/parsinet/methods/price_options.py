@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,8 @@ from parsinet.methods.pricing import Costed, Pricing, Uniform
 from parsinet.methods.target import Target
 
 DEFAULT_PRICE = 1e-3
+MOST = 1e9
+"""Nats: no unit is worth so much, and float32 still counts with it."""
 COMPUTATION = {"macs": 1.0, "latency": 1.0, "parameters": 0.0}
 """Share of multiply-adds in the cost of a target, where none is given; of bytes, bytes are the cost."""
 
@@ -36,7 +37,7 @@ class PriceOptions:
     def __post_init__(self) -> None:
         """UsageError for values out of range and for two ways at once."""
         for name in ("price", "log_gamma", "cost_price"):
-            check_number("Gates", name, getattr(self, name), above=0, below=math.inf)
+            check_number("Gates", name, getattr(self, name), above=0, most=MOST)
         if self.price is not None and self.log_gamma is not None:
             raise UsageError("Gates: give price or log_gamma, not both (price = log_gamma / number of training examples).")
         given = [name for name in ("price", "log_gamma", "cost_price", "target") if getattr(self, name) is not None]

@@ -17,6 +17,7 @@ from parsinet.methods.base import Alive, Budget, Listening, Method, Moving, Prob
 from parsinet.methods.door import begin_work, check_arguments, end_work
 from parsinet.methods.folds import FoldInputs, folding_of
 from parsinet.methods.followers import followers_of
+from parsinet.methods.given import given, tell_changes
 from parsinet.methods.network import Network
 from parsinet.methods.options import check_flag, check_whole
 from parsinet.methods.ranking import round_up
@@ -114,7 +115,7 @@ class Pruner:
         copies = followers_of(followers, net, method, sharded=sharded is not None)
         options = {"ignored_layers": ignored_layers, "inputs": inputs, "blocks": blocks, "rules": rules, "hints": hints}
         self._network = Network(net, sharded, optimizers, folding, example_inputs, removes=not method.settled, followers=copies, **options)
-        self._step = 0
+        self._step, self._given = 0, given(method, steps=steps, round_to=round_to)
         self._agreement = Agreement(together, self._trained)
         budget = Budget(steps, examples, example_inputs, round_to, scaler, ranks, sharded is not None)
         method.attach(net, self.structure, budget, self._network.optimizers)
@@ -203,23 +204,25 @@ class Pruner:
             "sizes": dict(self._network.sizes),
             "units": {name: to_ranges(units) for name, units in self._network.kept.items()},
             "removals": record_of(self.model).to_json()["removals"],
+            "given": dict(self._given),
             "method": {"name": self.method.name, "state": self.method.state_dict()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue a saved run on the original architecture: removes what had left, from model and optimizer, then restores the method.
 
-        Load the model's and the optimizer's own states afterwards; they have the small shapes.
+        Load the model's and the optimizer's own states afterwards; they have the small shapes. Warns if the method had other options.
         Raises, with nothing changed, StructureError if the state belongs to another network or this one has lost units already,
         UsageError if it belongs to another method or is no pruner's state.
         """
         saved = Saved.read(state, self.method, self._network.sizes)
         if self.widths() != self._network.sizes:
             raise StructureError("Units have left this network already; load the state on a freshly built network.")
+        tell_changes(saved.given, self._given)
         self._apply(saved.alive, fold=False)  # the weights to come have what was folded in them
         record_of(self.model).removals[:] = saved.removals
         self._step = saved.step
-        self._scale.value = float(state.get("scale", self._scale.value))
+        self._scale.value = self._scale.value if saved.scale is None else saved.scale
         self.method.load_state_dict(saved.method)
         self._agreement.check("after a state was loaded", only=(METHOD,))
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from parsinet import spectral
 from parsinet.errors import UsageError
 from parsinet.methods.base import Budget, decayed_groups
+from parsinet.methods.given import Remembering
 from parsinet.methods.options import check_known, check_number, check_seed, check_window
 from parsinet.methods.schedule import cubic
 from parsinet.methods.spectral_options import Form
@@ -21,7 +22,7 @@ from parsinet.structure import Plan, Structure
 SCHEDULES = ("cubic", "constant")
 
 
-class SpectralSparse:
+class SpectralSparse(Remembering):
     """Trains spectral layers whose composed weights are masked, Ŵ = W where |W| > c; masked weights still move and may return.
 
     sparsity: share of the weights that is masked at the end. schedule: "cubic", s·(1 − (1 − u)³) at part u of the way from begin to end

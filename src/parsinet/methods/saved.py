@@ -24,13 +24,15 @@ class Saved:
     """What a pruner continues from.
 
     alive: per group a mask of the units that were left, over the original ones. removals: their history, in the original numbering.
-    method: the method's own state.
+    method: the method's own state. scale: of a GradScaler's loss. given: what the run was begun with.
     """
 
     step: int
+    scale: float | None
     alive: dict[str, Tensor]
     removals: list[dict[str, list[int]]]
     method: Mapping[str, Any]
+    given: Mapping[str, Any]
 
     @classmethod
     def read(cls, state: Mapping[str, Any], method: Method, sizes: Mapping[str, int]) -> Saved:
@@ -42,15 +44,24 @@ class Saved:
             raise UsageError(f"This is no pruner's state but {told(state)}. Give what Pruner.state_dict() returned.")
         if not state.keys() >= KEYS:
             raise UsageError(f"This is no pruner's state: it holds {sorted(state)}. Give what Pruner.state_dict() returned.")
-        saved = state["method"]
+        saved, step, scale = state["method"], state["step"], state.get("scale")
+        if not isinstance(saved, Mapping) or not saved.keys() >= {"name", "state"} or not isinstance(saved["state"], Mapping):
+            raise StructureError(f"The saved state is damaged: its method is {told(saved)}.")
+        if type(step) is not int or step < 0:
+            raise StructureError(f"The saved state is damaged: its step is {step!r}.")
+        if scale is not None and type(scale) not in (int, float):
+            raise StructureError(f"The saved state is damaged: its scale is {scale!r}.")
         if saved["name"] != method.name:
             raise UsageError(f"The saved state is of method {saved['name']!r}, this pruner runs {method.name!r}.")
         if state["sizes"] != sizes:
             raise StructureError("The saved state belongs to a network with other groups or sizes; build the original architecture first.")
+        if not isinstance(state["units"], Mapping):
+            raise StructureError(f"The saved state is damaged: its units are {told(state['units'])}.")
         gone = {name for name, units in state["units"].items() if not units} | OPTIONAL
         if _names(saved["state"], gone) != _names(method.state_dict(), gone):
             raise UsageError(f"The saved state is of {method.name!r} with other options; build the method with the options it had.")
-        return cls(int(state["step"]), _masks(state["units"], sizes), _removals(state["removals"]), saved["state"])
+        alive, removals = _masks(state["units"], sizes), _removals(state["removals"])
+        return cls(step, None if scale is None else float(scale), alive, removals, saved["state"], state.get("given") or {})
 
 
 def _names(state: Any, gone: Collection[str]) -> Any:

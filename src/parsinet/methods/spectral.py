@@ -12,6 +12,7 @@ from parsinet import spectral
 from parsinet.distributed import ALONE
 from parsinet.errors import UsageError
 from parsinet.methods.base import Alive, Budget
+from parsinet.methods.given import Remembering
 from parsinet.methods.node_removal import NodeRemoval, RemovalOptions
 from parsinet.methods.options import check_known, check_seed, check_whole
 from parsinet.methods.phases import phases_of
@@ -20,7 +21,7 @@ from parsinet.methods.target import Target
 from parsinet.structure import Plan, Structure
 
 
-class Spectral:
+class Spectral(Remembering):
     """Trains w_ij = (λ_in,j − λ_out,i)·φ_ij and removes the nodes of least relevance, physically.
 
     share: of the units that may leave, how many do (default 0.5; 0 removes none), or target: "macs=20%", "params=45k", "bytes=30%" of the

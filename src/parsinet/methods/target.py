@@ -74,7 +74,9 @@ class Target:
         return _number(amount, self.kind)
 
     def __str__(self) -> str:
-        return f"{self.kind}={self.value:.4g}" if not self.relative else f"{self.kind}={100 * self.value:.4g}%"
+        if self.relative:
+            return f"{self.kind}={100 * self.value:.4g}%"
+        return f"latency={1e3 * self.value:.4g}ms" if self.kind == "latency" else f"{self.kind}={self.value:.4g}"
 
 
 def nonzeros_for(who: str, target: Target, model: nn.Module) -> int:

@@ -186,6 +186,13 @@ class Recipe(Part):
     checkpoint: CheckpointPart = CheckpointPart()
     loggers: tuple[Literal["tensorboard", "mlflow", "wandb", "trackio"], ...] = ()
 
+    @field_validator("loggers")
+    @classmethod
+    def _loggers_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError(f"each is told once, got {', '.join(value)}")
+        return value
+
     @field_validator("skips", mode="before")
     @classmethod
     def _skips_are_names(cls, value: Any) -> Any:

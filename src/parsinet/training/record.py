@@ -51,6 +51,11 @@ def read_record(path: str | Path) -> list[dict[str, Any]]:
     return [_event(path, number, line) for number, line in enumerate(whole.split("\n"), start=1) if line.strip()]
 
 
+def begun(path: Path) -> bool:
+    """Whether a record is there and begins with the event that a run begins with."""
+    return path.exists() and any(event["event"] == "start" for event in read_record(path)[:1])
+
+
 def keep_events(path: Path, wanted: Callable[[Event], bool]) -> int:
     """Rewrite a record atomically with the wanted events, in order; returns how many went."""
     events = read_record(path)

@@ -26,7 +26,7 @@ from parsinet.training.random_state import seeded
 from parsinet.training.recipe import Recipe
 from parsinet.training.record import read_record
 from parsinet.training.session import Session
-from parsinet.training.stopping import stop_signals
+from parsinet.training.stopping import RunInterrupted, stop_signals
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,12 +77,17 @@ def train(
             raise UsageError("train: overwrite and resume exclude each other. Choose one.")
         goes_on = ranks.first(folder.recipe.is_file) if resume == "auto" else resume
         if resume == "auto" and ranks.first(lambda: folder.complete):
-            return _ended(ranks.first(lambda: _same(recipe, folder, folder.stored_recipe(ended=True))), folder)
+            return _ended(ranks.first(lambda: same_recipe(recipe, folder)), folder)
         settled = partial(_recipe, recipe, folder, overwrite, goes_on)
         ranks.first(settled)  # refused before the folder is made
         if not ranks.first(lambda: stack.enter_context(held(folder.path))):
             say(console, f"The file system of {folder.path} has no locks: see to it that no other run uses this folder.")
-        return _run(ranks.first(settled), folder, goes_on, console, ranks, watch)
+        try:
+            return _run(ranks.first(settled), folder, goes_on, console, ranks, watch)
+        except KeyboardInterrupt as error:
+            if not goes_on or str(error):
+                raise
+            raise RunInterrupted(folder.path) from None
 
 
 def _run(recipe: Recipe, folder: RunFolder, resume: bool, console: Console, ranks: Ranks, watch: Sink | None) -> RunResult:
@@ -108,11 +113,15 @@ def _recipe(recipe: Recipe | None, folder: RunFolder, overwrite: bool, resume: b
             raise UsageError("train: a recipe is needed, unless a run is resumed.")
         folder.check_free(overwrite)
         return recipe
-    return _same(recipe, folder, folder.stored_recipe())
+    return same_recipe(recipe, folder, ended=False)
 
 
-def _same(recipe: Recipe | None, folder: RunFolder, stored: Recipe) -> Recipe:
-    """The stored recipe, which a given one must equal."""
+def same_recipe(recipe: Recipe | None, folder: RunFolder, *, ended: bool = True) -> Recipe:
+    """The recipe stored in a run's folder, which a given one must equal.
+
+    Errors: UsageError where it does not, where there is no run, and without `ended` for one that has ended.
+    """
+    stored = folder.stored_recipe(ended=ended)
     if recipe is not None and recipe != stored:
         raise UsageError(
             f"train: the recipe differs from the one stored in {folder.recipe}. Resume without a recipe, or choose another folder."

@@ -24,7 +24,7 @@ from parsinet.training.monitor import PROGRESS, Monitor, Sink
 from parsinet.training.outcome import Outcome, conclude
 from parsinet.training.own_numbers import OwnNumbers
 from parsinet.training.recipe import Recipe
-from parsinet.training.record import RecordWriter, keep_events
+from parsinet.training.record import RecordWriter, begun, keep_events
 from parsinet.training.schedule import learning_rate
 from parsinet.training.snapshot import elsewhere, foreign, restore, snapshot
 from parsinet.training.start_event import start_event
@@ -43,7 +43,8 @@ class Session:
         recipe = assembly.recipe
         self.display = Display(console, f"{recipe.model.name} · {recipe.method.name}", assembly.steps)
         self.writer = RecordWriter(folder.record)
-        batch = measure.resize_batch(assembly.example_inputs, recipe.data.batch_size)  # weights are composed once for all of it
+        together = min(recipe.data.batch_size, len(assembly.dataset.train))
+        batch = measure.resize_batch(assembly.example_inputs, together)  # weights are composed once for all of it
         due = Due(recipe.checkpoint, epochs=recipe.epochs, steps=assembly.steps)
         lowest = partial(lowest_error, folder.checkpoint)
         loggers = (Loggers(recipe.loggers, folder.path, recipe.plain()),) if recipe.loggers else ()
@@ -80,12 +81,18 @@ class Session:
             return
         self._say(loaded.warning)
         self._say(elsewhere(loaded.state, self.assembly))
+        if self.leads and not begun(self.folder.record):
+            self._say(f"{self.folder.record} has lost its beginning, which is told anew; what it held of the run so far is gone.")
+            self.folder.record.unlink(missing_ok=True)
+            self.monitor.emit("start", **start_event(self.assembly))
         restore(loaded.state, self.assembly, self.state, self.monitor)
         self.monitor.saved = (self.state.step, loaded.path)
         if not self.leads:
             return
         counted = itertools.count()
         keep_events(self.folder.record, lambda event: event["event"] not in PROGRESS or next(counted) < self.monitor.told)
+        if (lost := self.monitor.told - next(counted)) > 0:
+            self._say(f"{self.folder.record} has lost {lost} of {self.monitor.told} events before this checkpoint; its curves lack them.")
         here = {"versions": environment.versions(), "machine": environment.machine(self.assembly.device), "processes": self.ranks.size}
         epoch = min(self.state.epoch, self.state.epochs)
         self.monitor.emit("resumed", step=self.state.step, epoch=epoch, checkpoint=loaded.path.name, **here)

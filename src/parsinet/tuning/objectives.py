@@ -52,6 +52,8 @@ def measured(folder: Path) -> Measured | None:
         latency = next(float(row["after"]["median"]) for row in end["latency"] if row["batch"] == 1)
         return {**numbers, "latency": latency, "train_seconds": float(end["train_seconds"]), "before": _size(end["before"])}
     except (KeyError, TypeError, StopIteration, ValueError) as error:
+        if end.get("validation_error") is None:
+            raise DataError(f"{run.record}: the run held no examples out (data.validation), so it has no validation error.") from None
         raise DataError(f"{run.record}: the end of the run has no validation error, size or latency ({error!r}).") from None
 
 

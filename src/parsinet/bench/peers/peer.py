@@ -36,18 +36,24 @@ class Peer:
             return f'{self.package} cannot be imported ({error}): pip install "parsinet[peers]"'
         return ""
 
-    def procedure(self, given: Mapping[str, Any]) -> Callable[[Assembly, Watch], nn.Module]:
-        """How it trains with these options.
-
-        Errors: MissingExtraError where it is not installed; UsageError for an option it has not, or one that is missing.
-        """
+    def options_from(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """All its options. UsageError for one it has not, and for one that is missing."""
         for option in given:
             if option not in self.options:
                 raise UsageError(f"{self.package} has no option {option!r}.{suggest(option, self.options)}")
         options = {**self.options, **given}
         absent = [name for name, value in options.items() if value is None]
         if absent:
-            raise UsageError(f"{self.package} needs the option {absent[0]!r}.")
+            hint = " (names of layers whose outputs stay as they are, such as the last: [fc3], or [])" if absent[0] == "fixed" else ""
+            raise UsageError(f"{self.package} needs peer.{absent[0]}{hint}.")
+        return options
+
+    def procedure(self, given: Mapping[str, Any]) -> Callable[[Assembly, Watch], nn.Module]:
+        """How it trains with these options.
+
+        Errors: MissingExtraError where it is not installed; those of `options_from`.
+        """
+        options = self.options_from(given)
         if reason := self.reason():
             raise MissingExtraError(f"{reason}.")
         return partial(self.train, options)
