@@ -32,6 +32,8 @@ KEEPING = _names("contiguous clone to _to_copy type_as detach alias float half d
 """Operators besides the pointwise ones that change every entry where it stands."""
 PICKING = _names("index index_select")
 """Operators among the moving ones whose other tensors say which entries to take; anywhere else they are entries of their own."""
+VIEWS = _names("view view_as _unsafe_view")
+"""Operators among them that some layouts in memory do not allow; the numbers need not lie as the entries do."""
 PADDING = _names("pad constant_pad_nd")
 """Operators that fill in a value."""
 SHAPES = _names("_assert_tensor_metadata new_zeros new_ones new_full new_empty zeros_like ones_like full_like empty_like")
@@ -152,7 +154,7 @@ class _Walk:
 
         def number(entry: Node) -> Any:
             if entry in self._numbers:
-                return self._numbers[entry]
+                return self._numbers[entry].contiguous() if name in VIEWS else self._numbers[entry]
             known = self._constant[entry]
             return known if known is None or name in PICKING else torch.zeros_like(known, dtype=torch.float64)
 
