@@ -12,6 +12,7 @@ from torch.fx import Node
 from torch.fx.node import map_arg
 
 from parsinet.structure.axes import Rows
+from parsinet.structure.blocks_graph import NO_USE
 from parsinet.structure.export import Exported
 from parsinet.structure.origins import location, module_path
 from parsinet.structure.selecting import KINDS, is_selected
@@ -198,7 +199,7 @@ class _Walk:
             return f"{path} reads it, which is a {type(layer).__name__}, no plain layer of torch"
         if getattr(layer, "groups", 1) != 1:
             return f"{path} reads it, which is a grouped convolution"
-        users = {user for entry, tensor in self._constant.items() if tensor is weight for user in entry.users}
+        users = {user for e, tensor in self._constant.items() if tensor is weight for user in e.users if _operator(user) not in NO_USE}
         return "" if users <= set(self._reading) else f"{path}.weight is used elsewhere as well"
 
     def _refuse(self, node: Node, reason: str) -> None:
