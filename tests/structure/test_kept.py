@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -38,6 +39,35 @@ def test_numbers_in_containers_and_configurations_follow(tmp_path: Path) -> None
     loaded = pn.load(tmp_path, Configured)
     assert torch.equal(loaded(x), model(x))
     assert (loaded.cfg, loaded.grid, loaded.ways, loaded.options) == (model.cfg, model.grid, model.ways, model.options)
+
+
+class _Named(NamedTuple):
+    """Sizes under names, and what is no number."""
+
+    heads: int = 3
+    width: int = 12
+    kind: tuple[str, ...] = ("plain",)
+
+
+class _NamedSizes(Configured):
+    """The same network with its configuration in a named tuple, which its layers hold too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cfg = self.out.sizes = _Named()
+
+
+def test_numbers_in_named_tuples_follow(tmp_path: Path) -> None:
+    x = torch.randn(2, 5, 6)
+    model = shrunk(_NamedSizes(), x)
+    assert model.cfg == _Named(2, 6)
+    assert type(model.cfg) is _Named
+    assert model.out.sizes == _Named(), "a tuple is the module's own"
+    pn.save(model, tmp_path)
+    loaded = pn.load(tmp_path, _NamedSizes)
+    assert torch.equal(loaded(x), model(x))
+    assert loaded.cfg == model.cfg
+    assert type(loaded.cfg) is _Named
 
 
 def test_numbers_of_torch_modules_without_a_layer_follow() -> None:

@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from parsinet.errors import StructureError
 from parsinet.structure.attributes import LENGTHS, RULES
 from parsinet.structure.calling import ExampleInputs
+from parsinet.structure.configs import is_named_tuple
 from parsinet.structure.export import Exported, export
 from parsinet.structure.numbers import Kept, Marked, Seen, comparisons_noted
 from parsinet.structure.secluded import OWN
@@ -131,7 +132,7 @@ def numbers_marked(model: nn.Module) -> Iterator[bool]:
                     if id(value) not in seen:
                         seen.add(id(value))
                         undo.append((inner, dict(inner)))
-                        inner.update({key: Kept(entry, path, f"{name}.{key}") for key, entry in inner.items() if _is_number(key, entry)})
+                        inner.update(_marked(inner, path, name))
                 elif (new := _mark(value, path, name)) is not value:
                     undo.append((table, {name: value}))
                     table[name] = new
@@ -153,8 +154,13 @@ def _mark(value: Any, path: str, name: str) -> Any:
         entries = [Kept(entry, path, f"{name}[{k}]") if type(entry) is int else entry for k, entry in enumerate(value)]
         return entries if type(value) is list else tuple(entries)
     if type(value) is dict:
-        return {key: Kept(entry, path, f"{name}.{key}") if _is_number(key, entry) else entry for key, entry in value.items()}
-    return value
+        return {**value, **_marked(value, path, name)}
+    return value._replace(**_marked(value._asdict(), path, name)) if is_named_tuple(value) else value
+
+
+def _marked(entries: dict[Any, Any], path: str, name: str) -> dict[str, Kept]:
+    """The whole numbers among the entries, with marks."""
+    return {key: Kept(entry, path, f"{name}.{key}") for key, entry in entries.items() if _is_number(key, entry)}
 
 
 def _is_number(key: Any, entry: Any) -> bool:
@@ -164,4 +170,6 @@ def _is_number(key: Any, entry: Any) -> bool:
 
 def _is_configuration(value: Any) -> bool:
     """An object of plain data: no module, tensor, function, class or container."""
-    return hasattr(value, "__dict__") and not (isinstance(value, nn.Module | Tensor | type | int | str) or callable(value))
+    return hasattr(value, "__dict__") and not (
+        isinstance(value, nn.Module | Tensor | type | int | str) or is_named_tuple(value) or callable(value)
+    )
