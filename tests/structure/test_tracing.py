@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 import parsinet as pn
 from parsinet.errors import StructureError, UsageError
@@ -161,6 +162,15 @@ def test_what_torch_does_not_know_is_refused_with_what_to_do() -> None:
         pn.trace(lazy, x)
     with pytest.raises(UsageError, match=r"call model\(example_inputs\) once before"):
         pn.methods.Gates(price=1e-3).param_groups(lazy)
+
+
+def test_what_torch_has_pruned_is_refused_with_what_to_do() -> None:
+    model, x = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 2)), torch.randn(2, 6)
+    prune.l1_unstructured(model[2], "weight", 0.3)
+    with pytest.raises(StructureError, match=r'torch\.nn\.utils\.prune\.remove\(module, name\), here of "2", "weight"'):
+        pn.trace(model, x)
+    prune.remove(model[2], "weight")
+    assert pn.trace(model, x).group("0").removable
 
 
 def test_a_tile_of_fewer_numbers_than_axes_repeats_the_last() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import Tensor, nn
+from torch.nn.utils.prune import BasePruningMethod
 
 from parsinet.errors import StructureError
 from parsinet.structure.origins import first_line
@@ -27,8 +28,14 @@ def copy_for_tracing(model: nn.Module, *, share: bool = False) -> nn.Module:
 
 
 def _advice(model: nn.Module) -> str:
-    hooks = (hook for module in model.modules() for hook in module._forward_pre_hooks.values())
-    if any(type(hook).__name__ == "WeightNorm" for hook in hooks):
+    hooks = [(path, hook) for path, module in model.named_modules() for hook in module._forward_pre_hooks.values()]
+    pruned = [f'"{path}", "{hook._tensor_name}"' for path, hook in hooks if isinstance(hook, BasePruningMethod)]
+    if pruned:
+        return (
+            "torch.nn.utils.prune keeps computed tensors as attributes. Make pruned tensors parameters again, each by "
+            f"torch.nn.utils.prune.remove(module, name), here of {'; '.join(pruned)}."
+        )
+    if any(type(hook).__name__ == "WeightNorm" for _, hook in hooks):
         return "torch.nn.utils.weight_norm keeps computed tensors as attributes; use torch.nn.utils.parametrizations.weight_norm."
     return "Detach tensors kept as attributes (`.detach()`), or trace the model before its first training step."
 
