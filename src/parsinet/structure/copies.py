@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.prune import BasePruningMethod
 
 from parsinet.errors import StructureError
+from parsinet.structure.closures import rebind
 from parsinet.structure.origins import first_line
 from parsinet.structure.parts import SHARE
 from parsinet.structure.record import StructureRecord, record_of
@@ -43,8 +44,9 @@ def _advice(model: nn.Module) -> str:
 def duplicate(model: nn.Module, *, share: bool = False) -> nn.Module:
     """A deep copy without the records of removals. share: plain parameters and buffers are new ones of the same memory.
 
-    Most of a deep copy's time goes to the empty tables of hooks that every module carries; they are made anew instead. Hooks that compute
-    tensors anew before a pass and can `hold` do so: what is tried on the copy must not change them.
+    Functions that hold the model or parts of it hold those of the copy. Most of a deep copy's time goes to the empty tables of hooks that
+    every module carries; they are made anew instead. Hooks that compute tensors anew before a pass and can `hold` do so: what is tried
+    on the copy must not change them.
     """
     memo: dict[int, object] = _views(model) if share else {}
     for module in model.modules():
@@ -52,6 +54,7 @@ def duplicate(model: nn.Module, *, share: bool = False) -> nn.Module:
     record = record_of(model)
     memo[id(record)] = StructureRecord()
     twin = copy.deepcopy(model, memo)
+    rebind(memo)
     for module in twin.modules():
         module.__dict__.pop(SHARE, None)
         for hook in module._forward_pre_hooks.values():
