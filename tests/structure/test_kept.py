@@ -70,6 +70,31 @@ def test_numbers_in_named_tuples_follow(tmp_path: Path) -> None:
     assert type(loaded.cfg) is _Named
 
 
+class _OfClass(nn.Module):
+    """A number in the body of the class."""
+
+    pieces = 5
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lift, self.out = nn.Linear(6, 10), nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.lift(x).view(-1, self.pieces, 2).prod(-1))
+
+
+def test_numbers_of_a_class_follow_as_the_modules_own(tmp_path: Path) -> None:
+    x, model, other = torch.randn(4, 6), _OfClass(), _OfClass()
+    assert pn.trace(model, x).removable()
+    assert "pieces" not in vars(model)
+    shrunk(model, x)
+    assert (vars(model)["pieces"], _OfClass.pieces, other.pieces) == (4, 5, 5)
+    pn.save(model, tmp_path)
+    loaded = pn.load(tmp_path, _OfClass)
+    assert loaded.pieces == 4
+    assert torch.equal(loaded(x), model(x))
+
+
 def test_numbers_of_torch_modules_without_a_layer_follow() -> None:
     model = shrunk(Generator(), torch.randn(2, 7), torch.randn(2, 4))
     assert model.body[1].unflattened_size == (5, 2, 2)

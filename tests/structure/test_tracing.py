@@ -190,7 +190,9 @@ class _Force(nn.Module):
 @pytest.mark.parametrize("way", ["func", "autograd"])
 def test_a_forward_that_differentiates_is_refused_with_what_to_do(way: str) -> None:
     model, x = _Force(way), torch.randn(2, 6)
-    with pytest.raises(StructureError, match=r"Where forward takes gradients itself .* put what is differentiated into a module of its own"):
+    with pytest.raises(
+        StructureError, match=r"Where forward takes gradients itself .* put what is differentiated into a module of its own"
+    ):
         pn.trace(model, x)
     before = model(x)
     pn.shrink(model.energy, pn.trace(model.energy, x).plan({"0": torch.arange(16) != 3}))

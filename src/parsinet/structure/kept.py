@@ -18,7 +18,7 @@ from torch.fx.traceback import annotate, preserve_node_meta
 from torch.overrides import TorchFunctionMode
 
 from parsinet.errors import StructureError
-from parsinet.structure.attributes import LENGTHS, RULES
+from parsinet.structure.attributes import LENGTHS, RULES, numbers_of_class
 from parsinet.structure.calling import ExampleInputs
 from parsinet.structure.configs import is_named_tuple
 from parsinet.structure.export import Exported, export
@@ -114,13 +114,15 @@ def _numbers(entry: int | slice) -> tuple[Any, ...]:
 def numbers_marked(model: nn.Module) -> Iterator[bool]:
     """Within the context the numbers that modules keep know where they are kept; gives whether there are any.
 
-    Torch's layers have rules of their own, and the numbers of others of its modules (WITHOUT_SIZES) count no units.
+    Torch's layers have rules of their own, and the numbers of others of its modules (WITHOUT_SIZES) count no units. A number in the body
+    of a class is kept by every module of it meanwhile.
     """
-    tables = [(path, module.__dict__) for path, module in model.named_modules() if _may_keep_sizes(module)]
+    modules = [(path, module) for path, module in model.named_modules() if _may_keep_sizes(module)]
+    tables = [(path, module.__dict__, numbers_of_class(module)) for path, module in modules]
     undo: list[tuple[dict[str, Any], dict[str, Any]]] = []
     seen: set[int] = set()
     try:
-        for path, table in tables:
+        for path, table, _ in tables:
             for name, value in list(table.items()):
                 inner = getattr(value, "__dict__", None)
                 if name in OWN:
@@ -136,10 +138,15 @@ def numbers_marked(model: nn.Module) -> Iterator[bool]:
                 elif (new := _mark(value, path, name)) is not value:
                     undo.append((table, {name: value}))
                     table[name] = new
-        yield bool(undo)
+        for path, table, numbers in tables:
+            table.update({name: Kept(number, path, name) for name, number in numbers.items()})
+        yield bool(undo) or any(numbers for _, _, numbers in tables)
     finally:
         for table, values in reversed(undo):
             table.update(values)
+        for _, table, numbers in tables:
+            for name in numbers:
+                table.pop(name, None)
 
 
 def _may_keep_sizes(module: nn.Module) -> bool:
