@@ -398,6 +398,36 @@ def test_constants_beside_the_features_are_no_features(extra: list[float]) -> No
     assert model.fc.kept.tolist() == [0, 3, 4, 6, 7]
 
 
+def test_features_of_a_contiguous_copy_may_leave() -> None:
+    """A set of points [batch, features, points] is read as rows: where the copy lies is not where the input lay."""
+    model = Reads(
+        lambda m, x: m.out(torch.relu(m.fc(x.transpose(2, 1).contiguous().view(-1, 5))).view(len(x), -1, 8).amax(1)),
+        fc=nn.Linear(5, 8),
+        out=nn.Linear(8, 2),
+    ).double()
+    x = torch.randn(2, 5, 9, dtype=torch.float64)
+    structure = pn.trace(model, x, inputs=True)
+    assert (structure.group("input").size, structure.group("input").removable) == (5, True)
+    assert gap(model, x, structure.plan({"input": [True, False, True, True, False]})) < EXACT
+    assert model.fc.kept.tolist() == [0, 2, 3]
+
+
+def test_what_only_looks_at_the_shape_of_a_weight_is_no_use_of_it() -> None:
+    """A kept number has sizes watched; a write into a view has the graph taken apart, where torch reads those of weights too."""
+
+    def run(m: Reads, x: Tensor) -> Tensor:
+        h = m.fc(x)
+        y = torch.zeros_like(h)
+        y[:, :3] = h[:, :3]
+        return m.out(y)
+
+    model = Reads(run, fc=nn.Linear(8, 6), out=nn.Linear(6, 2)).double()
+    model.kept_number = 6
+    x = torch.randn(2, 8, dtype=torch.float64)
+    structure = pn.trace(model, x, inputs=True)
+    assert gap(model, x, structure.plan({"input": torch.arange(8) % 3 != 1})) < EXACT
+
+
 def test_a_model_that_is_a_single_layer(tmp_path: Path) -> None:
     model, x = nn.Linear(6, 4).double(), torch.randn(3, 6, dtype=torch.float64)
     structure = pn.trace(model, x, inputs=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -38,6 +39,60 @@ def test_numbers_in_containers_and_configurations_follow(tmp_path: Path) -> None
     loaded = pn.load(tmp_path, Configured)
     assert torch.equal(loaded(x), model(x))
     assert (loaded.cfg, loaded.grid, loaded.ways, loaded.options) == (model.cfg, model.grid, model.ways, model.options)
+
+
+class _Named(NamedTuple):
+    """Sizes under names, and what is no number."""
+
+    heads: int = 3
+    width: int = 12
+    kind: tuple[str, ...] = ("plain",)
+
+
+class _NamedSizes(Configured):
+    """The same network with its configuration in a named tuple, which its layers hold too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cfg = self.out.sizes = _Named()
+
+
+def test_numbers_in_named_tuples_follow(tmp_path: Path) -> None:
+    x = torch.randn(2, 5, 6)
+    model = shrunk(_NamedSizes(), x)
+    assert model.cfg == _Named(2, 6)
+    assert type(model.cfg) is _Named
+    assert model.out.sizes == _Named(), "a tuple is the module's own"
+    pn.save(model, tmp_path)
+    loaded = pn.load(tmp_path, _NamedSizes)
+    assert torch.equal(loaded(x), model(x))
+    assert loaded.cfg == model.cfg
+    assert type(loaded.cfg) is _Named
+
+
+class _OfClass(nn.Module):
+    """A number in the body of the class."""
+
+    pieces = 5
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lift, self.out = nn.Linear(6, 10), nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.lift(x).view(-1, self.pieces, 2).prod(-1))
+
+
+def test_numbers_of_a_class_follow_as_the_modules_own(tmp_path: Path) -> None:
+    x, model, other = torch.randn(4, 6), _OfClass(), _OfClass()
+    assert pn.trace(model, x).removable()
+    assert "pieces" not in vars(model)
+    shrunk(model, x)
+    assert (vars(model)["pieces"], _OfClass.pieces, other.pieces) == (4, 5, 5)
+    pn.save(model, tmp_path)
+    loaded = pn.load(tmp_path, _OfClass)
+    assert loaded.pieces == 4
+    assert torch.equal(loaded(x), model(x))
 
 
 def test_numbers_of_torch_modules_without_a_layer_follow() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 import parsinet as pn
 from parsinet.errors import StructureError, UsageError
@@ -161,6 +162,41 @@ def test_what_torch_does_not_know_is_refused_with_what_to_do() -> None:
         pn.trace(lazy, x)
     with pytest.raises(UsageError, match=r"call model\(example_inputs\) once before"):
         pn.methods.Gates(price=1e-3).param_groups(lazy)
+
+
+def test_what_torch_has_pruned_is_refused_with_what_to_do() -> None:
+    model, x = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 2)), torch.randn(2, 6)
+    prune.l1_unstructured(model[2], "weight", 0.3)
+    with pytest.raises(StructureError, match=r'torch\.nn\.utils\.prune\.remove\(module, name\), here of "2", "weight"'):
+        pn.trace(model, x)
+    prune.remove(model[2], "weight")
+    assert pn.trace(model, x).group("0").removable
+
+
+class _Force(nn.Module):
+    """The gradient of an energy: forward differentiates."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way, self.energy = way, nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.way == "func":
+            return torch.func.grad(lambda x: self.energy(x).sum())(x)  # type: ignore[no-any-return]
+        x = x.detach().requires_grad_()
+        return torch.autograd.grad(self.energy(x).sum(), x, create_graph=True)[0]
+
+
+@pytest.mark.parametrize("way", ["func", "autograd"])
+def test_a_forward_that_differentiates_is_refused_with_what_to_do(way: str) -> None:
+    model, x = _Force(way), torch.randn(2, 6)
+    with pytest.raises(
+        StructureError, match=r"Where forward takes gradients itself .* put what is differentiated into a module of its own"
+    ):
+        pn.trace(model, x)
+    before = model(x)
+    pn.shrink(model.energy, pn.trace(model.energy, x).plan({"0": torch.arange(16) != 3}))
+    assert model(x).shape == before.shape
 
 
 def test_a_tile_of_fewer_numbers_than_axes_repeats_the_last() -> None:

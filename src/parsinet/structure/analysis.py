@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -15,6 +16,7 @@ from parsinet.structure.copies import copy_for_tracing
 from parsinet.structure.counting import count_compared
 from parsinet.structure.groups import build_layout
 from parsinet.structure.inputs import Inputs
+from parsinet.structure.outside import freeze_outside, named_outside
 from parsinet.structure.own import Hints, checked_hints, checked_rules, take
 from parsinet.structure.proof import prove
 from parsinet.structure.propagate import Rules, freeze_unused, ignore, outputs, propagate, seed
@@ -57,9 +59,10 @@ def trace(
     ignored, own, counted = _names(model, ignored_layers), checked_rules(rules or {}), checked_hints(hints or {})
     twin = copy_for_tracing(model, share=True)
     captured = capture(twin, example_inputs, own, blocks=blocks)
-    exported = captured.exported
+    exported, outside = named_outside(model, captured.exported)
     tracing = Tracing(twin)
     values, axes = seed(tracing, exported)
+    freeze_outside(tracing, values, outside)
     own_inputs = Inputs(tracing, exported, axes) if inputs else None
     propagate(tracing, exported, values, own)
     freeze_unused(tracing, axes)
@@ -71,7 +74,7 @@ def trace(
         for value in outputs(exported, values):
             tracing.freeze(value, "it is part of the model's output")
     ignore(tracing, axes, ignored)
-    layout = captured.completed(build_layout(tracing, axes), twin)
+    layout = replace(captured, exported=exported).completed(build_layout(tracing, axes), twin)
     if blocks:
         layout = with_blocks(layout, twin, exported, captured.calls, ignored)
     layout = layout if own_inputs is None else own_inputs.placed(layout)

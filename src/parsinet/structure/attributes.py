@@ -195,7 +195,17 @@ def keeps(module: nn.Module, name: str, value: object) -> bool:
     """Whether the module has an attribute of that name, as the record writes it, which could take the value."""
     if name == "__class__":
         return str(value) in STAND_INS and (str(value) not in SELECTED or may_select(module, str(value)))
-    return configs.has_entry(module, name) if "." in name else name in module.__dict__ and name not in OWN
+    if "." in name:
+        return configs.has_entry(module, name)
+    return name in numbers_of_class(module) or (name in module.__dict__ and name not in OWN)
+
+
+def numbers_of_class(module: nn.Module) -> dict[str, int]:
+    """Whole numbers in the bodies of a module's classes, torch's aside, that the module has no own attribute for."""
+    kinds = [kind for kind in type(module).__mro__ if not kind.__module__.startswith("torch.")]
+    names = {name for kind in kinds for name, value in vars(kind).items() if type(value) is int and not name.startswith("_")}
+    found = {name: getattr(type(module), name) for name in names - module.__dict__.keys()}
+    return {name: value for name, value in found.items() if type(value) is int}
 
 
 def is_kind(module: nn.Module, kind: str) -> bool:

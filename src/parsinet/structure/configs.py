@@ -65,15 +65,18 @@ def follow(model: nn.Module, before: Mapping[tuple[str, str], int]) -> dict[str,
 
 
 def set_entry(model: nn.Module, path: str, attribute: str, value: Any) -> None:
-    """Give an entry ("config.hidden_size") of a dict or configuration kept at `path` a new value, in a copy that replaces it.
+    """Give an entry ("config.hidden_size") of a dict, named tuple or configuration kept at `path` a new value, in a copy that replaces it.
 
-    A configuration is replaced in every module that holds it; a dict is the module's own.
+    A configuration is replaced in every module that holds it; a dict or a named tuple is the module's own.
     """
     name, _, entry = attribute.partition(".")
     owner = model.get_submodule(path)
     old = owner.__dict__[name]
     if isinstance(old, dict):
         owner.__dict__[name] = {**old, entry: value}
+        return
+    if is_named_tuple(old):
+        owner.__dict__[name] = old._replace(**{entry: value})
         return
     new = copy.deepcopy(old)
     if entry in vars(new):
@@ -94,8 +97,13 @@ def entry_of(module: nn.Module, attribute: str) -> Any:
 
 
 def has_entry(module: nn.Module, attribute: str) -> bool:
-    """Whether the module keeps a dict or a configuration with this whole number."""
+    """Whether the module keeps a dict, a named tuple or a configuration with this whole number."""
     return isinstance(entry_of(module, attribute), int)
+
+
+def is_named_tuple(value: object) -> bool:
+    """Whether it is a tuple whose entries have names."""
+    return isinstance(value, tuple) and hasattr(value, "_fields")
 
 
 def _owners(model: nn.Module) -> dict[str, nn.Module]:

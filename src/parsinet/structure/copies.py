@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import Tensor, nn
+from torch.nn.utils.prune import BasePruningMethod
 
 from parsinet.errors import StructureError
+from parsinet.structure.closures import rebind
 from parsinet.structure.origins import first_line
 from parsinet.structure.parts import SHARE
 from parsinet.structure.record import StructureRecord, record_of
@@ -27,8 +29,14 @@ def copy_for_tracing(model: nn.Module, *, share: bool = False) -> nn.Module:
 
 
 def _advice(model: nn.Module) -> str:
-    hooks = (hook for module in model.modules() for hook in module._forward_pre_hooks.values())
-    if any(type(hook).__name__ == "WeightNorm" for hook in hooks):
+    hooks = [(path, hook) for path, module in model.named_modules() for hook in module._forward_pre_hooks.values()]
+    pruned = [f'"{path}", "{hook._tensor_name}"' for path, hook in hooks if isinstance(hook, BasePruningMethod)]
+    if pruned:
+        return (
+            "torch.nn.utils.prune keeps computed tensors as attributes. Make pruned tensors parameters again, each by "
+            f"torch.nn.utils.prune.remove(module, name), here of {'; '.join(pruned)}."
+        )
+    if any(type(hook).__name__ == "WeightNorm" for _, hook in hooks):
         return "torch.nn.utils.weight_norm keeps computed tensors as attributes; use torch.nn.utils.parametrizations.weight_norm."
     return "Detach tensors kept as attributes (`.detach()`), or trace the model before its first training step."
 
@@ -36,8 +44,9 @@ def _advice(model: nn.Module) -> str:
 def duplicate(model: nn.Module, *, share: bool = False) -> nn.Module:
     """A deep copy without the records of removals. share: plain parameters and buffers are new ones of the same memory.
 
-    Most of a deep copy's time goes to the empty tables of hooks that every module carries; they are made anew instead. Hooks that compute
-    tensors anew before a pass and can `hold` do so: what is tried on the copy must not change them.
+    Functions that hold the model or parts of it hold those of the copy. Most of a deep copy's time goes to the empty tables of hooks that
+    every module carries; they are made anew instead. Hooks that compute tensors anew before a pass and can `hold` do so: what is tried
+    on the copy must not change them.
     """
     memo: dict[int, object] = _views(model) if share else {}
     for module in model.modules():
@@ -45,6 +54,7 @@ def duplicate(model: nn.Module, *, share: bool = False) -> nn.Module:
     record = record_of(model)
     memo[id(record)] = StructureRecord()
     twin = copy.deepcopy(model, memo)
+    rebind(memo)
     for module in twin.modules():
         module.__dict__.pop(SHARE, None)
         for hook in module._forward_pre_hooks.values():

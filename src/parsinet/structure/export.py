@@ -35,6 +35,9 @@ DATA_DEPENDENT = ("FakeTensor", "data-dependent", "unbacked", "Could not guard")
 UNKNOWN_TYPE = "is not a known type"
 """In what torch.export says of an object among inputs or results whose class it cannot take apart."""
 
+DIFFERENTIATING = ("fake tensor in the exported program constant", "functorch tensor")
+"""In what torch.export says where a forward pass differentiates."""
+
 SCALARS = (torch.ops.aten.item.default, torch.ops.aten._local_scalar_dense.default)
 """Operators that take a number out of a tensor."""
 
@@ -115,6 +118,11 @@ def _advice(model: nn.Module, message: str) -> str:
         return "Lazy layers have no weights yet: call model(example_inputs) once before."
     if UNKNOWN_TYPE in message:
         return "Let torch know the class of what it returns: torch.export.register_dataclass(TheClass)."
+    if any(word in message for word in DIFFERENTIATING):
+        return (
+            "Where forward takes gradients itself (torch.autograd.grad, .backward(), torch.func.grad) torch.export cannot follow: put what "
+            "is differentiated into a module of its own, and trace and shrink that."
+        )
     if any(word in message for word in DATA_DEPENDENT):
         return (
             "If model(example_inputs) runs, what it does depends on what the inputs hold (an `if` on values, x[mask], a fraction taken "

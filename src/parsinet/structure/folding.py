@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -14,7 +13,7 @@ from torch.nn.modules.conv import _ConvNd
 from parsinet.errors import StructureError, UsageError
 from parsinet.structure.attention import open_attention
 from parsinet.structure.behind import NOWHERE, norm_behind
-from parsinet.structure.copies import copy_for_tracing
+from parsinet.structure.copies import copy_for_tracing, duplicate
 from parsinet.structure.linearity import added, reads_as_guessed
 from parsinet.structure.plan import Fold, Plan
 from parsinet.structure.reading import Seen, border, gains, observed, places, replaced, response
@@ -137,7 +136,7 @@ def _check_shared(model: nn.Module, seen: Sequence[Seen], draft: _Draft) -> None
 
 def _prove(twin: nn.Module, expected: list[Tensor], plan: Plan, draft: _Draft, call: Call) -> None:
     """Hold the folded and shrunk copy against what the whole one gives with the units' incoming weights zeroed, or with their means."""
-    smaller = copy.deepcopy(twin)
+    smaller = duplicate(twin)
     shrink(smaller, plan, fold=Fold(draft.changes))
     if close(call.on(smaller), expected):
         return
@@ -162,7 +161,7 @@ def _elsewhere(plan: Plan) -> list[str]:
 
 def _emptied(model: nn.Module, plan: Plan) -> nn.Module:
     """A copy in which the leaving units' incoming weights are zero."""
-    emptied = copy.deepcopy(model)
+    emptied = duplicate(model)
     tensors = tensors_of(emptied)
     with torch.no_grad():
         for (name, dim), indices in plan.incoming.items():

@@ -18,8 +18,9 @@ from torch.fx.traceback import annotate, preserve_node_meta
 from torch.overrides import TorchFunctionMode
 
 from parsinet.errors import StructureError
-from parsinet.structure.attributes import LENGTHS, RULES
+from parsinet.structure.attributes import LENGTHS, RULES, numbers_of_class
 from parsinet.structure.calling import ExampleInputs
+from parsinet.structure.configs import is_named_tuple
 from parsinet.structure.export import Exported, export
 from parsinet.structure.numbers import Kept, Marked, Seen, comparisons_noted
 from parsinet.structure.secluded import OWN
@@ -113,13 +114,15 @@ def _numbers(entry: int | slice) -> tuple[Any, ...]:
 def numbers_marked(model: nn.Module) -> Iterator[bool]:
     """Within the context the numbers that modules keep know where they are kept; gives whether there are any.
 
-    Torch's layers have rules of their own, and the numbers of others of its modules (WITHOUT_SIZES) count no units.
+    Torch's layers have rules of their own, and the numbers of others of its modules (WITHOUT_SIZES) count no units. A number in the body
+    of a class is kept by every module of it meanwhile.
     """
-    tables = [(path, module.__dict__) for path, module in model.named_modules() if _may_keep_sizes(module)]
+    modules = [(path, module) for path, module in model.named_modules() if _may_keep_sizes(module)]
+    tables = [(path, module.__dict__, numbers_of_class(module)) for path, module in modules]
     undo: list[tuple[dict[str, Any], dict[str, Any]]] = []
     seen: set[int] = set()
     try:
-        for path, table in tables:
+        for path, table, _ in tables:
             for name, value in list(table.items()):
                 inner = getattr(value, "__dict__", None)
                 if name in OWN:
@@ -131,14 +134,19 @@ def numbers_marked(model: nn.Module) -> Iterator[bool]:
                     if id(value) not in seen:
                         seen.add(id(value))
                         undo.append((inner, dict(inner)))
-                        inner.update({key: Kept(entry, path, f"{name}.{key}") for key, entry in inner.items() if _is_number(key, entry)})
+                        inner.update(_marked(inner, path, name))
                 elif (new := _mark(value, path, name)) is not value:
                     undo.append((table, {name: value}))
                     table[name] = new
-        yield bool(undo)
+        for path, table, numbers in tables:
+            table.update({name: Kept(number, path, name) for name, number in numbers.items()})
+        yield bool(undo) or any(numbers for _, _, numbers in tables)
     finally:
         for table, values in reversed(undo):
             table.update(values)
+        for _, table, numbers in tables:
+            for name in numbers:
+                table.pop(name, None)
 
 
 def _may_keep_sizes(module: nn.Module) -> bool:
@@ -153,8 +161,13 @@ def _mark(value: Any, path: str, name: str) -> Any:
         entries = [Kept(entry, path, f"{name}[{k}]") if type(entry) is int else entry for k, entry in enumerate(value)]
         return entries if type(value) is list else tuple(entries)
     if type(value) is dict:
-        return {key: Kept(entry, path, f"{name}.{key}") if _is_number(key, entry) else entry for key, entry in value.items()}
-    return value
+        return {**value, **_marked(value, path, name)}
+    return value._replace(**_marked(value._asdict(), path, name)) if is_named_tuple(value) else value
+
+
+def _marked(entries: dict[Any, Any], path: str, name: str) -> dict[str, Kept]:
+    """The whole numbers among the entries, with marks."""
+    return {key: Kept(entry, path, f"{name}.{key}") for key, entry in entries.items() if _is_number(key, entry)}
 
 
 def _is_number(key: Any, entry: Any) -> bool:
@@ -164,4 +177,6 @@ def _is_number(key: Any, entry: Any) -> bool:
 
 def _is_configuration(value: Any) -> bool:
     """An object of plain data: no module, tensor, function, class or container."""
-    return hasattr(value, "__dict__") and not (isinstance(value, nn.Module | Tensor | type | int | str) or callable(value))
+    return hasattr(value, "__dict__") and not (
+        isinstance(value, nn.Module | Tensor | type | int | str) or is_named_tuple(value) or callable(value)
+    )

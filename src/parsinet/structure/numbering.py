@@ -12,6 +12,7 @@ from torch.fx import Node
 from torch.fx.node import map_arg
 
 from parsinet.structure.axes import Rows
+from parsinet.structure.blocks_graph import NO_USE
 from parsinet.structure.export import Exported
 from parsinet.structure.origins import location, module_path
 from parsinet.structure.selecting import KINDS, is_selected
@@ -32,6 +33,8 @@ KEEPING = _names("contiguous clone to _to_copy type_as detach alias float half d
 """Operators besides the pointwise ones that change every entry where it stands."""
 PICKING = _names("index index_select")
 """Operators among the moving ones whose other tensors say which entries to take; anywhere else they are entries of their own."""
+VIEWS = _names("view view_as _unsafe_view")
+"""Operators among them that some layouts in memory do not allow; the numbers need not lie as the entries do."""
 PADDING = _names("pad constant_pad_nd")
 """Operators that fill in a value."""
 SHAPES = _names("_assert_tensor_metadata new_zeros new_ones new_full new_empty zeros_like ones_like full_like empty_like")
@@ -152,7 +155,7 @@ class _Walk:
 
         def number(entry: Node) -> Any:
             if entry in self._numbers:
-                return self._numbers[entry]
+                return self._numbers[entry].contiguous() if name in VIEWS else self._numbers[entry]
             known = self._constant[entry]
             return known if known is None or name in PICKING else torch.zeros_like(known, dtype=torch.float64)
 
@@ -196,7 +199,7 @@ class _Walk:
             return f"{path} reads it, which is a {type(layer).__name__}, no plain layer of torch"
         if getattr(layer, "groups", 1) != 1:
             return f"{path} reads it, which is a grouped convolution"
-        users = {user for entry, tensor in self._constant.items() if tensor is weight for user in entry.users}
+        users = {user for e, tensor in self._constant.items() if tensor is weight for user in e.users if _operator(user) not in NO_USE}
         return "" if users <= set(self._reading) else f"{path}.weight is used elsewhere as well"
 
     def _refuse(self, node: Node, reason: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from parsinet.errors import UsageError
 from parsinet.structure.calling import ExampleInputs, as_call, results
+from parsinet.structure.copies import duplicate
 from parsinet.structure.origins import first_line
 
 Batches = ExampleInputs | Iterable[ExampleInputs]
@@ -55,7 +55,7 @@ def in_double(model: nn.Module, batches: Iterator[Any]) -> tuple[nn.Module, Iter
     first = next((Call.of(batch) for batch in batches), None)
     if first is None:
         raise UsageError("fold='mean' needs example_inputs with at least one batch.")
-    double = widened(copy.deepcopy(model))
+    double = widened(duplicate(model))
     try:
         first.double().on(double)
     except Exception:
