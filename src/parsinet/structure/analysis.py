@@ -11,6 +11,7 @@ from parsinet.errors import ArgumentTypeError, StructureError, UsageError, sugge
 from parsinet.structure.blocks_finding import with_blocks
 from parsinet.structure.calling import ExampleInputs
 from parsinet.structure.capture import capture
+from parsinet.structure.computed import Computed, note_terms
 from parsinet.structure.copies import copy_for_tracing
 from parsinet.structure.counting import count_compared
 from parsinet.structure.groups import build_layout
@@ -63,6 +64,7 @@ def trace(
     own_inputs = Inputs(tracing, exported, axes) if inputs else None
     propagate(tracing, exported, values, own)
     freeze_unused(tracing, axes)
+    note_terms(tracing)
     count_compared(tracing, exported.equal)
     tracing.take_hints()
     follow(tracing, axes)
@@ -77,6 +79,7 @@ def trace(
     layout = layout if own_inputs is None else own_inputs.placed(layout)
     with still(exported.graph, twin):
         structure = prove(twin, Structure(layout), example_inputs, captured.training)
+        structure = Computed(tracing, exported, values, axes).explain(structure)
     if own_inputs is not None:
         own_inputs.check(structure)
     return structure

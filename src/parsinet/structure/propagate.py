@@ -60,7 +60,7 @@ def propagate(tracing: Tracing, exported: Exported, values: dict[str, Any], own:
         if node.op == "call_function" and not _idle(node):
             values[node.name] = _apply(tracing, node, values, own)
             first = node.args[0] if node.args else None
-            if _mutable(node) and isinstance(first, Node) and isinstance(values[node.name], Value):
+            if mutable(node) and isinstance(first, Node) and isinstance(values[node.name], Value):
                 values[first.name] = values[node.name]
     tracing.node = None
 
@@ -68,10 +68,11 @@ def propagate(tracing: Tracing, exported: Exported, values: dict[str, Any], own:
 def _idle(node: Node) -> bool:
     """Whether nobody reads what the operator makes of one tensor (`x[:, :, -1]` for the sake of its shape) and it writes nowhere."""
     single = isinstance(node.target, torch._ops.OpOverload) and len(node.all_input_nodes) < 2 and bool(node.target._schema.returns)
-    return single and not node.users and not _mutable(node)
+    return single and not node.users and not mutable(node)
 
 
-def _mutable(node: Node) -> bool:
+def mutable(node: Node) -> bool:
+    """Whether the operator writes into an argument."""
     return isinstance(node.target, torch._ops.OpOverload) and bool(node.target._schema.is_mutable)
 
 
