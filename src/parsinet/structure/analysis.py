@@ -9,6 +9,7 @@ from torch import nn
 
 from parsinet.errors import ArgumentTypeError, StructureError, UsageError, suggest, told
 from parsinet.structure.blocks_finding import with_blocks
+from parsinet.structure.blocks_sizes import Carried
 from parsinet.structure.calling import ExampleInputs
 from parsinet.structure.capture import capture
 from parsinet.structure.computed import Computed, note_terms
@@ -75,7 +76,7 @@ def trace(
     ignore(tracing, axes, ignored)
     layout = captured.completed(build_layout(tracing, axes), twin)
     if blocks:
-        layout = with_blocks(layout, twin, exported, captured.calls, ignored)
+        layout = with_blocks(layout, twin, exported, captured.calls, ignored, Carried(tracing, values, axes))
     layout = layout if own_inputs is None else own_inputs.placed(layout)
     with still(exported.graph, twin):
         structure = prove(twin, Structure(layout), example_inputs, captured.training)
