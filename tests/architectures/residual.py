@@ -62,6 +62,23 @@ class PreActivation(nn.Module):
         return self.fc(F.relu(self.norm(x)).mean((2, 3)))
 
 
+class Partial(nn.Module):
+    """FasterNet's block: a convolution on some channels, the others beside it, and on all of them two maps back to as many channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.part = nn.Conv2d(2, 10, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1, bias=False)
+        self.touched, self.left = 4, 6
+        self.maps = nn.Sequential(nn.Conv2d(10, 14, 1), nn.BatchNorm2d(14), nn.ReLU(), nn.Conv2d(14, 10, 1))
+        self.fc = nn.Linear(10, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        part, rest = torch.split(x, [self.touched, self.left], 1)
+        x = x + self.maps(torch.cat((self.part(part), rest), 1))
+        return self.fc(x.relu().mean((2, 3)))
+
+
 class PostNorm(nn.Module):
     """The transformer as first published: x ← norm(x + dropout(f(x))), with attention written out."""
 

@@ -33,6 +33,7 @@ EXACT = 1e-10
 OWN: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "bottlenecks": (residual.Bottlenecks, (2, 3, 7, 9)),
     "preactivation": (residual.PreActivation, (2, 2, 7, 10)),
+    "partial": (residual.Partial, (2, 2, 7, 9)),
     "post-norm": (residual.PostNorm, (2, 6, 5)),
     "parallel": (residual.Parallel, (3, 5)),
     "shared": (residual.Shared, (3, 4)),

@@ -10,8 +10,10 @@ from torch import nn
 
 from parsinet.errors import ArgumentTypeError, StructureError, UsageError, suggest, told
 from parsinet.structure.blocks_finding import with_blocks
+from parsinet.structure.blocks_sizes import Carried
 from parsinet.structure.calling import ExampleInputs
 from parsinet.structure.capture import capture
+from parsinet.structure.computed import Computed, note_terms
 from parsinet.structure.copies import copy_for_tracing
 from parsinet.structure.counting import count_compared
 from parsinet.structure.groups import build_layout
@@ -66,6 +68,7 @@ def trace(
     own_inputs = Inputs(tracing, exported, axes) if inputs else None
     propagate(tracing, exported, values, own)
     freeze_unused(tracing, axes)
+    note_terms(tracing)
     count_compared(tracing, exported.equal)
     tracing.take_hints()
     follow(tracing, axes)
@@ -76,10 +79,11 @@ def trace(
     ignore(tracing, axes, ignored)
     layout = replace(captured, exported=exported).completed(build_layout(tracing, axes), twin)
     if blocks:
-        layout = with_blocks(layout, twin, exported, captured.calls, ignored)
+        layout = with_blocks(layout, twin, exported, captured.calls, ignored, Carried(tracing, values, axes))
     layout = layout if own_inputs is None else own_inputs.placed(layout)
     with still(exported.graph, twin):
         structure = prove(twin, Structure(layout), example_inputs, captured.training)
+        structure = Computed(tracing, exported, values, axes).explain(structure)
     if own_inputs is not None:
         own_inputs.check(structure)
     return structure

@@ -16,6 +16,7 @@ from parsinet.structure.blocks_calls import Called, answer_of, sized_by
 from parsinet.structure.blocks_graph import ALWAYS, CONTRACTIONS, NEVER, ZERO_KEEPING, Branch, Graph, both, modules_of, operator, shape_of
 from parsinet.structure.blocks_groups import Found, block_groups
 from parsinet.structure.blocks_identity import identities
+from parsinet.structure.blocks_sizes import Carried
 from parsinet.structure.export import Exported
 from parsinet.structure.groups import Layout
 
@@ -39,7 +40,9 @@ class Tensors:
         return self._inside.get(path, [])
 
 
-def with_blocks(layout: Layout, model: nn.Module, exported: Exported, calls: Mapping[str, list[Called]], ignored: Sequence[str]) -> Layout:
+def with_blocks(
+    layout: Layout, model: nn.Module, exported: Exported, calls: Mapping[str, list[Called]], ignored: Sequence[str], carried: Carried
+) -> Layout:
     """The layout with the network's residual branches, not yet proved."""
     graph = Graph(exported)
     answers = {path: answer_of(model.get_submodule(path), noted) for path, noted in calls.items()}
@@ -52,7 +55,11 @@ def with_blocks(layout: Layout, model: nn.Module, exported: Exported, calls: Map
     dead = graph.dead(edges)
     tensors = _tensors(model, graph, dead)
     modules = _dead_modules(dead, tensors, within)
-    departures = [_departure(path, model, answer, modules[path], layout) for path in modules if (answer := answers.get(path)) is not None]
+    departures = [
+        _departure(path, model, carried.sized(path, answer, within[path], graph), modules[path], layout)
+        for path in modules
+        if (answer := answers.get(path)) is not None
+    ]
     same = identities(graph, edges, dead, within, calls)
     blocks = Blocks(
         {name: entry.producer for name, entry in named.items() if entry.producer is not None},
@@ -179,8 +186,9 @@ def _tensors(model: nn.Module, graph: Graph, dead: Mapping[Node, Clauses]) -> Te
     return Tensors({name: by_tensor[id(tensor)] for name, tensor in named.items() if id(tensor) in by_tensor})
 
 
-def _departure(path: str, model: nn.Module, answer: Answer, clauses: Clauses, layout: Layout) -> Departure:
-    places: list[Place] = [(f"{path}.{name}", dim) for name, dim in sized_by(model.get_submodule(path))]
+def _departure(path: str, model: nn.Module, found: tuple[Answer, Sequence[Place]], clauses: Clauses, layout: Layout) -> Departure:
+    answer, own = found
+    places = [*((f"{path}.{name}", dim) for name, dim in sized_by(model.get_submodule(path))), *own]
     return Departure(path, answer, clauses, next((place for place in places if place in layout.tensors), None))
 
 

@@ -34,6 +34,9 @@ LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
 
 Mask = NDArray[np.bool_]
 
+DIFFERS = "removal changes more than silence does: a size enters the computation"
+"""Of groups whose trial found a difference that no rule had announced."""
+
 TOLERANCE = 1e-9
 """Largest difference, relative to the outputs' size: float64 rounding of a deep network stays orders below."""
 COARSE = 1e-3
@@ -201,7 +204,7 @@ def _judged(group: UnitGroup, verdict: str | None, cut: str) -> UnitGroup:
     if verdict == "inexact" and cut:
         return replace(group, removable=False, reason=cut)
     if verdict == "inexact":
-        return replace(group, exact=False, reason="removal changes more than silence does: a size enters the computation")
+        return replace(group, exact=False, reason=DIFFERS)
     return replace(group, removable=False, reason=verdict)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.fx import Node
 from torch.fx.node import map_aggregate
 
-from parsinet.structure.axes import Axis, labelled, marked
+from parsinet.structure.axes import NONE, Axis, labelled, marked
 from parsinet.structure.constants import why_fixed
 from parsinet.structure.export import Exported
 from parsinet.structure.rules import RULES, Rule
@@ -60,7 +60,7 @@ def propagate(tracing: Tracing, exported: Exported, values: dict[str, Any], own:
         if node.op == "call_function" and not _idle(node):
             values[node.name] = _apply(tracing, node, values, own)
             first = node.args[0] if node.args else None
-            if _mutable(node) and isinstance(first, Node) and isinstance(values[node.name], Value):
+            if mutable(node) and isinstance(first, Node) and isinstance(values[node.name], Value):
                 values[first.name] = values[node.name]
     tracing.node = None
 
@@ -68,10 +68,11 @@ def propagate(tracing: Tracing, exported: Exported, values: dict[str, Any], own:
 def _idle(node: Node) -> bool:
     """Whether nobody reads what the operator makes of one tensor (`x[:, :, -1]` for the sake of its shape) and it writes nowhere."""
     single = isinstance(node.target, torch._ops.OpOverload) and len(node.all_input_nodes) < 2 and bool(node.target._schema.returns)
-    return single and not node.users and not _mutable(node)
+    return single and not node.users and not mutable(node)
 
 
-def _mutable(node: Node) -> bool:
+def mutable(node: Node) -> bool:
+    """Whether the operator writes into an argument."""
     return isinstance(node.target, torch._ops.OpOverload) and bool(node.target._schema.is_mutable)
 
 
@@ -81,15 +82,17 @@ def outputs(exported: Exported, values: dict[str, Any]) -> list[Value]:
 
 
 def freeze_unused(tracing: Tracing, axes: dict[str, tuple[Axis, ...]]) -> None:
-    """Entries of tensors that meet nothing in this run (positions beyond the example's length) may be needed in another."""
-    classes = tracing.labels.find(np.arange(tracing.labels.count))
-    idle = np.bincount(classes, minlength=len(classes))[classes] == 1
+    """Entries of tensors that nothing makes or reads in this run (positions beyond the example's length) may be needed in another.
+
+    That an index met another tensor's says nothing of the axis' other indices, and two that met each other alone may be needed too.
+    """
+    labels = tracing.labels
     met = [*tracing.met, *tracing.used, *tracing.folded, *tracing.blind, *tracing.outside, *(axis for axis, _ in tracing.inexact)]
-    idle &= ~marked(len(classes), [*(rows for rows, _ in tracing.produced), *(axis.rows for axis in met)])[:-1]
-    for axis in (axis for tensor in axes.values() for axis in tensor if axis.tracked and idle[axis.rows[0]].any()):
-        if np.array_equal(tracing.labels.resolve(axis), axis.rows):
-            rest = axis.rows[:, idle[axis.rows[0]]]
-            tracing.labels.freeze(labelled(rest), "the example inputs do not use it")
+    noted = np.flatnonzero(marked(labels.count, [*(rows for rows, _ in tracing.produced), *(axis.rows for axis in met)]))
+    needed = marked(labels.count, [labels.find(noted), labels.resolve(labelled(noted))])
+    for axis in (axis for tensor in axes.values() for axis in tensor if axis.tracked):
+        rows = labels.resolve(axis)
+        labels.freeze(labelled(rows[~needed[rows] & (rows != NONE)]), "the example inputs do not use it")
 
 
 def understands(target: Any, own: Rules) -> bool:

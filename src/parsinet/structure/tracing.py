@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -73,6 +74,10 @@ class Tracing:
     """Raw labels of tensors' indices where units are made, and the name their group should get (the producing module's, or '')."""
     read: list[Rows] = field(default_factory=list)
     """Raw labels of tensor indices over which an operator contracts: zero there means the unit is not read."""
+    added: list[tuple[Rows, Rows]] = field(default_factory=list)
+    """Raw labels of tensors that an operator adds up index by index: what makes or reads the first makes or reads the second too."""
+    computed: list[tuple[torch.fx.Node, Axis]] = field(default_factory=list)
+    """Operators that contract over an axis of a tensor that is computed from the model's own, and the axis."""
     met: list[Axis] = field(default_factory=list)
     """Axes over which two activations are contracted: silence must zero the producers."""
     folded: list[Axis] = field(default_factory=list)
@@ -152,6 +157,8 @@ class Tracing:
         self.labels.unify(a, b, self.where)
         constants = [axis for value, axis in ((left, a), (right, b)) if value.constant]
         self.read.extend(axis.rows[axis.rows != NONE] for axis in constants)
+        if self.node is not None:
+            self.computed.extend((self.node, axis) for value, axis in ((left, a), (right, b)) if value.constant and not value.name)
         (self.met, self.used, self.folded)[len(constants)].append(a)
         if len(constants) == 1 and (constants[0].rows >= self.seeded).any():
             self.met.append(a)
@@ -213,6 +220,15 @@ class Tracing:
                 axis = self.labels.unify(axis, other, self.where)
             axes.append(axis)
         return Value(tuple(axes), all(value.constant for value in values))
+
+    def add_up(self, terms: list[Value], shape: tuple[int, ...], beside: Iterable[Value] = ()) -> Value:
+        """`unify_shapes` of terms, with what is no term `beside` them: zero is what all of them are together where each is zero."""
+        result = self.unify_shapes([*terms, *beside], shape)
+        meeting = [pair for term in terms for pair in zip(result.axes[::-1], term.axes[::-1], strict=False)] if result.constant else []
+        for axis, other in meeting:
+            if other is not axis and other.size == axis.size:
+                self.added.extend(itertools.product(axis.rows, other.rows))
+        return result
 
     def freeze(self, value: Value, reason: str) -> None:
         for axis in value.axes:

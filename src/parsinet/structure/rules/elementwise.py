@@ -17,6 +17,28 @@ def pointwise(ctx: Tracing, *args: Any, **kwargs: Any) -> Value:
     return ctx.unify_shapes(values, ctx.shape())
 
 
+def added(ctx: Tracing, *args: Any, **kwargs: Any) -> Value:
+    """Element by element what is zero where all operands are: sums, differences, the larger of two."""
+    values = [value for value in (*args, *kwargs.values()) if isinstance(value, Value)]
+    return ctx.add_up(values, ctx.shape())
+
+
+def chosen(ctx: Tracing, condition: Value, *sources: Any, **named: Any) -> Value:
+    """`where`: entries of one tensor or another."""
+    values = [source for source in (*sources, *named.values()) if isinstance(source, Value)]
+    return ctx.add_up(values, ctx.shape(), [condition])
+
+
+def blended(ctx: Tracing, start: Value, end: Value, weight: Any) -> Value:
+    """a + t (b − a), with a number or a tensor t."""
+    return ctx.add_up([start, end], ctx.shape(), [weight] if isinstance(weight, Value) else [])
+
+
+def product_added(ctx: Tracing, x: Value, left: Value, right: Value, **_: Any) -> Value:
+    """x + c a b, or x + c a / b."""
+    return ctx.add_up([x, ctx.unify_shapes([left, right], ctx.shape())], ctx.shape())
+
+
 def prelu(ctx: Tracing, x: Value, weight: Value) -> Value:
     """A slope per channel, or one for all."""
     channel = 1 if len(x.axes) > 1 else 0

@@ -120,7 +120,7 @@ def slice_scatter(
     """x with a slice replaced: x[:, start:end] = part. Where the part is not the whole, places do not follow a removal."""
     d = dim % len(x.axes)
     shape = tuple(1 if k == d else size for k, size in enumerate(ctx.shape()))
-    others = ctx.unify_shapes([value.replace_axis(d, fixed(1)) for value in (x, part_)], shape)
+    others = ctx.add_up([value.replace_axis(d, fixed(1)) for value in (x, part_)], shape)
     if part_.axes[d].size < x.axes[d].size:
         for axis in (x.axes[d], part_.axes[d]):
             ctx.labels.freeze(axis, f"{ctx.where} writes to indices by their position")
@@ -134,7 +134,7 @@ def cat(ctx: Tracing, tensors: list[Value], dim: int = 0) -> Value:
     n = len(tensors[0].axes)
     d = dim % n
     shape = ctx.shape()
-    others = ctx.unify_shapes([tensor.replace_axis(d, fixed(1)) for tensor in tensors], (*shape[:d], 1, *shape[d + 1 :]))
+    others = ctx.add_up([tensor.replace_axis(d, fixed(1)) for tensor in tensors], (*shape[:d], 1, *shape[d + 1 :]))
     axis = concatenate([_open(ctx, tensor.axes[d]) for tensor in tensors])
     return Value(others.replace_axis(d, axis).axes, all(tensor.constant for tensor in tensors))
 
@@ -148,7 +148,7 @@ def stack(ctx: Tracing, tensors: list[Value], dim: int = 0) -> Value:
     shape = list(ctx.shape())
     d = dim % len(shape)
     count = shape.pop(d)
-    joined = ctx.unify_shapes(tensors, tuple(shape))
+    joined = ctx.add_up(tensors, tuple(shape))
     return joined.with_axes([*joined.axes[:d], fixed(count), *joined.axes[d:]])
 
 

@@ -50,7 +50,7 @@ def grouped_mm(ctx: Tracing, x: Value, weight: Value, offsets: Value | None = No
 def addmm(ctx: Tracing, bias: Value, left: Value, right: Value, *, beta: float = 1, alpha: float = 1) -> Value:
     """bias + left · right."""
     product = matmul(ctx, left, right, gate=in_layer(ctx))
-    return ctx.unify_shapes([product, bias], ctx.shape())
+    return ctx.add_up([product, bias], ctx.shape())
 
 
 def addmv(ctx: Tracing, bias: Value, left: Value, right: Value, *, beta: float = 1, alpha: float = 1) -> Value:
