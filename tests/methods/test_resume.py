@@ -158,7 +158,7 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(
 OTHERWISE = {
     "another price": ({"price": 0.05}, "price was 0.02, here it is 0.05. It goes on with those that are here"),
     "another estimator": ({"estimator": "disarm"}, "estimator was 'curvature', here it is 'disarm'"),
-    "many": ({"price": 0.05, "threshold": 0.1, "seed": 3, "clamp": 2.0}, "; and 1 more. It goes on"),
+    "many": ({"price": 0.05, "threshold": 0.1, "deciding": 0.3, "clamp": 2.0}, "; and 1 more. It goes on"),
 }
 
 

@@ -14,6 +14,8 @@ PLAIN = (bool, int, float, str, type(None))
 SHOWN = 3
 """Changes that are named one by one."""
 UNSAID = "not given"
+FORGOTTEN = frozenset({"self", "options", "seed"})
+"""Arguments that are no options, and a seed: the state of what it drew is saved."""
 
 
 class Remembering:
@@ -31,8 +33,8 @@ class Remembering:
             made._given = {}
             return made
         bound.apply_defaults()
-        found = {name: value for name, value in bound.arguments.items() if name not in ("self", "options")}
-        made._given = {name: repr(value) for name, value in {**found, **bound.arguments.get("options", {})}.items() if _plain(value)}
+        found = {**bound.arguments, **bound.arguments.get("options", {})}
+        made._given = {name: repr(value) for name, value in found.items() if name not in FORGOTTEN and _plain(value)}
         return made
 
 
