@@ -13,6 +13,7 @@ and its claims in ../claims.yaml in line with the results.
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import sys
 import warnings
@@ -125,10 +126,11 @@ def judged(network: str, model: nn.Module, seed: int, data: Dataset) -> dict[str
     }
 
 
-def by_row(rows: list[dict[str, Any]]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """The rows of every name, over seeds."""
-    for name in dict.fromkeys(row["row"] for row in rows):
-        yield name, [row for row in rows if row["row"] == name]
+def by_row(network: str, rows: list[dict[str, Any]]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """The rows of every name, over seeds, in the order in which the settings have them."""
+    for name in SETTINGS[network].rows:
+        if same := [row for row in rows if row["row"] == name]:
+            yield name, same
 
 
 def table(network: str) -> str:
@@ -139,7 +141,7 @@ def table(network: str) -> str:
     heads = [SETTINGS[network].title, "seeds", "test error %", "test loss", *shares]
     heads += ["branches"] if network == "resnet-56" else []
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for name, same in by_row(rows):
+    for name, same in by_row(network, rows):
         errors = [100 * row["test_error"] for row in same]
         spread = f" ({min(errors):.2f}–{max(errors):.2f})" if len(errors) > 1 else ""
         cells = [f"{statistics.mean(errors):.2f}{spread}", f"{statistics.mean(row['test_loss'] for row in same):.3f}"]
@@ -167,11 +169,12 @@ def plot(network: str) -> Path:
     whole = {row["seed"]: row for row in rows if row["row"] == "dense"}
     for panel, (over, words) in zip(panels, axes, strict=True):
         lines: dict[str, list[tuple[float, float]]] = {}
-        for name, same in by_row(rows):
+        for name, same in by_row(network, rows):
             place = statistics.mean(row[over] / whole[row["seed"]][over] for row in same)
             lines.setdefault(name.partition(",")[0], []).append((place, factor * statistics.mean(row[key] for row in same)))
-        for color, (name, points) in enumerate(lines.items()):
-            style = {"color": "black", "marker": "s"} if name == "dense" else {"color": f"C{color - 1}", "marker": "o"}
+        colors = dict(zip((name for name in lines if name != "dense"), itertools.cycle(f"C{k}" for k in range(10)), strict=False))
+        for name, points in lines.items():
+            style = {"color": "black", "marker": "s"} if name == "dense" else {"color": colors[name], "marker": "o"}
             panel.plot(*zip(*sorted(points), strict=True), label=name, **style)
         panel.set(xlabel=words, xlim=(0, None))
         panel.grid(alpha=0.3)

@@ -91,6 +91,7 @@ SETTINGS = {
         | {f"blocks, price {price:g}": Row("gates", {"groups": [], "blocks": True, "block_price": price}) for price in (3e-3, 1e-2)}
         | {"blocks and units, cost price 0.3": Row("gates", {"cost_price": 0.3, "computation": 1.0, "blocks": True})}
         | {"blocks and units, 40 %": Row("gates", {"target": "macs=40%", "blocks": True, "pursuit": 0.0, "gated": 0.6})}
+        | {"doubting blocks and units, 40 %": Row("gates", {"target": "macs=40%", "blocks": True, "doubt": 2.0})}
         | {"ResNet-20": Row("other", {"network": "resnet-20"})}
         | _narrow(10),
         ("fc",),
