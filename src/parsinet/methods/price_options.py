@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +38,9 @@ class PriceOptions:
     def __post_init__(self) -> None:
         """UsageError for values out of range and for two ways at once."""
         for name in ("price", "log_gamma", "cost_price"):
-            check_number("Gates", name, getattr(self, name), above=0, most=MOST)
+            check_number("Gates", name, getattr(self, name), above=0, below=math.inf)
+            if (getattr(self, name) or 0) > MOST:
+                raise UsageError(f"Gates: {name}={getattr(self, name):g} nats is more than a unit can be worth; the most is {MOST:g}.")
         if self.price is not None and self.log_gamma is not None:
             raise UsageError("Gates: give price or log_gamma, not both (price = log_gamma / number of training examples).")
         given = [name for name in ("price", "log_gamma", "cost_price", "target") if getattr(self, name) is not None]
