@@ -256,7 +256,10 @@ UNUSABLE = {
     "sexagesimal": (("train", "--set", "epochs=1:30"), "epochs must be a valid integer, got '1:30'"),
     "yes for a rate": (("train", "--set", "optimizer.lr=true"), "optimizer.lr: must be a number, got True"),
     "a logger twice": (("train", "--logger", "tensorboard", "--logger", "tensorboard"), "loggers: each is told once"),
-    "a price beyond numbers": (("train", "--method", "gates", "--set", "method.price=1e300"), "price=1e+300 nats is more than a unit can be worth"),
+    "a price beyond numbers": (
+        ("train", "--method", "gates", "--set", "method.price=1e300"),
+        "price=1e+300 nats is more than a unit can be worth",
+    ),
     "latency": (("train", "--method", "gates", "--set", "method.target=latency=9s"), "target latency=9000ms asks for more than"),
     "a method to inspect": (("inspect", "--set", "method.name=nope"), "There is no method 'nope'"),
     "a picture": (("inspect", "--png", "a.jpg"), "must end in .png, got 'a.jpg'"),
