@@ -45,13 +45,13 @@ class Distribution(Remembering, ABC):
     def _cost(self, values: Mapping[str, Tensor]) -> Tensor:
         """What is added to a mean loss, a scalar."""
 
-    def _bound_(self, values: Mapping[str, Tensor]) -> None:
+    def _bound_(self, values: Mapping[str, Tensor]) -> None:  # some need no bounds
         """Hold the numbers where their formulas hold, in place."""
 
-    def _weigh(self, structure: Structure) -> None:
+    def _weigh(self, structure: Structure) -> None:  # some weigh all units alike
         """Look at the structure, at the start and after every removal."""
 
-    def _seen(self, group: str, h: Tensor) -> None:
+    def _seen(self, group: str, h: Tensor) -> None:  # most costs do not depend on the inputs
         """Look at what a reader of the group is given."""
 
     def _checked(self, budget: Budget) -> int:

@@ -61,7 +61,7 @@ class JudgedUnits(Remembering, ABC):
         self._original: dict[str, int] = {}
         self._steps, self._first, self._last = 0, 0, 0
 
-    def prepare(self, model: nn.Module) -> None:
+    def prepare(self, model: nn.Module) -> None:  # the same for all
         """Nothing to change."""
 
     def param_groups(self, model: nn.Module) -> list[dict[str, Any]]:
@@ -109,7 +109,7 @@ class JudgedUnits(Remembering, ABC):
         self.settled = True
         return self._alive(1.0)
 
-    def detach(self) -> None:
+    def detach(self) -> None:  # the same for all
         """Nothing was placed."""
 
     def describe(self) -> dict[str, Any]:
@@ -137,7 +137,7 @@ class JudgedUnits(Remembering, ABC):
         """A method's own reason not to judge a group; "" for none."""
         return ""
 
-    def _follow(self) -> None:
+    def _follow(self) -> None:  # some only rank
         """Act on every step."""
 
     def _progress(self) -> float:

@@ -224,7 +224,7 @@ class MaskedTraining(Remembering, ABC):
                 stacklevel=4,
             )
 
-    def _follow(self, masks: Masks) -> None:
+    def _follow(self, masks: Masks) -> None:  # most methods learn nothing between updates
         """Learn from every step."""
 
     def _score(self, step: int) -> topology.Score | None:
