@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from parsinet.errors import UsageError
-from parsinet.gates import MOST, PANEL, Trials, ema_weight, exact_flips
+from parsinet.gates import MOST, PANEL, Trials, exact_flips
 from parsinet.methods.comparing import under_gates
 from parsinet.methods.gating import GateBank
 from parsinet.methods.options import check_known, check_number
@@ -57,7 +57,7 @@ class Deciding:
             return
         theta = bank.theta.cpu()
         prices = torch.as_tensor(price, dtype=torch.float64, device="cpu").expand(len(theta))
-        units = self.trials.panel(theta, bank.usefulness.cpu() / ema_weight(step - 1), prices, _alone(bank))
+        units = self.trials.panel(theta, bank.usefulness.cpu(), prices, _alone(bank))
         if not units:
             return
         found = gains(loss, model, bank, units)

@@ -190,7 +190,7 @@ class Gates(Remembering):
         self._pricing.refresh(self._steps, rows)
         if not self._pace.removes(self._steps):
             return None
-        return self._pricing.leaving(staying(self._bank, self._pricing, self.threshold, self._steps), rows)
+        return self._pricing.leaving(staying(self._bank, self._pricing, self.threshold), rows)
 
     def scores(self) -> Mapping[str, Tensor]:
         """θ, and among equal θ the usefulness."""

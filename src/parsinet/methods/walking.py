@@ -46,11 +46,10 @@ def guard(bank: GateBank) -> None:
             gates.pin_best_(theta, usefulness)
 
 
-def staying(bank: GateBank, pricing: Pricing, threshold: float, steps: int) -> dict[str, Tensor]:
-    """Per group a mask of the units that do not leave yet, after so many steps, see `gates.dead_units`."""
-    whole = gates.ema_weight(steps)
+def staying(bank: GateBank, pricing: Pricing, threshold: float) -> dict[str, Tensor]:
+    """Per group a mask of the units that do not leave yet, see `gates.dead_units`."""
     return {
-        name: ~gates.dead_units(theta, usefulness / whole, pricing.of(name), threshold, may_empty=name in bank.blocks)
+        name: ~gates.dead_units(theta, usefulness, pricing.of(name), threshold, may_empty=name in bank.blocks)
         for name, theta, usefulness in bank.rows()
     }
 
