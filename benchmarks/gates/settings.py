@@ -56,6 +56,7 @@ def _images(*widths: int) -> dict[str, Row]:
         | _gates("Gates", 0.4, 0.2)
         | _gates("doubting Gates", 0.4, 0.2, doubt=2.0)
         | _gates("doubting even Gates", 0.4, 0.2, doubt=2.0, evenness=4.0)
+        | _gates("slow doubting Gates", 0.4, 0.2, doubt=2.0, gated=0.7)
         | _narrow(*widths)
         | _at("peer", "Torch-Pruning", 0.4, 0.2)
         | _at("again", "Gates' widths", 0.4, 0.2)
