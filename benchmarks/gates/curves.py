@@ -6,8 +6,8 @@
 Short runs: lengths, optimizers and rows stand in settings.py. The rows of a network share epochs, schedule and, for a seed, the batches;
 what is reported is the test split at the last epoch, read once per run. "narrow": dense networks of a smaller width. "Gates' widths":
 a dense network with the widths that Gates left at that seed. "doubting Gates": with doubt=2; "even" ones with evenness=4 too (evenness.py
-tries both on held-out images), "slow" ones with gated=0.7. Rows already in results/curves-NETWORK.json are not run again. --table puts the network's table in README.md
-and its claims in ../claims.yaml in line with the results.
+tries both on held-out images), "slow" ones with gated=0.7. Rows already in results/curves-NETWORK.json are not run again. --table puts
+the network's table in README.md and its claims in ../claims.yaml in line with the results.
 """
 
 from __future__ import annotations
