@@ -42,6 +42,8 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "Gates, `evenness=4`": {"evenness": 4.0},
     "Gates, `gated=0.6, clamp=1`": {"gated": 0.6, "clamp": 1.0},
     "Gates, `doubt=2`": {"doubt": 2.0},
+    "Gates, `doubt=2, gated=0.7`": {"doubt": 2.0, "gated": 0.7},
+    "Gates, `doubt=2, gated=0.9`": {"doubt": 2.0, "gated": 0.9},
     "Gates, `doubt=2, evenness=4`": {"doubt": 2.0, "evenness": 4.0},
     "Gates, `doubt=2, evenness=4, theta=0.9`": {"doubt": 2.0, "evenness": 4.0, "theta": 0.9},
 }
