@@ -171,7 +171,9 @@ def test_a_run_that_goes_on_with_other_options_is_told(options: dict[str, Any], 
 
 def test_a_state_without_the_options_it_was_made_with_is_taken() -> None:
     """As older versions saved it."""
-    Run(OPTIMIZERS["adam"], price=0.05).pruner.load_state_dict(gates_state(lambda state: state.pop("given")))
+    run, state = Run(OPTIMIZERS["adam"], price=0.05), gates_state(lambda state: state.pop("given"))
+    run.pruner.load_state_dict(state)
+    assert run.pruner.state_dict()["units"] == state["units"]
 
 
 @pytest.mark.parametrize("method", [GMP(sparsity=0.5), copy.deepcopy(GMP(sparsity=0.5)), pickle.loads(pickle.dumps(GMP(sparsity=0.5)))])

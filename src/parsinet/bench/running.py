@@ -61,7 +61,7 @@ def stored(out: Path) -> list[Event]:
 def _skipped(suite: Suite, title: str, writer: RecordWriter, events: list[Event], console: Console) -> bool:
     """Whether a row's library is not here, which is told once."""
     peer = suite.rows[title].peer
-    reason = "" if peer is None else _reason(peer)
+    reason = "" if peer is None else PEERS[peer].reason()
     if reason:
         console.print(f"{title}: left out, {reason}", highlight=False, markup=False, soft_wrap=True)
         event = {"event": "skipped", "row": title, "reason": reason}
@@ -69,12 +69,6 @@ def _skipped(suite: Suite, title: str, writer: RecordWriter, events: list[Event]
             writer.write(event)
             events.append(event)
     return bool(reason)
-
-
-def _reason(peer: str) -> str:
-    if peer not in PEERS:
-        raise UsageError(f"There is no peer {peer!r}.{suggest(peer, PEERS)}")
-    return PEERS[peer].reason()
 
 
 def _work(waiting: Sequence[jobs.Job], writer: RecordWriter, events: list[Event], count: int, console: Console) -> list[Event]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from parsinet import topology
-from parsinet.methods.units import ROUNDS, read_units, without_unread
+from parsinet.methods.units import ROUNDS, between, losing, without_unread
 from parsinet.structure import Structure
 
 Tensors = Mapping[str, Tensor]
@@ -30,13 +30,13 @@ class Rest:
         """Parameters that are not zero in the network, without the units that nobody reads under `masks` if these leave."""
         if not unread_leave:
             return self._first + sum(int(mask.sum()) for mask in masks.values())
-        alive = {name: mask.numpy() for name, mask in read_units(structure, masks).items() if not mask.all()}
+        alive = losing(structure, masks)
         slots = structure.layout.tensors
         free = 0
         for name, parameter in self._free.items():
             sizes = [int(slots[name, d].keep(alive).sum()) if (name, d) in slots else size for d, size in enumerate(parameter.shape)]
             free += prod(sizes)
-        return free + sum(int(mask.sum()) for mask in without_unread(structure, masks).values())
+        return free + sum(int(mask.sum()) for mask in between(structure, alive, masks).values())
 
     def pruned(self, structure: Structure, prune: Callable[[int], dict[str, Tensor]], active: int) -> dict[str, Tensor]:
         """Masks by `prune`, from how many weights beyond `active` stay: as many as make up for what leaves with unread units, and no more.
@@ -44,12 +44,15 @@ class Rest:
         What is pruned never comes back, and with fewer readers more units leave: so their room is counted before, not filled afterwards.
         """
         extra, chosen = 0, prune(0)
+        missing = self._missing(structure, chosen, active)
         for _ in range(ROUNDS):
-            missing = self._missing(structure, chosen, active)
-            more = prune(extra + missing) if missing > 0 else chosen
-            if missing <= 0 or self._missing(structure, more, active) < 0:
+            if missing <= 0:
                 break
-            extra, chosen = extra + missing, more
+            more = prune(extra + missing)
+            still = self._missing(structure, more, active)
+            if still < 0:
+                break
+            extra, chosen, missing = extra + missing, more, still
         return chosen
 
     def filled(self, structure: Structure, masks: Tensors, scores: Tensors, spare: Tensors | None, active: int) -> dict[str, Tensor]:

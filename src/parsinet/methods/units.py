@@ -41,8 +41,17 @@ def read_units(structure: Structure, present: Mapping[str, Tensor]) -> dict[str,
 def without_unread(structure: Structure, present: Mapping[str, Tensor], entries: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
     """`entries` (default `present`) without those of units that nobody reads when `present` is there: they do nothing for the network,
     others may take their place."""
-    alive = {name: mask.numpy() for name, mask in read_units(structure, present).items() if not mask.all()}
-    found = {name: mask.clone() for name, mask in (present if entries is None else entries).items()}
+    return between(structure, losing(structure, present), present if entries is None else entries)
+
+
+def losing(structure: Structure, present: Mapping[str, Tensor]) -> dict[str, NDArray[np.bool_]]:
+    """The units that somebody reads, of the groups that have others too."""
+    return {name: mask.numpy() for name, mask in read_units(structure, present).items() if not mask.all()}
+
+
+def between(structure: Structure, alive: dict[str, NDArray[np.bool_]], entries: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`entries` without those of units that are not alive, in the groups that `alive` names."""
+    found = {name: mask.clone() for name, mask in entries.items()}
     for (name, dim), slot in structure.layout.tensors.items():
         if name in found and not alive.keys().isdisjoint(slot.owners):
             stay = torch.from_numpy(slot.keep(alive)).to(found[name].device)
