@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from functools import partial
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import parsinet as pn
+from baselines import toys
 from methods import runs
 from methods.runs import same
 from methods.test_target import wide
@@ -97,6 +99,87 @@ REFUSED = {
 def test_what_spectral_training_cannot_meet_is_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=re.escape(words)):
         Run(**options)
+
+
+RANKED = ["magnitude-units", "random-units", "slimming"]
+RANKED_CASES: dict[str, dict[str, Any]] = {
+    "one cut": {"target": "macs=40%", "begin": 0.5, "end": 0.5},
+    "gradual, global": {"target": "params=400", "scope": "global", "begin": 0.2, "end": 0.8, "interval": 4},
+    "the default window, bytes": {"target": "bytes=50%"},
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*was not met within")
+@pytest.mark.parametrize("case", RANKED_CASES)
+@pytest.mark.parametrize("name", RANKED)
+def test_ranked_units_meet_the_target(name: str, case: str) -> None:
+    """From below, by less than a unit is worth: one of six channels, and slimming can take nothing else."""
+    run = toys.Run(name, **RANKED_CASES[case])
+    run.advance()
+    small = run.pruner.finish()
+    told = json.loads(json.dumps(run.pruner.describe()))["target"]
+    found = getattr(measure.profile(small, toys.batch(0), latency=False), told["kind"])
+    assert found == told["reached"]
+    assert (0.75 if name == "slimming" else 0.85) * told["wanted"] <= told["reached"] <= told["wanted"]
+
+
+def test_ranked_units_come_near_where_units_are_many() -> None:
+    for scope in ("layer", "global"):
+        method = baselines.MagnitudeUnits(target="macs=20%", scope=scope)
+        run = Noise(wide(), method, partial(torch.optim.SGD, lr=0.01), torch.zeros(2, 64), steps=STEPS)
+        run.advance()
+        found = measure.macs(run.pruner.finish(), torch.zeros(1, 64))
+        assert 0.98 * 0.2 * DENSE["macs"] <= found <= 0.2 * DENSE["macs"]
+        widths = run.pruner.widths()
+        assert widths["0"] / 300 == pytest.approx(widths["2"] / 100, abs=0.02) or scope == "global"
+
+
+@pytest.mark.filterwarnings("ignore:.*was not met within")
+@pytest.mark.parametrize("name", RANKED)
+def test_ranked_units_resume_on_the_way_to_a_target(name: str) -> None:
+    way: dict[str, Any] = {"target": "macs=40%", "begin": 0.2, "end": 0.8, "interval": 4}
+    left = runs.check_resume(lambda: toys.Run(name, **way), "telling")
+    assert left[0] != left[-1], "units leave before the end"
+
+
+@pytest.mark.parametrize("name", ["magnitude-units", "random-units"])
+def test_a_metric_limits_the_one_cut(name: str) -> None:
+    """The metric judges the network without the units that would leave, larger shares in turn."""
+    asked: list[int] = []
+
+    def metric() -> float:
+        asked.append(int((run.model.fc2.weight == 0).all(0).sum()))
+        return 1.0 if asked[-1] <= 3 else 0.9
+
+    run = toys.Run(name, begin=0.5, end=0.5, share=0.9, metric=metric, max_fall=0.05)
+    run.advance()
+    assert run.pruner.widths()["fc1"] == 7
+    assert asked[0] == 0
+    assert asked == sorted(asked)
+    assert asked[-1] == 4
+
+
+RANKED_REFUSED = {
+    "max_fall alone": (
+        {"max_fall": 0.1, "begin": 0.5, "end": 0.5},
+        "magnitude-units: max_fall needs a metric; in a recipe give data.validation",
+    ),
+    "metric alone": ({"metric": lambda: 1.0}, "a metric limits the share only together with max_fall"),
+    "no metric": ({"metric": "accuracy", "max_fall": 0.1, "begin": 0.5, "end": 0.5}, "metric must be a function without arguments"),
+    "gradual": ({"metric": lambda: 1.0, "max_fall": 0.1, "end": 0.8}, "max_fall judges one removal, and a gradual one"),
+    "max_fall and target": ({"target": "macs=20%", "max_fall": 0.1}, "target says how small, max_fall how good"),
+    "max_fall per group": ({"share": {"fc1": 0.5}, "max_fall": 0.1}, "give share as one number, the largest to try"),
+    "share too": ({"share": 0.5, "target": "macs=20%"}, "magnitude-units: give share or target, not both"),
+    "latency": ({"target": "latency=20%"}, "has to be timed; give macs, params or bytes"),
+    "too small": ({"target": "params=20"}, "with one unit left in every group"),
+    "malformed": ({"target": "20%"}, "magnitude-units: target '20%' does not say what and how much"),
+}
+
+
+@pytest.mark.parametrize(("options", "words"), RANKED_REFUSED.values(), ids=RANKED_REFUSED)
+def test_what_ranked_units_cannot_meet_is_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(words)):
+        toys.Run("magnitude-units", **options)
 
 
 MASKED = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from itertools import product
 from typing import Any
@@ -13,6 +14,7 @@ from torch import nn
 from methods import runs
 from methods.runs import check_resume
 from methods.toys import network, points
+from parsinet import measure
 from parsinet.errors import ParsinetError
 from parsinet.methods import SpectralSparse
 from parsinet.spectral import topology
@@ -55,6 +57,27 @@ def test_plain_layers_with_exactly_the_wanted_zeros_remain(variant: str, schedul
     assert [int((layer.weight == 0).sum()) for layer in layers] == [masked(size, 0.6) for size in SIZES]
 
 
+@pytest.mark.parametrize("scope", ["layer", "global"])
+@pytest.mark.parametrize(("target", "schedule"), [("params=40%", "cubic"), ("params=60", "constant")])
+def test_a_target_counts_what_is_not_zero_in_the_plain_network(target: str, schedule: str, scope: str) -> None:
+    """Biases count too: 22 of the 158 parameters."""
+    run = Run(sparsity=None, target=target, schedule=schedule, scope=scope)
+    run.advance()
+    lean = run.pruner.finish()
+    wanted = 63 if target == "params=40%" else 60
+    told = json.loads(json.dumps(run.method.describe()["target"]))
+    assert told == {"kind": "nonzeros", "wanted": wanted, "reached": measure.nonzeros(lean)}
+    assert wanted - len(SIZES) <= told["reached"] <= wanted + len(SIZES)
+    assert scope == "layer" or told["reached"] == wanted
+
+
+def test_a_target_for_some_layers_leaves_the_others_whole() -> None:
+    run = Run(sparsity=None, target="params=80%", layers=["fc2"])
+    run.advance()
+    lean = run.pruner.finish()
+    assert [int((module.weight == 0).sum()) for module in lean.modules() if isinstance(module, nn.Linear)] == [0, 158 - 126, 0]
+
+
 @pytest.mark.slow
 def test_one_threshold_for_all_layers() -> None:
     run = Run(scope="global")
@@ -89,6 +112,9 @@ def test_resume_is_bitwise(options: dict[str, Any], begin: str) -> None:
     ("options", "message"),
     [
         ({"sparsity": 1.0}, "sparsity is a share"),
+        ({"target": "params=40%"}, "give sparsity or target, not both"),
+        ({"sparsity": None, "target": "macs=40%"}, "give target as params, not as macs"),
+        ({"sparsity": None, "target": "params=20"}, "asks for 20 parameters, but 22 are in no masked weight already"),
         ({"schedule": "linear"}, "no schedule 'linear'"),
         ({"begin": 0.7, "end": 0.2}, "begin and end are shares"),
         ({"variant": "three-set"}, "unknown variant"),

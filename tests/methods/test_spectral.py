@@ -149,13 +149,13 @@ def test_the_guided_search_returns_the_last_share_that_held(step: float, expecte
         asked.append(share)
         return {"fc1": torch.arange(12) >= 0}
 
-    found = largest_share(model, structure, masks, lambda: 1.0 if not asked or asked[-1] <= 0.301 else 0.9, 0.05, step=step)
+    found = largest_share("Spectral", model, structure, masks, lambda: 1.0 if not asked or asked[-1] <= 0.301 else 0.9, 0.05, step=step)
     assert found == pytest.approx(expected)
     assert same(dict(model.state_dict()), dict(before))
     asked.clear()
-    assert largest_share(model, structure, masks, lambda: 1.0, 0.05, step=step) == 1.0
+    assert largest_share("Spectral", model, structure, masks, lambda: 1.0, 0.05, step=step) == 1.0
     values = iter([1.0, 1.0, float("nan")])
-    assert largest_share(model, structure, masks, lambda: next(values), 0.05, step=step) == pytest.approx(step)
+    assert largest_share("Spectral", model, structure, masks, lambda: next(values), 0.05, step=step) == pytest.approx(step)
 
 
 def test_the_metric_limits_the_last_removal() -> None:

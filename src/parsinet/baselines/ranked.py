@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Unpack
 
 import torch
@@ -10,20 +11,33 @@ from torch import Tensor, nn
 
 from parsinet.baselines.slices import SIDES, slices
 from parsinet.baselines.units import JudgedUnits, UnitOptions
+from parsinet.distributed import ALONE
 from parsinet.errors import StructureError, UsageError
 from parsinet.methods import Budget
+from parsinet.methods.amount import Amount, Metric, Share
 from parsinet.methods.base import generator
 from parsinet.methods.options import check_either, check_known, check_number, check_seed
 from parsinet.methods.ranking import SCOPES, keep_best
+from parsinet.methods.schedule import cubic
 from parsinet.structure import Plan, Structure
+
+
+class RankedOptions(UnitOptions, total=False):
+    """What every method that ranks units takes beside its share, with the same meaning and default: see `RankedUnits`."""
+
+    target: str | None
+    metric: Metric | None
+    max_fall: float | None
 
 
 class RankedUnits(JudgedUnits):
     """A share of the units leaves, lowest scores first, on a cubic schedule from `begin` to `end`; all at once where they are equal.
 
-    share: of the units of the chosen groups at the start that are gone at the end, > 0 and < 1; one number or {group: share}. scope:
-    "layer", every group loses its share, or "global", all compete. The best unit of every group stays.
-    Other options: `JudgedUnits`.
+    share: of the units of the chosen groups at the start that are gone at the end, > 0 and < 1 (default 0.5); one number or
+    {group: share}. Or target: "macs=20%", "params=45k", "bytes=30%" of the dense network; then the share is found that leaves it, and what
+    else fits under it stays. scope: "layer", every group loses its share, or "global", all compete. The best unit of every group stays.
+    metric: larger is better; with it, and max_fall, `share` is the largest to try: at the one removal (begin = end) it is raised by 0.05
+    until the metric of the network without those units falls by more than max_fall of itself. Other options: `JudgedUnits`.
     """
 
     silences = False
@@ -31,35 +45,82 @@ class RankedUnits(JudgedUnits):
     def __init__(
         self,
         *,
-        share: float | Mapping[str, float],
+        share: Share | None,
         scope: str,
         begin: float,
         end: float,
+        target: str | None = None,
+        metric: Metric | None = None,
+        max_fall: float | None = None,
         **options: Unpack[UnitOptions],
     ) -> None:
+        self.amount, self.scope, self.metric = Amount(self.name, share, target, max_fall), scope, metric
         for value in share.values() if isinstance(share, Mapping) else (share,):
             check_number(self.name, "share", value, above=0, below=1)
         check_known(self.name, "scope", scope, SCOPES)
         if isinstance(share, Mapping) and scope == "global":
             raise UsageError(f"{self.name}: a share per group goes with scope='layer'; with scope='global' give one number.")
-        self.share, self.scope = share, scope
+        self.amount.check_removals(begin == end, "give end equal to begin")
+        self.amount.check_metric(metric)
+        self._ranks = ALONE
         if isinstance(share, Mapping) and options.get("groups") is None:
             options["groups"] = list(share)
         super().__init__(begin=begin, end=end, **options)
 
+    @property
+    def share(self) -> Share:
+        """Of the original units, gone at the end; with a target the one found last."""
+        return self.amount.share
+
     def attach(self, model: nn.Module, structure: Structure, budget: Budget, optimizers: Sequence[torch.optim.Optimizer] = ()) -> None:
-        """Choose the groups and fix the schedule; UsageError for a group without a share."""
+        """Choose the groups and fix the schedule; UsageError for a group without a share and for a target that cannot be met."""
         super().attach(model, structure, budget, optimizers)
         if isinstance(self.share, Mapping) and (missing := [name for name in self._original if name not in self.share]):
             raise UsageError(f"{self.name}: share names no number for {', '.join(missing)}.")
+        self.amount.need_metric(self.metric)
+        self.amount.attach(model, structure, budget, self._original)
+        self._ranks = budget.ranks
+
+    def removed(self, structure: Structure, plan: Plan) -> None:
+        """The weights are the only state, and they have been cut; what is left is counted from here."""
+        super().removed(structure, plan)
+        self.amount.removed(plan)
+
+    def describe(self) -> dict[str, Any]:
+        """Per group the scores of its units; with a target the share found for it, what is wanted and what was reached."""
+        return {**super().describe(), **self.amount.told()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position in the schedule; with a target the share found last and what was reached."""
+        return {**super().state_dict(), **self.amount.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` was taken."""
+        super().load_state_dict(state)
+        self.amount.load_state_dict(state)
 
     def _alive(self, progress: float) -> dict[str, Tensor]:
-        part, scores = 1 - (1 - progress) ** 3, self._scores()
+        scores = self._scores()
+        best = partial(self._best, scores)
+        if self.settled and self.metric is not None and self.amount.max_fall is not None:
+            assert self._model is not None
+            return self.amount.borne(best, self._model, self.structure, self._judged)
+        if self.settled:
+            return self.amount.last(best, scores)
+        return self.amount.masks(best, scores, cubic(progress, 0, 1))
+
+    def _judged(self) -> float:
+        """The metric, the mean over ranks where several train."""
+        assert self.metric is not None
+        return self._ranks.mean_number(self.metric())
+
+    def _best(self, scores: Mapping[str, Tensor], share: Share) -> dict[str, Tensor]:
+        """What stays when this share of the original units is gone."""
         if self.scope == "global":
-            assert not isinstance(self.share, Mapping)
-            return keep_best(scores, self._original, part * self.share, scope="global")
-        shares = self.share if isinstance(self.share, Mapping) else dict.fromkeys(scores, self.share)
-        return {name: _best(row, self._original[name], part * shares[name]) for name, row in scores.items()}
+            assert not isinstance(share, Mapping)
+            return keep_best(scores, self._original, share, scope="global")
+        shares = share if isinstance(share, Mapping) else dict.fromkeys(scores, share)
+        return {name: _best(row, self._original[name], shares[name]) for name, row in scores.items()}
 
 
 def _best(scores: Tensor, original: int, share: float) -> Tensor:
@@ -83,12 +144,12 @@ class MagnitudeUnits(RankedUnits):
     def __init__(
         self,
         *,
-        share: float | Mapping[str, float] = 0.5,
+        share: Share | None = None,
         weights: str = "incoming",
         scope: str = "layer",
         begin: float = 0.5,
         end: float = 0.5,
-        **options: Unpack[UnitOptions],
+        **options: Unpack[RankedOptions],
     ) -> None:
         check_either(self.name, "weights", weights, *SIDES)
         self.weights = weights
@@ -112,12 +173,12 @@ class RandomUnits(RankedUnits):
     def __init__(
         self,
         *,
-        share: float | Mapping[str, float] = 0.5,
+        share: Share | None = None,
         scope: str = "layer",
         begin: float = 0.5,
         end: float = 0.5,
         seed: int = 0,
-        **options: Unpack[UnitOptions],
+        **options: Unpack[RankedOptions],
     ) -> None:
         check_seed(self.name, seed)
         self._generator = generator(seed)

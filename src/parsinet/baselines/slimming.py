@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Unpack
 
@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from parsinet.baselines.ranked import RankedUnits
+from parsinet.baselines.ranked import RankedOptions, RankedUnits
 from parsinet.baselines.slices import Slices
-from parsinet.baselines.units import UnitOptions
 from parsinet.methods import Budget
+from parsinet.methods.amount import Share
 from parsinet.methods.options import check_above_zero
 from parsinet.structure import Structure
 
@@ -22,7 +22,7 @@ class Slimming(RankedUnits):
     """λ Σ |γ| over the scales of batch normalisation is added to the loss until `end`; units are ranked by |γ|.
 
     A unit that several norms scale (a residual stream) gets the root of the sum of squares. lam: λ. scope "global" is the published
-    percentile over all layers, here of |γ| itself. begin, end, share: `RankedUnits`; fine-tuning follows `end`.
+    percentile over all layers, here of |γ| itself. begin, end, share, target: `RankedUnits`; fine-tuning follows `end`.
     Raises UsageError, when attached, for a network without batch normalisation on any group.
     Source: Z. Liu, J. Li, Z. Shen, G. Huang, S. Yan, C. Zhang 2017, arXiv 1708.06519 (λ = 1e-4 to 1e-5, share .4 to .7).
     """
@@ -33,11 +33,11 @@ class Slimming(RankedUnits):
         self,
         *,
         lam: float = 1e-4,
-        share: float | Mapping[str, float] = 0.5,
+        share: Share | None = None,
         scope: str = "global",
         begin: float = 0.5,
         end: float = 0.5,
-        **options: Unpack[UnitOptions],
+        **options: Unpack[RankedOptions],
     ) -> None:
         check_above_zero(self.name, lam=lam)
         self.lam = lam

@@ -11,6 +11,7 @@ from parsinet.structure import Structure, silence
 
 
 def largest_share(
+    who: str,
     model: nn.Module,
     structure: Structure,
     masks: Callable[[float], Mapping[str, Tensor]],
@@ -28,7 +29,7 @@ def largest_share(
     """
     whole = metric()
     if not whole > 0:
-        raise UsageError(f"Spectral: the metric of the whole network is {whole}; a fall relative to it needs a positive one.")
+        raise UsageError(f"{who}: the metric of the whole network is {whole}; a fall relative to it needs a positive one.")
     held, count = 0.0, 1
     while held < limit:
         share = min(limit, count * step)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,27 +10,21 @@ from torch import Tensor, nn
 
 from parsinet import spectral
 from parsinet.errors import StructureError, UsageError
-from parsinet.methods.aim import Aim
+from parsinet.methods.amount import Amount, Metric, Share
 from parsinet.methods.base import Budget
-from parsinet.methods.guided import largest_share
 from parsinet.methods.nodes import SCORES, node_scores
-from parsinet.methods.options import check_known, check_number, check_one_way, check_whole
+from parsinet.methods.options import check_known, check_number, check_whole
 from parsinet.methods.phases import Phases
 from parsinet.methods.ranking import SCOPES, keep_best
-from parsinet.methods.target import Target
 from parsinet.structure import Plan, Structure, trace
 from parsinet.structure.copies import duplicate
-
-SHARE = 0.5
 
 
 @dataclass(frozen=True)
 class RemovalOptions:
     """How much leaves, how units are ranked, and among which groups. See `Spectral`."""
 
-    share: float | None
-    target: Target | None
-    max_fall: float | None
+    amount: Amount
     score: str
     scope: str
     min_units: int
@@ -40,46 +34,45 @@ class RemovalOptions:
         """UsageError for values out of range and for two ways at once."""
         check_known("Spectral", "score", self.score, SCORES)
         check_known("Spectral", "scope", self.scope, SCOPES)
-        check_one_way("Spectral", share=self.share, target=self.target)
-        if self.target is not None and self.max_fall is not None:
-            raise UsageError("Spectral: target says how small, max_fall how good; give one of them.")
         check_number("Spectral", "share", self.share, "a part of the units", least=0, most=1)
-        check_number("Spectral", "max_fall", self.max_fall, least=0, below=float("inf"))
         check_whole("Spectral", "min_units", self.min_units)
+
+    @property
+    def share(self) -> float:
+        """Of the units at the start that has left at the end."""
+        assert not isinstance(self.amount.share, Mapping)
+        return self.amount.share
 
     def check(self, phases: Phases) -> None:
         """UsageError for phases in which there is no one removal that could be judged."""
-        if self.max_fall is not None and phases.begin < phases.end:
-            raise UsageError(
-                "Spectral: max_fall judges one removal, and a gradual one has taken nearly all of the share before its last; "
-                "give schedule='post', 'pre' or 'distilled', or end equal to begin."
-            )
+        self.amount.check_removals(phases.begin >= phases.end, "give schedule='post', 'pre' or 'distilled', or end equal to begin")
 
 
 class NodeRemoval:
-    """The units of an attached network, their ranks, and who stays. share: of the units at the start that has left at the end."""
+    """The units of an attached network, their ranks, and who stays."""
 
     def __init__(self, options: RemovalOptions) -> None:
-        self.options = options
-        self.share = SHARE if options.share is None else options.share
+        self.options, self.amount = options, options.amount
         self._sizes: dict[str, int] = {}
         self._model: nn.Module | None = None
         self._structure: Structure | None = None
-        self._aim: Aim | None = None
-        self._reached: float | None = None
+
+    @property
+    def share(self) -> float:
+        """Of the units at the start that has left at the end."""
+        return self.options.share
 
     def attach(self, model: nn.Module, structure: Structure, budget: Budget) -> None:
         """Choose the groups; find the way to the target, on the plain network that will be left."""
         self._model, self._structure = model, structure
         names = _groups(model, structure, self.options.score, self.options.groups, removes=bool(self.share))
         self._sizes = {name: structure.group(name).size for name in names}
-        if self.options.target is None:
+        if self.amount.target is None:
             return
         if budget.example_inputs is None:
             raise UsageError("Spectral: target needs the example inputs of the network; give the method to a Pruner.")
         plain = spectral.fold(duplicate(model))
-        inside = trace(plain, budget.example_inputs)
-        self._aim = Aim("Spectral", self.options.target, plain, inside, budget, self._sizes, self.options.min_units)
+        self.amount.attach(plain, trace(plain, budget.example_inputs), budget, self._sizes, self.options.min_units)
 
     def scores(self) -> dict[str, Tensor]:
         """The chosen score of every unit of the groups; none before there is a network."""
@@ -90,44 +83,35 @@ class NodeRemoval:
 
     def masks(self, progress: float) -> dict[str, Tensor]:
         """Which units stay at part `progress` of the way."""
-        if self._aim is None:
-            return self._best(self.share * progress)
-        masks, self.share = self._aim.choose(self._best, self.scores(), progress)
-        return masks
+        return self.amount.masks(self._best, self.scores(), progress)
 
-    def last(self, metric: Callable[[], float] | None) -> dict[str, Tensor]:
+    def last(self, metric: Metric | None) -> dict[str, Tensor]:
         """Which units stay at the end; with `max_fall` as few as the metric bears."""
-        if metric is not None and self.options.max_fall is not None:
-            assert self._model is not None
-            assert self._structure is not None
-            return self._best(largest_share(self._model, self._structure, self._best, metric, self.options.max_fall, self.share))
-        masks = self.masks(1.0)
-        if self._aim is not None:
-            self._reached = self._aim.reached(masks)
-        return masks
+        if metric is None or self.amount.max_fall is None:
+            return self.amount.last(self._best, self.scores())
+        assert self._model is not None
+        assert self._structure is not None
+        return self.amount.borne(self._best, self._model, self._structure, metric)
 
     def removed(self, structure: Structure, plan: Plan) -> None:
         """Follow a removal."""
         self._structure = structure
-        if self._aim is not None:
-            self._aim.removed(plan)
+        self.amount.removed(plan)
 
     def describe(self, progress: float) -> dict[str, Any]:
         """The share that should be gone at part `progress` of the way; with a target the one found for it, and the target."""
-        if self._aim is None:
-            return {"share": self.share * progress}
-        return {"share": self.share, "target": self._aim.limit.told(self._reached)}
+        return self.amount.told() or {"share": self.share * progress}
 
     def state_dict(self) -> dict[str, Any]:
         """With a target the share found last and what was reached, else nothing."""
-        return {} if self._aim is None else {"share": self.share, "reached": self._reached}
+        return self.amount.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken."""
-        if self._aim is not None:
-            self.share, self._reached = float(state["share"]), state["reached"]
+        self.amount.load_state_dict(state)
 
-    def _best(self, share: float) -> dict[str, Tensor]:
+    def _best(self, share: Share) -> dict[str, Tensor]:
+        assert not isinstance(share, Mapping)
         return keep_best(self.scores(), self._sizes, share, scope=self.options.scope, min_units=self.options.min_units)
 
 

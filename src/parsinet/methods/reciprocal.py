@@ -10,22 +10,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from parsinet import spectral
+from parsinet import measure, spectral
 from parsinet.errors import UsageError
 from parsinet.methods.base import Budget, decayed_groups
 from parsinet.methods.given import Remembering
-from parsinet.methods.options import check_known, check_number, check_seed, check_window
+from parsinet.methods.options import check_known, check_number, check_one_way, check_seed, check_window
 from parsinet.methods.schedule import cubic
 from parsinet.methods.spectral_options import Form
+from parsinet.methods.target import Target, nonzeros_for, sparsity_for
 from parsinet.structure import Plan, Structure
+from parsinet.structure.copies import duplicate
 
 SCHEDULES = ("cubic", "constant")
+SPARSITY = 0.9
+"""Where neither a sparsity nor a target is given."""
 
 
 class SpectralSparse(Remembering):
     """Trains spectral layers whose composed weights are masked, Ŵ = W where |W| > c; masked weights still move and may return.
 
-    sparsity: share of the weights that is masked at the end. schedule: "cubic", s·(1 − (1 − u)³) at part u of the way from begin to end
+    sparsity: share of the weights that is masked at the end (default 0.9), or target: "params=5%", "params=10k", parameters of the plain
+    network that are not zero. schedule: "cubic", s·(1 − (1 − u)³) at part u of the way from begin to end
     (shares of the run, 0.1 and 0.6), or "constant" from the first step, as published. scope: "layer" (as published) or "global". every:
     training passes from one mask to the next; the last is made when the schedule ends. variant, initialiser, layers: of
     `spectral.spectralize`, except that layers=None leaves frozen layers alone. seed: of a drawn basis. Exact zeros are left in plain
@@ -43,8 +48,9 @@ class SpectralSparse(Remembering):
 
     def __init__(
         self,
-        sparsity: float = 0.9,
+        sparsity: float | None = None,
         *,
+        target: str | None = None,
         schedule: str = "cubic",
         begin: float | None = None,
         end: float | None = None,
@@ -55,6 +61,8 @@ class SpectralSparse(Remembering):
         layers: Sequence[str] | None = None,
         seed: int = 0,
     ) -> None:
+        check_one_way(self.name, sparsity=sparsity, target=target)
+        sparsity = SPARSITY if sparsity is None else sparsity
         check_known(self.name, "schedule", schedule, SCHEDULES)
         if schedule == "constant" and (begin, end) != (None, None):
             raise UsageError(f"{self.name}: begin and end belong to schedule='cubic'; 'constant' masks from the first step to the last.")
@@ -64,13 +72,18 @@ class SpectralSparse(Remembering):
         check_seed(self.name, seed)
         self.sparsity, self.schedule, self.begin, self.end = sparsity, schedule, begin, end
         self.scope, self.every, self.form = scope, every, Form(variant, initialiser, layers, seed)
+        self.target = Target.given(self.name, target)
+        self._nonzeros: int | None = None
+        self._others = 0
+        self._reached: int | None = None
         self._model: nn.Module | None = None
         self._steps = 0
         self._total: int | None = None
 
     def prepare(self, model: nn.Module) -> None:
-        """Turn the layers into spectral ones and mask them."""
+        """Turn the layers into spectral ones and mask them; a target becomes a sparsity."""
         self.form.apply(model)
+        self._meet(model)
         spectral.sparsify(model, self._due(), scope=self.scope, every=self.every, layers=self.form.layers)
 
     def param_groups(self, model: nn.Module) -> list[dict[str, Any]]:
@@ -113,6 +126,8 @@ class SpectralSparse(Remembering):
         """Decide the masks for the weights as they are, at the full sparsity."""
         self._set(self.sparsity)
         self._refresh()
+        if self._model is not None and self._nonzeros is not None:
+            self._reached = self._others + sum(told.kept for told in spectral.topology(self._model).values())
 
     def detach(self) -> None:
         """Fold every spectral layer into the plain one, masked weights exactly zero."""
@@ -121,18 +136,33 @@ class SpectralSparse(Remembering):
             self._model = None
 
     def describe(self) -> dict[str, Any]:
-        """The sparsity wanted by now, and per layer how the mask moved."""
+        """What was asked for (a sparsity, or how many parameters that are not zero), the sparsity wanted by now, and per layer how the mask
+        moved."""
         layers = {} if self._model is None else {name: asdict(told) for name, told in spectral.topology(self._model).items()}
-        return {"target": self.sparsity, "due": self._due(), "layers": layers}
+        goal = {"kind": "nonzeros", "wanted": self._nonzeros, "reached": self._reached}
+        return {"target": self.sparsity if self._nonzeros is None else goal, "due": self._due(), "layers": layers}
 
     def state_dict(self) -> dict[str, Any]:
-        """The position in the schedule; masks are the model's."""
-        return {"steps": self._steps}
+        """The position in the schedule, and with a target what was reached; masks are the model's."""
+        return {"steps": self._steps, **({} if self._nonzeros is None else {"reached": self._reached})}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where the state was taken."""
-        self._steps = int(state["steps"])
+        self._steps, self._reached = int(state["steps"]), state.get("reached")
         self._set(self._due(self._steps if self._steps >= self._arrival else self._steps - self._steps % self.every))
+
+    def _meet(self, model: nn.Module) -> None:
+        """Take the sparsity from the target, if there is one, by the plain network that will be left."""
+        if self.target is None:
+            return
+        plain = spectral.fold(duplicate(model))
+        names = spectral.spectral_layers(model) if self.form.layers is None else self.form.layers
+        weights = {name: plain.get_parameter(f"{name}.weight") for name in names}
+        entries = sum(weight.numel() for weight in weights.values())
+        self._nonzeros = nonzeros_for(self.name, self.target, plain)
+        self._others = measure.parameters(plain) - entries
+        masked = round(entries * sparsity_for(self.name, self.target, plain, weights.values()))
+        self.sparsity = max(0, masked - 1) / max(1, entries - 1)  # what is masked ends with the entry of the rank
 
     @property
     def _arrival(self) -> int:

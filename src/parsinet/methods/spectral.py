@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from parsinet import spectral
 from parsinet.distributed import ALONE
 from parsinet.errors import UsageError
+from parsinet.methods.amount import Amount
 from parsinet.methods.base import Alive, Budget
 from parsinet.methods.given import Remembering
 from parsinet.methods.node_removal import NodeRemoval, RemovalOptions
 from parsinet.methods.options import check_known, check_seed, check_whole
 from parsinet.methods.phases import phases_of
 from parsinet.methods.spectral_options import Form, Rates, eigenvalues_of
-from parsinet.methods.target import Target
 from parsinet.structure import Plan, Structure
 
 
@@ -78,10 +78,10 @@ class Spectral(Remembering):
         self.phases = phases_of(schedule, eigenvalues, begin, end)
         self.form = Form(variant, initialiser, layers, seed)
         self.rates = Rates(eigenvalue_decay, basis_decay, eigenvalue_lasso, eigenvalue_lr)
-        chosen = RemovalOptions(share, Target.given("Spectral", target), max_fall, score, scope, min_units, groups)
+        amount = Amount("Spectral", share, target, max_fall)
+        chosen = RemovalOptions(amount, score, scope, min_units, groups)
         chosen.check(self.phases)
-        if metric is not None and max_fall is None:
-            raise UsageError("Spectral: a metric limits the share only together with max_fall, by how much it may fall; give both.")
+        amount.check_metric(metric)
         self.removal = NodeRemoval(chosen)
         self.metric, self.interval = metric, interval
         self.settled = self.removal.share == 0
@@ -110,8 +110,7 @@ class Spectral(Remembering):
             raise UsageError("Spectral: the model has no spectral layer; call method.prepare(model) before the optimizer is built.")
         if budget.steps is None and (self.phases.eigenvalues or (self.removal.share and self.phases.begin < 1)):
             raise UsageError("Spectral: the phases are shares of the run; give Pruner(..., steps=N), or schedule='post'.")
-        if self.removal.options.max_fall is not None and self.metric is None:
-            raise UsageError("Spectral: max_fall needs a metric; in a recipe give data.validation, its accuracy is the metric then.")
+        self.removal.amount.need_metric(self.metric)
         self._model, self._total, self._ranks = model, budget.steps, budget.ranks
         self.interval = self.interval or max(1, (budget.steps or 100) // 100)
         self._eigenvalues = eigenvalues_of(model)
