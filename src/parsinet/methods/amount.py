@@ -1,0 +1,114 @@
+"""How much leaves: a share of the units, what a target leaves, or as much of a share as a metric bears."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from parsinet.errors import UsageError
+from parsinet.methods.aim import Aim
+from parsinet.methods.base import Budget
+from parsinet.methods.guided import largest_share
+from parsinet.methods.options import check_number, check_one_way
+from parsinet.methods.target import Target
+from parsinet.structure import Plan, Structure
+
+SHARE = 0.5
+"""Where neither a share nor a target is given."""
+
+Metric = Callable[[], float]
+Share = float | Mapping[str, float]
+ByShare = Callable[[Share], dict[str, Tensor]]
+"""Share of the original units that leaves, one number or one per group → masks over the present ones."""
+
+
+class Amount:
+    """What a method that ranks units lets go of.
+
+    share: of the original units, gone at the end, one number or one per group (default 0.5); or target: the share is found that leaves it.
+    max_fall: at the one removal the share is raised up to `share` until a metric has fallen by more than this part of itself.
+    Raises UsageError for two ways at once.
+    """
+
+    def __init__(self, who: str, share: Share | None, target: str | None, max_fall: float | None) -> None:
+        check_one_way(who, share=share, target=target)
+        check_number(who, "max_fall", max_fall, least=0, below=float("inf"))
+        if target is not None and max_fall is not None:
+            raise UsageError(f"{who}: target says how small, max_fall how good; give one of them.")
+        if isinstance(share, Mapping) and max_fall is not None:
+            raise UsageError(f"{who}: max_fall tries one share for all groups; give share as one number, the largest to try.")
+        self.share: Share = SHARE if share is None else share
+        self.target, self.max_fall = Target.given(who, target), max_fall
+        self._who = who
+        self._aim: Aim | None = None
+        self._reached: float | None = None
+
+    def check_removals(self, one: bool, advice: str) -> None:
+        """UsageError where a metric would have to judge more than one removal."""
+        if self.max_fall is not None and not one:
+            raise UsageError(
+                f"{self._who}: max_fall judges one removal, and a gradual one has taken nearly all of the share before its last; {advice}."
+            )
+
+    def check_metric(self, metric: Metric | None) -> None:
+        """UsageError for a metric that limits nothing, or is none."""
+        if metric is not None and not callable(metric):
+            raise UsageError(f"{self._who}: metric must be a function without arguments that judges the network, got {metric!r}.")
+        if metric is not None and self.max_fall is None:
+            raise UsageError(f"{self._who}: a metric limits the share only together with max_fall, by how much it may fall; give both.")
+
+    def need_metric(self, metric: Metric | None) -> None:
+        """UsageError where there is none."""
+        if self.max_fall is not None and metric is None:
+            raise UsageError(f"{self._who}: max_fall needs a metric; in a recipe give data.validation, its accuracy is the metric then.")
+
+    def attach(self, model: nn.Module, structure: Structure, budget: Budget, sizes: Mapping[str, int], least: int = 1) -> None:
+        """Find the way to the target, if there is one.
+
+        model, structure: the plain network that will be left, before anything leaves. sizes: units per group that may lose some. least:
+        units that stay in every group.
+        """
+        if self.target is not None:
+            self._aim = Aim(self._who, self.target, model, structure, budget, sizes, least)
+
+    def masks(self, best: ByShare, scores: Mapping[str, Tensor], progress: float) -> dict[str, Tensor]:
+        """Which units stay at part `progress` of the way."""
+        if self._aim is not None:
+            masks, self.share = self._aim.choose(best, scores, progress)
+            return masks
+        if isinstance(self.share, Mapping):
+            return best({name: progress * share for name, share in self.share.items()})
+        return best(self.share * progress)
+
+    def last(self, best: ByShare, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Which units stay at the end; a target that they do not meet is told."""
+        masks = self.masks(best, scores, 1.0)
+        if self._aim is not None:
+            self._reached = self._aim.reached(masks)
+        return masks
+
+    def borne(self, best: ByShare, model: nn.Module, structure: Structure, metric: Metric) -> dict[str, Tensor]:
+        """Which units stay if as many leave as the metric bears, `share` of them at most."""
+        assert self.max_fall is not None
+        assert not isinstance(self.share, Mapping)
+        return best(largest_share(self._who, model, structure, best, metric, self.max_fall, self.share))
+
+    def removed(self, plan: Plan) -> None:
+        """Follow a removal."""
+        if self._aim is not None:
+            self._aim.removed(plan)
+
+    def told(self) -> dict[str, Any]:
+        """With a target the share found for it and the target, else nothing."""
+        return {} if self._aim is None else {"share": self.share, "target": self._aim.limit.told(self._reached)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """With a target the share found last and what was reached, else nothing."""
+        return {} if self._aim is None else {"share": self.share, "reached": self._reached}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` was taken."""
+        if self._aim is not None:
+            self.share, self._reached = float(state["share"]), state["reached"]
