@@ -4,10 +4,11 @@
     python benchmarks/gates/curves.py [--network …] --table | --plot
 
 Short runs: lengths, optimizers and rows stand in settings.py. The rows of a network share epochs, schedule and, for a seed, the batches;
-what is reported is the test split at the last epoch, read once per run. "narrow": dense networks of a smaller width. "Gates' widths":
-a dense network with the widths that Gates left at that seed. "doubting Gates": with doubt=2; "even" ones with evenness=4 too (evenness.py
-tries both on held-out images), "slow" ones with gated=0.7. Rows already in results/curves-NETWORK.json are not run again. --table puts
-the network's table in README.md and its claims in ../claims.yaml in line with the results.
+what is reported is the test split at the last epoch, read once per run. "narrow": dense networks of a smaller width. "widths of
+Gates …": a dense network with the widths that those gates left at that seed. "Gates without doubt" have doubt=0, which is the default on
+char-gpt, where "doubting Gates" have doubt=2; "brief" ones act for .4 of the run, "even" ones have evenness=4 too (evenness.py tries these
+on held-out images). Rows already in results/curves-NETWORK.json are not run again. --table puts the network's table in README.md and its
+claims in ../claims.yaml in line with the results.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def run(network: str, names: list[str], seeds: list[int], data: Dataset) -> None
             if any(key.items() <= row.items() for row in rows):
                 continue
             row = SETTINGS[network].rows[name]
-            wanted = {"row": name.replace("Gates' widths", "Gates"), "seed": seed}
+            wanted = {"row": name.removeprefix("widths of "), "seed": seed}
             earlier = [done for done in rows if wanted.items() <= done.items()]
             if reason := _missing(row, earlier):
                 print(f"{name}, seed {seed}: left out; {reason}", flush=True)

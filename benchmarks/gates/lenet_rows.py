@@ -28,7 +28,7 @@ class Row:
     fold: Literal["constant", "mean"] | None = None
 
 
-EARLY: dict[str, Any] = {"gated": 0.4, "fall_steps": 390, "pursuit": 0.0}
+EARLY: dict[str, Any] = {"gated": 0.4, "fall_steps": 390, "pursuit": 0.0, "doubt": 0.0}
 """Picked from five schedules on held-out images, one seed, at 5,000 to 25,000 parameters: as good at 25,000, better at 5,000, less work.
 Older than the default of `pursuit`, without which a target of multiply-adds is not come near in time."""
 ROWS = {

@@ -54,12 +54,12 @@ def _images(*widths: int) -> dict[str, Row]:
     return (
         DENSE
         | _gates("Gates", 0.4, 0.2)
-        | _gates("doubting Gates", 0.4, 0.2, doubt=2.0)
-        | _gates("doubting even Gates", 0.4, 0.2, doubt=2.0, evenness=4.0)
-        | _gates("slow doubting Gates", 0.4, 0.2, doubt=2.0, gated=0.7)
+        | _gates("Gates without doubt", 0.4, 0.2, doubt=0.0)
+        | _gates("brief Gates", 0.4, 0.2, gated=0.4)
+        | _gates("brief even Gates", 0.4, 0.2, gated=0.4, evenness=4.0)
         | _narrow(*widths)
         | _at("peer", "Torch-Pruning", 0.4, 0.2)
-        | _at("again", "Gates' widths", 0.4, 0.2)
+        | _at("again", "widths of Gates without doubt", 0.4, 0.2)
         | _at("magnitude", "magnitude", 0.4, 0.2)
     )
 
@@ -91,8 +91,8 @@ SETTINGS = {
         DENSE
         | {f"blocks, price {price:g}": Row("gates", {"groups": [], "blocks": True, "block_price": price}) for price in (3e-3, 1e-2)}
         | {"blocks and units, cost price 0.3": Row("gates", {"cost_price": 0.3, "computation": 1.0, "blocks": True})}
-        | {"blocks and units, 40 %": Row("gates", {"target": "macs=40%", "blocks": True, "pursuit": 0.0, "gated": 0.6})}
-        | {"doubting blocks and units, 40 %": Row("gates", {"target": "macs=40%", "blocks": True, "doubt": 2.0})}
+        | {"blocks and units, 40 %": Row("gates", {"target": "macs=40%", "blocks": True, "pursuit": 0.0, "gated": 0.6, "doubt": 0.0})}
+        | {"doubting blocks and units, 40 %": Row("gates", {"target": "macs=40%", "blocks": True, "doubt": 2.0, "gated": 0.4})}
         | {"ResNet-20": Row("other", {"network": "resnet-20"})}
         | _narrow(10),
         ("fc",),

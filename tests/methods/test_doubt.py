@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
 
-from methods.runs import BEGINNINGS, check_resume
+import parsinet as pn
+from methods.runs import BEGINNINGS, check_resume, same
 from methods.test_resume import Run
 from methods.toys import OPTIMIZERS
 from parsinet.errors import UsageError
@@ -91,6 +96,74 @@ def test_an_estimate_that_is_no_number_moves_nothing() -> None:
     assert bank.theta[1] > theta[1]
     assert torch.equal(bank.averages[:, 0], averages[:, 0])
     assert not torch.equal(bank.averages[:, 1], averages[:, 1])
+
+
+def convolution() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Conv2d(6, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 16, 3))
+
+
+def patches() -> nn.Module:
+    """One convolution, most of the work in linear layers."""
+    torch.manual_seed(0)
+    layers = [nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 3)]
+    return nn.Sequential(nn.Conv2d(1, 16, 4, stride=4), nn.Flatten(), *layers)
+
+
+USUAL: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], int, tuple[float, float]]] = {
+    "convolutions": (convolution, {"target": "macs=40%"}, 600, (0.7, 2.0)),
+    "a price": (convolution, {"price": 1e-2}, 600, (0.6, 0.0)),
+    "doubt refused": (convolution, {"target": "macs=40%", "doubt": 0.0}, 600, (0.4, 0.0)),
+    "another doubt": (convolution, {"target": "macs=40%", "doubt": 1.0}, 600, (0.7, 1.0)),
+    "another phase": (convolution, {"target": "macs=40%", "gated": 0.9}, 600, (0.9, 2.0)),
+    "a short phase": (convolution, {"target": "macs=40%", "gated": 0.5}, 600, (0.5, 0.0)),
+    "a short run": (convolution, {"target": "macs=40%"}, 400, (0.4, 0.0)),
+    "matrices": (patches, {"target": "macs=60%"}, 600, (0.4, 0.0)),
+    "matrices, doubted": (patches, {"target": "macs=60%", "doubt": 2.0}, 600, (0.4, 2.0)),
+}
+
+
+@pytest.mark.parametrize("case", USUAL)
+def test_what_is_usual_depends_on_network_price_and_length(case: str) -> None:
+    build, options, steps, expected = USUAL[case]
+    model, method = build(), Gates(**options)
+    pn.Pruner(model, torch.optim.SGD(model.parameters(), lr=0.1), method, torch.randn(2, 1, 8, 8), steps=steps)
+    told = json.loads(json.dumps(method.describe()))
+    assert (told["gated"], told["doubt"]) == expected
+    assert torch.all(method._bank.theta == (1.0 if expected[1] else 0.9))
+
+
+@pytest.mark.filterwarnings("ignore:.*was not met within")
+@pytest.mark.usefixtures("impatient")
+def test_the_usual_doubt_is_that_of_the_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "LONG", 10)
+    widths = []
+    for given in ({}, {"doubt": 2.0, "gated": 0.7}, {"doubt": 0.0}):
+        model, random = convolution(), torch.Generator().manual_seed(3)
+        method = Gates(target="macs=40%", **given)
+        optimizer = torch.optim.SGD(method.param_groups(model), lr=0.05)
+        pruner = pn.Pruner(model, optimizer, method, torch.zeros(2, 1, 8, 8), steps=60)
+        for _ in range(60):
+            x = torch.randn(16, 1, 8, 8, generator=random)
+            (F.cross_entropy(model(x), (x.mean((1, 2, 3)) > 0).long()) + pruner.penalty()).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            pruner.step()
+        widths.append({name: value.clone() for name, value in pruner.finish().state_dict().items()})
+    assert same(widths[0], widths[1])
+    assert not same(widths[0], widths[2])
+
+
+def test_a_warm_up_may_last_while_gates_act() -> None:
+    """Whether it leaves time to gates is known when the network is: they act until .7 of the run, or until .4."""
+    method = Gates(target="macs=60%", warmup=0.5)
+    model = patches()
+    with pytest.raises(UsageError, match=r"with warmup=0\.5 no unit could leave before gates cease to act, at gated=0\.4"):
+        pn.Pruner(model, torch.optim.SGD(model.parameters(), lr=0.1), method, torch.randn(2, 1, 8, 8), steps=600)
+    model = convolution()
+    pn.Pruner(model, torch.optim.SGD(model.parameters(), lr=0.1), Gates(target="macs=60%", warmup=0.5), torch.randn(2, 1, 8, 8), steps=600)
+    with pytest.raises(UsageError, match=r"at gated=0\.7 of the run"):
+        Gates(target="macs=60%", warmup=0.7)
 
 
 def test_what_cannot_be_is_refused() -> None:

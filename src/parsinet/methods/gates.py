@@ -13,6 +13,7 @@ from parsinet.errors import UsageError
 from parsinet.methods.base import Alive, Budget, decayed_groups, generator
 from parsinet.methods.blocking import BlockOptions
 from parsinet.methods.choice import check_inputs, gateable_groups
+from parsinet.methods.complexity import convolutional
 from parsinet.methods.deciding import SHARE, TARGETED, Deciding
 from parsinet.methods.drawing import BATCH, EXAMPLE, check_sites
 from parsinet.methods.estimating import Estimating
@@ -20,7 +21,7 @@ from parsinet.methods.gating import GateBank
 from parsinet.methods.given import Remembering
 from parsinet.methods.openness import Openness
 from parsinet.methods.options import check_either, check_list, check_number, check_seed
-from parsinet.methods.pace import PaceOptions, acting
+from parsinet.methods.pace import PaceOptions
 from parsinet.methods.price_options import PriceOptions
 from parsinet.methods.pricing import Pricing
 from parsinet.methods.target import Target
@@ -44,12 +45,13 @@ class Gates(Remembering):
     alone decides).
     theta: initial θ (default 0.9, with doubt 1); two numbers, such as (0, 1), spread the units between them at random, so that they do not
     all fall together: what is left then hardly depends on the width at the start. gated: share of the run in which gates act (default 0.6,
-    0.4 with a target). fall_steps: steps in which θ falls from 1 to 0 under the price alone (default a tenth of the run, 1000 if its length
-    is unknown; half of that with doubt).
+    with a target 0.4, or 0.7 where doubt is usual). fall_steps: steps in which θ falls from 1 to 0 under the price alone (default a tenth
+    of the run, 1000 if its length is unknown; half of that with doubt).
     warmup: share of the run before the first removal. interval: steps between removals (default a two-hundredth of the run, 10 … 100; 100
     if unknown). threshold: a unit at or below it may leave.
     clamp: bound of a step's force in units of the price, None for none. doubt: z; gates follow averages of some 50 estimates, and move the
-    more slowly the further z standard errors exceed the price (default 0: every estimate counts as it comes). estimator: "curvature" or
+    more slowly the further z standard errors exceed the price; 0: every estimate counts as it comes (default 2 with a target where
+    convolutions do most of the multiply-adds and the run is not too short for it, else 0). estimator: "curvature" or
     "straight-through", from the backward pass; "drawn-labels", curvature from labels drawn from the model, for the mean cross-entropy of
     outputs that are logits, from one more evaluation of the loss per step and two backward passes to the gates; "arm" or "disarm", unbiased
     and noisy, from two more evaluations. These three need the closure of `Pruner.step`.
@@ -93,7 +95,7 @@ class Gates(Remembering):
         interval: int | None = None,
         threshold: float = 0.02,
         clamp: float | None = 10.0,
-        doubt: float = 0.0,
+        doubt: float | None = None,
         estimator: str = "curvature",
         draws: str = BATCH,
         decide: str = "flips",
@@ -108,14 +110,14 @@ class Gates(Remembering):
         self._block_options = BlockOptions(blocks, block_price, block_factor)
         self.prices = PriceOptions(price, log_gamma, cost_price, computation, Target.given("Gates", target), pursuit, evenness)
         self.prices.check(self._block_options)
-        self.pacing = PaceOptions(acting(gated, targeted=target is not None), warmup, fall_steps, interval, clamp, doubt)
+        self.pacing = PaceOptions(gated, warmup, fall_steps, interval, clamp, doubt, targeted=target is not None)
         self._estimating = Estimating(estimator)
         self._deciding = Deciding(decide, deciding, usual=SHARE if target is None else TARGETED)
         check_number("Gates", "threshold", threshold, least=0, most=0.5)
         check_either("Gates", "draws", draws, BATCH, EXAMPLE)
         check_list("Gates", "groups", groups, "a list of group names")
         check_seed("Gates", seed)
-        self.openness, self.threshold = Openness.given(theta, doubts=doubt > 0), threshold
+        self.openness, self.threshold = Openness.given(theta), threshold
         self.inputs, self.blocks, self.settled = inputs, bool(blocks), False
         self._wanted, self.draws, self._generator = groups, draws, generator(seed)
         self._bank = GateBank({}, torch.empty(0), torch.device("cpu"), None, self._generator)
@@ -134,7 +136,7 @@ class Gates(Remembering):
         """Place a gate on every chosen group and fix the schedule."""
         if self.pacing.warmup and budget.steps is None:
             raise UsageError("Gates: warmup is a share of the run, whose length is unknown; give Pruner(..., steps=N), or warmup=0.")
-        self._pace = self.pacing.of(budget.steps)
+        self._pace = self.pacing.of(budget.steps, convolutional=convolutional(model, structure))
         check_inputs("Gates", structure, self._wanted, self.inputs)
         blocks = self._block_options.chosen(structure)
         units = gateable_groups("Gates", structure, self._wanted, weights=not budget.sharded, may_lack=bool(blocks))
@@ -142,9 +144,9 @@ class Gates(Remembering):
             check_sites(structure, units)
         sizes = {name: structure.group(name).size for name in (*units, *blocks)}
         device = next(model.parameters()).device
-        theta = self.openness.row(sizes, blocks, self._generator)
+        theta = self.openness.row(sizes, blocks, self._generator, doubts=self._pace.doubt > 0)
         self._bank = GateBank(
-            sizes, theta, device, self._estimating.heard, self._generator, blocks, budget.ranks, self.draws, doubt=self.pacing.doubt
+            sizes, theta, device, self._estimating.heard, self._generator, blocks, budget.ranks, self.draws, doubt=self._pace.doubt
         )
         self._pricing = self.prices.pricing(budget, self._block_options.terms(structure, blocks))
         self._pricing.attach(model, structure, budget, self._bank.rows(), self._pace.last, self._pace.fall_steps)
@@ -233,9 +235,11 @@ class Gates(Remembering):
         self._bank.leave()
 
     def describe(self) -> dict[str, Any]:
-        """Per group: θ of every unit, its sum, the share neither open nor closed, the mean price, the mean usefulness over the price."""
+        """How the gates act; per group: θ of every unit, its sum, the share neither open nor closed, the mean price, the mean usefulness
+        over the price."""
         groups = {} if self.settled else told(self._bank, self._pricing, self.threshold, self._steps)
-        return {**self._pricing.describe(), "settled": self.settled, "groups": groups}
+        acting = {"gated": self._pace.gated, "doubt": self._pace.doubt}
+        return {**self._pricing.describe(), **acting, "settled": self.settled, "groups": groups}
 
     def state_dict(self) -> dict[str, Any]:
         """θ, averages, the draws' generator and the position in the schedule."""

@@ -14,19 +14,16 @@ from parsinet.methods.options import check_number
 
 @dataclass(frozen=True)
 class Openness:
-    """θ at the start lies between low and high, uniformly at random per unit; blocks begin at high."""
+    """θ at the start lies between low and high, uniformly at random per unit; blocks begin at high. None for what is usual."""
 
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
     @classmethod
-    def given(cls, theta: float | Sequence[float] | None, *, doubts: bool = False) -> Openness:
-        """From the option: one number of at least ½, or the two ends; None for what is usual. Raises UsageError for others.
-
-        doubts: whether gates doubt their estimates. They close nothing by noise, so that none of it need be drawn before they learn.
-        """
+    def given(cls, theta: float | Sequence[float] | None) -> Openness:
+        """From the option: one number of at least ½, or the two ends; None for what is usual. Raises UsageError for others."""
         if theta is None:
-            theta = 1.0 if doubts else 0.9
+            return cls(None, None)
         if isinstance(theta, int | float):
             check_number("Gates", "theta", theta, least=0.5, most=1.0)
             return cls(theta, theta)
@@ -34,11 +31,16 @@ class Openness:
             raise UsageError(f"Gates: theta is one number or two with 0 ≤ low ≤ high ≤ 1 and high ≥ 0.5, got {list(theta)}.")
         return cls(float(theta[0]), float(theta[1]))
 
-    def row(self, sizes: Mapping[str, int], blocks: Collection[str], random: torch.Generator) -> Tensor:
-        """[all units]; draws only if there is something to draw."""
-        rows = [torch.full((size,), self.high) for size in sizes.values()]
-        if self.low < self.high:
+    def row(self, sizes: Mapping[str, int], blocks: Collection[str], random: torch.Generator, *, doubts: bool) -> Tensor:
+        """[all units]; draws only if there is something to draw.
+
+        doubts: whether gates doubt their estimates. They close nothing by noise, so that none of it need be drawn before they learn.
+        """
+        usual = 1.0 if doubts else 0.9
+        low, high = usual if self.low is None else self.low, usual if self.high is None else self.high
+        rows = [torch.full((size,), high) for size in sizes.values()]
+        if low < high:
             units = [row for name, row in zip(sizes, rows, strict=True) if name not in blocks]
             for row in units:
-                row.uniform_(self.low, self.high, generator=random)
+                row.uniform_(low, high, generator=random)
         return torch.cat([*rows, torch.empty(0)])

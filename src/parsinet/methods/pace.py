@@ -15,13 +15,12 @@ FALLS = 10
 GATED = 0.6
 GATED_TO_TARGET = 0.4
 """The same where prices follow a target: what is chosen sooner has longer to train, and the steps until then cost more than those after."""
+DOUBT, GATED_IN_DOUBT = 2.0, 0.7
+"""Both on the way to a target in a network of convolutions: there the noise of the estimates costs more than the longer phase."""
+LONG = 10 * FIRST
+"""Steps in which gates act, from which on doubt is usual there: it averages `FIRST` estimates before a gate moves."""
 GUARD_SHARE = 0.01
 """Share of the fall time between two looks at whether a whole group is closing, at most 10 steps: θ moves a hundredth under its price."""
-
-
-def acting(gated: float | None, *, targeted: bool) -> float:
-    """Share of the run in which gates act, where the caller leaves it open."""
-    return gated if gated is not None else GATED_TO_TARGET if targeted else GATED
 
 
 @dataclass(frozen=True)
@@ -29,13 +28,16 @@ class Pace:
     """The steps of one run, counted from 1.
 
     fall_steps: in which θ falls from 1 to 0 under the price alone. interval: between removals. first: the last step of the warm-up.
-    last: the end of the gated phase, 0 if the length of the run is unknown.
+    last: the end of the gated phase, 0 if the length of the run is unknown. gated: the share of the run until then. doubt: standard errors
+    by which an average is doubted, 0 for estimates as they come.
     """
 
     fall_steps: int
     interval: int
     first: int
     last: int
+    gated: float
+    doubt: float
 
     def guards(self, step: int) -> bool:
         """Whether it is time to look at whether a whole group is closing."""
@@ -57,37 +59,50 @@ class Pace:
 @dataclass(frozen=True)
 class PaceOptions:
     """gated and warmup are shares of the run, fall_steps and interval steps, None for what follows from its length; clamp bounds a step's
-    force, doubt slows gates that are not sure. See `Gates`."""
+    force, doubt slows gates that are not sure. gated, doubt: None for what is usual. targeted: prices follow a target. See `Gates`."""
 
-    gated: float
+    gated: float | None
     warmup: float
     fall_steps: int | None
     interval: int | None
     clamp: float | None
-    doubt: float
+    doubt: float | None
+    targeted: bool
 
     def __post_init__(self) -> None:
         """UsageError for values out of range."""
         check_number("Gates", "gated", self.gated, above=0, most=1.0)
         check_number("Gates", "warmup", self.warmup, least=0, most=1.0)
-        if self.warmup >= self.gated:
-            raise UsageError(
-                f"Gates: with warmup={self.warmup:g} no unit could leave before gates cease to act, at gated={self.gated:g} of the run. "
-                "Make warmup smaller, or gated larger."
-            )
         check_whole("Gates", "fall_steps", self.fall_steps)
         check_whole("Gates", "interval", self.interval)
         check_number("Gates", "clamp", self.clamp, above=0)
         check_number("Gates", "doubt", self.doubt, least=0, most=100)
 
-    def of(self, steps: int | None) -> Pace:
-        """The pace of a run of so many steps, None if its length is unknown. UsageError for doubt in a run too short for it."""
-        faster, last = 2 if self.doubt else 1, last_step(self.gated, steps)
-        if self.doubt and 0 < last <= FIRST:
+    def of(self, steps: int | None, *, convolutional: bool = True) -> Pace:
+        """The pace of a run of so many steps, None if its length is unknown.
+
+        convolutional: convolutions do most of the network's work; True while it is unknown. UsageError for a warm-up that leaves no time
+        to gates, and for doubt in a run too short for it.
+        """
+        gated, doubt = self._usual(steps, noisy=self.targeted and convolutional)
+        if self.warmup >= gated:
+            raise UsageError(
+                f"Gates: with warmup={self.warmup:g} no unit could leave before gates cease to act, at gated={gated:g} of the run. "
+                "Make warmup smaller, or gated larger."
+            )
+        faster, last = 2 if doubt else 1, last_step(gated, steps)
+        if doubt and 0 < last <= FIRST:
             raise UsageError(
                 f"Gates: doubt averages {FIRST} estimates before a gate moves, and gates act for {last} steps of this run. Train longer, "
                 "or leave doubt out."
             )
         fall_steps = self.fall_steps or (max(1, steps // (FALLS * faster)) if steps else DEFAULT_FALL_STEPS // faster)
         first = int(self.warmup * steps) if steps else 0
-        return Pace(fall_steps, self.interval or usual_interval(steps), first, last)
+        return Pace(fall_steps, self.interval or usual_interval(steps), first, last, gated, doubt)
+
+    def _usual(self, steps: int | None, *, noisy: bool) -> tuple[float, float]:
+        """gated and doubt; noisy: whether the noise of the estimates matters."""
+        lasts = steps is None or last_step(self.gated or GATED_IN_DOUBT, steps) >= LONG
+        doubt = self.doubt if self.doubt is not None else DOUBT if noisy and lasts else 0.0
+        usual = GATED_IN_DOUBT if noisy and doubt else GATED_TO_TARGET if self.targeted else GATED
+        return self.gated if self.gated is not None else usual, doubt
