@@ -193,7 +193,7 @@ def test_the_gated_phase_ends_with_the_rounded_network() -> None:
     assert pruner.units("fc1") == [1, 3, 5, 7, 9, 11]
     assert not any(module._forward_pre_hooks for module in model.modules())
     assert all(train_step(model, optimizer, pruner, k) is None for k in range(10, 30))
-    assert pruner.describe() == {"price": 1e-4, "settled": True, "groups": {}}
+    assert pruner.describe() == {"price": 1e-4, "gated": 0.5, "doubt": 0.0, "settled": True, "groups": {}}
 
 
 def test_finish_settles_once_and_may_be_called_again() -> None:
@@ -278,7 +278,9 @@ def test_another_method_s_name_is_refused_on_resume() -> None:
 def test_gates_can_start_spread_between_two_ends_and_blocks_at_the_upper() -> None:
     """Uniform per unit, the same for the same seed, other for another; one number draws nothing."""
     sizes = {"a": 4000, "b.block": 1, "c": 10}
-    first, again, other = (Openness.given((0.2, 1.0)).row(sizes, {"b.block"}, torch.Generator().manual_seed(s)) for s in (3, 3, 4))
+    first, again, other = (
+        Openness.given((0.2, 1.0)).row(sizes, {"b.block"}, torch.Generator().manual_seed(s), doubts=False) for s in (3, 3, 4)
+    )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert first[4000] == 1.0
@@ -287,7 +289,7 @@ def test_gates_can_start_spread_between_two_ends_and_blocks_at_the_upper() -> No
     assert float(first[:4000].mean()) == pytest.approx(0.6, abs=0.02)
     random = torch.Generator().manual_seed(3)
     before = random.get_state()
-    assert Openness.given(0.9).row(sizes, set(), random).eq(0.9).all()
+    assert Openness.given(0.9).row(sizes, set(), random, doubts=True).eq(0.9).all()
     assert torch.equal(random.get_state(), before)
 
 

@@ -108,7 +108,7 @@ def test_the_schedule_follows_the_budget(steps: int | None, options: dict[str, o
     method = Gates(**options)
     model = plain()
     method.attach(model, trace(model, torch.randn(2, 4)), Budget(steps=steps, example_inputs=torch.randn(2, 4)))
-    assert method._pace == Pace(*expected)
+    assert method._pace == Pace(*expected, gated=method.describe()["gated"], doubt=0.0)
 
 
 def test_gates_sit_on_the_groups_that_were_asked_for() -> None:
