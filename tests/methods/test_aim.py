@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -157,6 +158,86 @@ def test_a_metric_limits_the_one_cut(name: str) -> None:
     assert asked[0] == 0
     assert asked == sorted(asked)
     assert asked[-1] == 4
+
+
+def judged(metric: Callable[[nn.Module], Any], **options: Any) -> toys.Run:
+    """A run whose one cut a metric limits; run.method.metric looks at the network in training."""
+    run = toys.Run("magnitude-units", begin=0.5, end=0.5, share=0.9, max_fall=0.05, metric=lambda: metric(run.model), **options)
+    return run
+
+
+def test_a_metric_leaves_no_trace() -> None:
+    """It is asked in evaluation mode; modes, running statistics and random numbers are as before."""
+    modes, counts = [], []
+
+    def metric(model: nn.Module) -> float:
+        modes.append(model.norm.training)
+        model.train()(toys.batch(3))
+        model.eval()
+        torch.rand(5)
+        return 1.0
+
+    run, twin = judged(metric), judged(lambda model: 1.0)
+    for each in (run, twin):
+        torch.manual_seed(0)
+        each.advance()
+        counts.append(int(each.model.norm.num_batches_tracked))
+        assert each.model.training
+    assert not any(modes)
+    assert counts[0] == counts[1]
+    assert same(run.state(), twin.state())
+
+
+def test_a_metric_that_fails_decides_nothing() -> None:
+    """The next step asks again."""
+    failing = True
+
+    def metric(model: nn.Module) -> float:
+        if failing:
+            raise RuntimeError("no disk")
+        return 1.0
+
+    run = judged(metric)
+    run.advance(0, toys.STEPS // 2 - 1)
+    with pytest.raises(RuntimeError, match="no disk"):
+        run.step(toys.STEPS // 2 - 1)
+    assert not run.pruner.settled
+    failing = False
+    run.step(toys.STEPS // 2)
+    assert run.pruner.settled
+    assert run.pruner.widths()["fc1"] == 1
+
+
+def test_what_a_metric_bore_is_told_and_resumed() -> None:
+    def metric(model: nn.Module) -> float:
+        return 1.0 - 0.009 * int((model.fc2.weight == 0).all(0).sum())
+
+    run = judged(metric)
+    run.advance(0, toys.STEPS // 2)
+    told = json.loads(json.dumps(run.pruner.describe()))
+    assert told["share"] == pytest.approx(0.5)
+    assert told["metric"] == {"whole": 1.0, "left": pytest.approx(0.955)}
+    again = judged(metric)
+    again.load(run.state())
+    assert again.pruner.describe() == run.pruner.describe()
+
+
+def test_a_metric_that_bears_nothing_is_told() -> None:
+    run = judged(lambda model: 1.0 if (model.fc2.weight != 0).all() else 0.5)
+    run.advance(0, toys.STEPS // 2 - 1)
+    with pytest.warns(UserWarning, match="magnitude-units: no unit leaves: already without the first"):
+        run.step(toys.STEPS // 2 - 1)
+    assert run.pruner.widths() == {"conv": 6, "fc1": 10}
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(None, "returned None"), (0.0, "positive, finite one"), (float("inf"), "positive, finite one")]
+)
+def test_what_is_no_judgement_is_refused(value: Any, words: str) -> None:
+    run = judged(lambda model: value)
+    run.advance(0, toys.STEPS // 2 - 1)
+    with pytest.raises(UsageError, match=words):
+        run.step(toys.STEPS // 2 - 1)
 
 
 RANKED_REFUSED = {

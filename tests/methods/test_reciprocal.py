@@ -78,6 +78,14 @@ def test_a_target_for_some_layers_leaves_the_others_whole() -> None:
     assert [int((module.weight == 0).sum()) for module in lean.modules() if isinstance(module, nn.Linear)] == [0, 158 - 126, 0]
 
 
+def test_a_layer_that_a_common_threshold_empties_is_told() -> None:
+    run = Run(scope="global", sparsity=0.8, variant="full")
+    with torch.no_grad():
+        run.model.fc2.spectrum.basis.phi.mul_(1e-6)
+    with pytest.warns(UserWarning, match="every weight of fc2 is masked, and nothing passes there"):
+        run.pruner.finish()
+
+
 @pytest.mark.slow
 def test_one_threshold_for_all_layers() -> None:
     run = Run(scope="global")

@@ -131,7 +131,7 @@ def other_network() -> dict[str, Any]:
 UNFIT = {
     "another method": (dense_state, UsageError, "is of method 'dense', this pruner runs 'gates'"),
     "another network": (other_network, StructureError, "a network with other groups or sizes"),
-    "other options": (lambda: gates_state(groups=["fc1"]), UsageError, "'gates' with other options"),
+    "other options": (lambda: gates_state(groups=["fc1"]), UsageError, "'gates' with other options (groups was"),
     "no pruner's state": (lambda: {"weights": 1}, UsageError, "no pruner's state: it holds ['weights']"),
     "units unknown": (lambda: gates_state(lambda s: s["units"].pop("fc2")), StructureError, "is damaged: its units"),
     "no units": (lambda: gates_state(lambda s: s.update(units=None)), StructureError, "is damaged: its units are a NoneType"),

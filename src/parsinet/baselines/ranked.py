@@ -101,13 +101,14 @@ class RankedUnits(JudgedUnits):
 
     def _alive(self, progress: float) -> dict[str, Tensor]:
         scores = self._scores()
-        best = partial(self._best, scores)
-        if self.settled and self.metric is not None and self.amount.max_fall is not None:
-            assert self._model is not None
-            return self.amount.borne(best, self._model, self.structure, self._judged)
-        if self.settled:
-            return self.amount.last(best, scores)
-        return self.amount.masks(best, scores, cubic(progress, 0, 1))
+        return self.amount.masks(partial(self._best, scores), scores, cubic(progress, 0, 1))
+
+    def _final(self) -> dict[str, Tensor]:
+        scores = self._scores()
+        if self.amount.max_fall is None:
+            return self.amount.last(partial(self._best, scores), scores)
+        assert self._model is not None
+        return self.amount.borne(partial(self._best, scores), self._model, self.structure, self._judged)
 
     def _judged(self) -> float:
         """The metric, the mean over ranks where several train."""

@@ -106,7 +106,12 @@ class JudgedUnits(Remembering, ABC):
         """The last decision."""
         if self.settled:
             return None
+        masks = self._final()
         self.settled = True
+        return masks
+
+    def _final(self) -> dict[str, Tensor]:
+        """Which units stay at the end."""
         return self._alive(1.0)
 
     def detach(self) -> None:  # the same for all

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from parsinet.errors import UsageError
 from parsinet.methods.aim import Aim
 from parsinet.methods.base import Budget
-from parsinet.methods.guided import largest_share
+from parsinet.methods.guided import Borne, largest_share
 from parsinet.methods.options import check_number, check_one_way
 from parsinet.methods.target import Target
 from parsinet.structure import Plan, Structure
@@ -44,6 +45,7 @@ class Amount:
         self._who = who
         self._aim: Aim | None = None
         self._reached: float | None = None
+        self._borne: Borne | None = None
 
     def check_removals(self, one: bool, advice: str) -> None:
         """UsageError where a metric would have to judge more than one removal."""
@@ -90,10 +92,18 @@ class Amount:
         return masks
 
     def borne(self, best: ByShare, model: nn.Module, structure: Structure, metric: Metric) -> dict[str, Tensor]:
-        """Which units stay if as many leave as the metric bears, `share` of them at most."""
+        """Which units stay if as many leave as the metric bears, `share` of them at most; warns if it bears none."""
         assert self.max_fall is not None
         assert not isinstance(self.share, Mapping)
-        return best(largest_share(self._who, model, structure, best, metric, self.max_fall, self.share))
+        self._borne = found = largest_share(self._who, model, structure, best, metric, self.max_fall, self.share)
+        masks = best(found.share)
+        if all(bool(mask.all()) for mask in masks.values()):
+            warnings.warn(
+                f"{self._who}: no unit leaves: already without the first ones the metric falls by more than {self.max_fall:.3g} of "
+                f"{found.whole:.4g}. Give a larger max_fall, or train longer before the removal.",
+                stacklevel=4,
+            )
+        return masks
 
     def removed(self, plan: Plan) -> None:
         """Follow a removal."""
@@ -101,14 +111,20 @@ class Amount:
             self._aim.removed(plan)
 
     def told(self) -> dict[str, Any]:
-        """With a target the share found for it and the target, else nothing."""
+        """The share found for a target, and the target; the share that the metric bore, and the metric; else nothing."""
+        if self._borne is not None:
+            return {"share": self._borne.share, "metric": {"whole": self._borne.whole, "left": self._borne.left}}
         return {} if self._aim is None else {"share": self.share, "target": self._aim.limit.told(self._reached)}
 
     def state_dict(self) -> dict[str, Any]:
-        """With a target the share found last and what was reached, else nothing."""
+        """With a target the share found last and what was reached, with max_fall what was borne, else nothing."""
+        if self.max_fall is not None:
+            return {"borne": None if self._borne is None else [self._borne.share, self._borne.whole, self._borne.left]}
         return {} if self._aim is None else {"share": self.share, "reached": self._reached}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken."""
+        if self.max_fall is not None:
+            self._borne = None if state["borne"] is None else Borne(*state["borne"])
         if self._aim is not None:
             self.share, self._reached = float(state["share"]), state["reached"]

@@ -45,17 +45,21 @@ def given(method: Method, **others: object) -> dict[str, str]:
 
 def tell_changes(saved: Mapping[str, str], here: Mapping[str, str]) -> None:
     """Warn where a saved run had other values: it goes on with those that are here. Nothing saved tells nothing."""
-    names = sorted({*saved, *here}) if saved else ()
-    changed = [(name, saved.get(name, UNSAID), here.get(name, UNSAID)) for name in names if saved.get(name) != here.get(name)]
-    if changed:
-        shown = "; ".join(f"{name} was {was}, here it is {now}" for name, was, now in changed[:SHOWN])
-        more = f"; and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+    if changed := changes(saved, here):
         warnings.warn(
-            f"Pruner: the saved run had other settings: {shown}{more}. It goes on with those that are here, not as it would have gone; for "
+            f"Pruner: the saved run had other settings: {changed}. It goes on with those that are here, not as it would have gone; for "
             "an exact resume build method and Pruner as they were.",
             ParsinetWarning,
             stacklevel=3,
         )
+
+
+def changes(saved: Mapping[str, str], here: Mapping[str, str]) -> str:
+    """What differs, in words, the first of it one by one; "" for nothing, and where nothing was saved."""
+    names = sorted({*saved, *here}) if saved else ()
+    changed = [(name, saved.get(name, UNSAID), here.get(name, UNSAID)) for name in names if saved.get(name) != here.get(name)]
+    shown = "; ".join(f"{name} was {was}, here it is {now}" for name, was, now in changed[:SHOWN])
+    return f"{shown}; and {len(changed) - SHOWN} more" if len(changed) > SHOWN else shown
 
 
 def _plain(value: object) -> bool:

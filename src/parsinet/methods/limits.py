@@ -116,7 +116,9 @@ class Limit:
             wanted, found = self.target.told(self.wanted), self.target.told(reached)
             why = "timing is noisy and units are whole"
             if self.target.kind != "latency":
-                why = "of the units that had not left, no other choice came nearer" if reached < self.wanted else "no group could give more"
+                why = (
+                    "chosen by rank, with whole units, no nearer choice was found" if reached < self.wanted else "no group could give more"
+                )
             warnings.warn(f"{self.who}: target {self.target} ({wanted}) was not met within {NEAR:.0%}: {found}; {why}.", stacklevel=3)
 
     def _unpriced(self, model: nn.Module, structure: Structure) -> float:

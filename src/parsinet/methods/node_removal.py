@@ -34,6 +34,8 @@ class RemovalOptions:
         """UsageError for values out of range and for two ways at once."""
         check_known("Spectral", "score", self.score, SCORES)
         check_known("Spectral", "scope", self.scope, SCOPES)
+        if isinstance(self.amount.share, Mapping):
+            raise UsageError("Spectral: share is one number for all groups; name the groups that may shrink in groups.")
         check_number("Spectral", "share", self.share, "a part of the units", least=0, most=1)
         check_whole("Spectral", "min_units", self.min_units)
 

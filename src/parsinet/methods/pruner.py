@@ -215,7 +215,7 @@ class Pruner:
         Raises, with nothing changed, StructureError if the state belongs to another network or this one has lost units already,
         UsageError if it belongs to another method or is no pruner's state.
         """
-        saved = Saved.read(state, self.method, self._network.sizes)
+        saved = Saved.read(state, self.method, self._network.sizes, self._given)
         if self.widths() != self._network.sizes:
             raise StructureError("Units have left this network already; load the state on a freshly built network.")
         tell_changes(saved.given, self._given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -170,8 +171,16 @@ class SpectralSparse(Remembering):
         return max(1, math.ceil(self.end * (self._total or 0)))
 
     def _refresh(self) -> None:
-        if self._model is not None:
-            spectral.refresh_masks(self._model)
+        if self._model is None:
+            return
+        spectral.refresh_masks(self._model)
+        empty = [name for name, told in spectral.topology(self._model).items() if not told.kept]
+        if empty:
+            warnings.warn(
+                f"spectral-sparse: at {self.sparsity:.1%} zeros every weight of {', '.join(empty)} is masked, and nothing passes there: the "
+                "weights of these layers are smaller than those of the others. Give scope='layer', a lower sparsity, or a longer run.",
+                stacklevel=4,
+            )
 
     def _set(self, sparsity: float) -> None:
         if self._model is not None:

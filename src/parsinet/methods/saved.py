@@ -11,6 +11,7 @@ from torch import Tensor
 
 from parsinet.errors import StructureError, UsageError, told
 from parsinet.methods.base import Method
+from parsinet.methods.given import changes
 from parsinet.structure.record import from_ranges
 
 KEYS = {"step", "sizes", "units", "removals", "method"}
@@ -35,8 +36,8 @@ class Saved:
     given: Mapping[str, Any]
 
     @classmethod
-    def read(cls, state: Mapping[str, Any], method: Method, sizes: Mapping[str, int]) -> Saved:
-        """A state that fits the method and a whole network with groups of these sizes.
+    def read(cls, state: Mapping[str, Any], method: Method, sizes: Mapping[str, int], here: Mapping[str, str]) -> Saved:
+        """A state that fits the method and a whole network with groups of these sizes. here: what this run was begun with.
 
         Raises StructureError if it belongs to another network or is damaged, UsageError if it belongs to another method or is no pruner's.
         """
@@ -59,7 +60,11 @@ class Saved:
             raise StructureError(f"The saved state is damaged: its units are {told(state['units'])}.")
         gone = {name for name, units in state["units"].items() if not units} | OPTIONAL
         if _names(saved["state"], gone) != _names(method.state_dict(), gone):
-            raise UsageError(f"The saved state is of {method.name!r} with other options; build the method with the options it had.")
+            changed = changes(state.get("given") or {}, here)
+            raise UsageError(
+                f"The saved state is of {method.name!r} with other options{f' ({changed})' if changed else ''}; build the method, and the "
+                "Pruner, with the options they had."
+            )
         alive, removals = _masks(state["units"], sizes), _removals(state["removals"])
         return cls(step, None if scale is None else float(scale), alive, removals, saved["state"], state.get("given") or {})
 

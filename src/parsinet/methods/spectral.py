@@ -148,8 +148,9 @@ class Spectral(Remembering):
         """The last removal: `share`, or as much of it as the metric allows, or what the target leaves."""
         if self.settled:
             return None
+        masks = self.removal.last(self._judged if self.metric is not None else None)
         self.settled = True
-        return self.removal.last(self._judged if self.metric is not None else None)
+        return masks
 
     def detach(self) -> None:
         """Fold every spectral layer back into the plain one."""
