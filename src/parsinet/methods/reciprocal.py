@@ -177,8 +177,8 @@ class SpectralSparse(Remembering):
         empty = [name for name, told in spectral.topology(self._model).items() if not told.kept]
         if empty:
             warnings.warn(
-                f"spectral-sparse: at {self.sparsity:.1%} zeros every weight of {', '.join(empty)} is masked, and nothing passes there: the "
-                "weights of these layers are smaller than those of the others. Give scope='layer', a lower sparsity, or a longer run.",
+                f"spectral-sparse: at {self.sparsity:.1%} zeros every weight of {', '.join(empty)} is masked, and nothing passes there: "
+                "these layers have smaller weights than the others. Give scope='layer', a lower sparsity, or a longer run.",
                 stacklevel=4,
             )
 
