@@ -5,11 +5,9 @@ from __future__ import annotations
 import operator
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import reduce
-from math import prod
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 
 from parsinet.errors import UsageError, suggest
 from parsinet.gates.prices import Axis, Complexity, Term
@@ -61,17 +59,6 @@ def complexity(
 def dense_costs(kinds: Iterable[str], model: nn.Module, structure: Structure) -> dict[str, float]:
     """What the network costs now, per kind; multiply-adds of all examples of the inputs together."""
     return {kind: complexity(kind, model, structure).dense for kind in kinds}
-
-
-def convolutional(model: nn.Module, structure: Structure) -> bool:
-    """Whether layers that are convolutions do more than half of the multiply-adds."""
-    modules = dict(model.named_modules(remove_duplicate=False))
-    whole, found = 0.0, 0.0
-    for work in structure.layout.work:
-        macs = work.fixed * prod(slot.size for slot in work.slots)
-        whole += macs
-        found += macs if isinstance(modules.get(work.module), _ConvNd) else 0.0
-    return found > whole / 2
 
 
 def relative(

@@ -13,12 +13,12 @@ from parsinet.errors import UsageError
 from parsinet.methods.base import Alive, Budget, decayed_groups, generator
 from parsinet.methods.blocking import BlockOptions
 from parsinet.methods.choice import check_inputs, gateable_groups
-from parsinet.methods.complexity import convolutional
 from parsinet.methods.deciding import SHARE, TARGETED, Deciding
 from parsinet.methods.drawing import BATCH, EXAMPLE, check_sites
 from parsinet.methods.estimating import Estimating
 from parsinet.methods.gating import GateBank
 from parsinet.methods.given import Remembering
+from parsinet.methods.noise import noisy
 from parsinet.methods.openness import Openness
 from parsinet.methods.options import check_either, check_list, check_number, check_seed
 from parsinet.methods.pace import PaceOptions
@@ -50,8 +50,9 @@ class Gates(Remembering):
     warmup: share of the run before the first removal. interval: steps between removals (default a two-hundredth of the run, 10 … 100; 100
     if unknown). threshold: a unit at or below it may leave.
     clamp: bound of a step's force in units of the price, None for none. doubt: z; gates follow averages of some 50 estimates, and move the
-    more slowly the further z standard errors exceed the price; 0: every estimate counts as it comes (default 2 with a target where
-    convolutions do most of the multiply-adds and the run is not too short for it, else 0). estimator: "curvature" or
+    more slowly the further z standard errors exceed the price; 0: every estimate counts as it comes (default 2 with a target of
+    at least an eighth of the dense network where convolution layers do most of the multiply-adds and gates act for 350 steps or more, else
+    0). estimator: "curvature" or
     "straight-through", from the backward pass; "drawn-labels", curvature from labels drawn from the model, for the mean cross-entropy of
     outputs that are logits, from one more evaluation of the loss per step and two backward passes to the gates; "arm" or "disarm", unbiased
     and noisy, from two more evaluations. These three need the closure of `Pruner.step`.
@@ -136,7 +137,7 @@ class Gates(Remembering):
         """Place a gate on every chosen group and fix the schedule."""
         if self.pacing.warmup and budget.steps is None:
             raise UsageError("Gates: warmup is a share of the run, whose length is unknown; give Pruner(..., steps=N), or warmup=0.")
-        self._pace = self.pacing.of(budget.steps, convolutional=convolutional(model, structure))
+        self._pace = self.pacing.of(budget.steps, noisy=noisy(self.prices.target, model, structure, budget))
         check_inputs("Gates", structure, self._wanted, self.inputs)
         blocks = self._block_options.chosen(structure)
         units = gateable_groups("Gates", structure, self._wanted, weights=not budget.sharded, may_lack=bool(blocks))

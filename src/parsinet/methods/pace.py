@@ -16,7 +16,7 @@ GATED = 0.6
 GATED_TO_TARGET = 0.4
 """The same where prices follow a target: what is chosen sooner has longer to train, and the steps until then cost more than those after."""
 DOUBT, GATED_IN_DOUBT = 2.0, 0.7
-"""Both on the way to a target in a network of convolutions: there the noise of the estimates costs more than the longer phase."""
+"""Both where estimates are noisy beside the price, see `noise`: there the noise costs more than the longer phase."""
 LONG = 10 * FIRST
 """Steps in which gates act, from which on doubt is usual there: it averages `FIRST` estimates before a gate moves."""
 GUARD_SHARE = 0.01
@@ -78,13 +78,13 @@ class PaceOptions:
         check_number("Gates", "clamp", self.clamp, above=0)
         check_number("Gates", "doubt", self.doubt, least=0, most=100)
 
-    def of(self, steps: int | None, *, convolutional: bool = True) -> Pace:
+    def of(self, steps: int | None, *, noisy: bool = True) -> Pace:
         """The pace of a run of so many steps, None if its length is unknown.
 
-        convolutional: convolutions do most of the network's work; True while it is unknown. UsageError for a warm-up that leaves no time
-        to gates, and for doubt in a run too short for it.
+        noisy: on the way to a target estimates are noisy beside the price; True while that is unknown. UsageError for a warm-up that
+        leaves no time to gates, and for doubt in a run too short for it.
         """
-        gated, doubt = self._usual(steps, noisy=self.targeted and convolutional)
+        gated, doubt = self._usual(steps, noisy=self.targeted and noisy)
         if self.warmup >= gated:
             raise UsageError(
                 f"Gates: with warmup={self.warmup:g} no unit could leave before gates cease to act, at gated={gated:g} of the run. "
@@ -101,7 +101,7 @@ class PaceOptions:
         return Pace(fall_steps, self.interval or usual_interval(steps), first, last, gated, doubt)
 
     def _usual(self, steps: int | None, *, noisy: bool) -> tuple[float, float]:
-        """gated and doubt; noisy: whether the noise of the estimates matters."""
+        """gated and doubt."""
         lasts = steps is None or last_step(self.gated or GATED_IN_DOUBT, steps) >= LONG
         doubt = self.doubt if self.doubt is not None else DOUBT if noisy and lasts else 0.0
         usual = GATED_IN_DOUBT if noisy and doubt else GATED_TO_TARGET if self.targeted else GATED
