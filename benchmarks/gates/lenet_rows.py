@@ -37,6 +37,9 @@ ROWS = {
         lambda s, seed, inputs: Gates(target=f"params={s:.0f}", computation=0.5, inputs=inputs, seed=seed, **EARLY), "size"
     ),
     "Gates, to MACs": Row(lambda s, seed, inputs: Gates(target=f"macs={s:.0f}", inputs=inputs, seed=seed), "macs"),
+    "Gates, to MACs, no doubt": Row(
+        lambda s, seed, inputs: Gates(target=f"macs={s:.0f}", inputs=inputs, seed=seed, doubt=0.0, gated=0.4), "macs"
+    ),
     "Gates, one price": Row(lambda s, seed, inputs: Gates(price=s, inputs=inputs, seed=seed), "price", 1e-3),
     "VIB": Row(lambda s, seed, inputs: baselines.VIB(kl=s, rate=5e-3, inputs=inputs, seed=seed), "price", 5e-4),
     "SBP": Row(lambda s, seed, inputs: baselines.SBP(kl=s, rate=1e-2, draws="batch", inputs=inputs, seed=seed), "price", 20.0),
