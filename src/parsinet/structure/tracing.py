@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from parsinet.structure.axes import NONE, Axis, Rows, fixed
+from parsinet.structure.axes import NONE, Axis, Rows, fixed, same_size
 from parsinet.structure.labels import Labels
 from parsinet.structure.origins import location, module_path
 
@@ -214,7 +214,7 @@ class Tracing:
         axes: list[Axis] = []
         for d in range(-len(shape), 0):
             size = shape[d]
-            meeting = [value.axes[d] for value in values if len(value.axes) >= -d and value.axes[d].size == size]
+            meeting = [value.axes[d] for value in values if len(value.axes) >= -d and same_size(value.axes[d].size, size)]
             axis = meeting[0] if meeting else fixed(size)
             for other in meeting[1:]:
                 axis = self.labels.unify(axis, other, self.where)
@@ -226,7 +226,7 @@ class Tracing:
         result = self.unify_shapes([*terms, *beside], shape)
         meeting = [pair for term in terms for pair in zip(result.axes[::-1], term.axes[::-1], strict=False)] if result.constant else []
         for axis, other in meeting:
-            if other is not axis and other.size == axis.size:
+            if other is not axis and same_size(other.size, axis.size):
                 self.added.extend(itertools.product(axis.rows, other.rows))
         return result
 
