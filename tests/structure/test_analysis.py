@@ -91,6 +91,7 @@ UNITS = {
     "sets": "phi rho",
     "sampled": "lift mix out",
     "matrices": "lift mix out codes",
+    "splines": "one.plain two.plain",
 }
 """What may leave, by name."""
 
