@@ -167,6 +167,8 @@ def test_outputs_may_be_removable_when_asked() -> None:
     group = pn.trace(model, x, removable_outputs=True).group(output.name)
     assert not output.removable
     assert group.size == 10
+    assert group.removable
+    assert group.exact
 
 
 @pytest.mark.parametrize("inputs", ["text", None, 3])

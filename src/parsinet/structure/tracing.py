@@ -106,6 +106,8 @@ class Tracing:
     """Per operator that multiplies matrices the running module and the axes it runs over."""
     chosen: dict[str, tuple[int, Axis]] = field(default_factory=dict)
     """Per operator that reads a raw input: the axis of its first argument whose indices are units of the input, for it alone."""
+    returned: dict[tuple[int, int], Axis] = field(default_factory=dict)
+    """(number of a tensor the network returns, dimension) → its axis, where entries of it may leave."""
     node: torch.fx.Node | None = None
     seeded: int = 0
     """Labels below this number belong to indices of tensors; those above were made where a view splits an axis."""
