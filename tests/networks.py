@@ -211,6 +211,7 @@ NETWORKS: dict[str, Callable[[], tuple[nn.Module, Inputs]]] = {
     "spectrum": _own(strangers.Spectrum, 2, 10),
     "sampled": _own(strangers.Sampled, 2, 8, 8),
     "matrices": _own(strangers.Matrices, 2, 4, 4),
+    "splines": _own(strangers.Splines, 4),
 }
 
 

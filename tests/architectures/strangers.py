@@ -470,3 +470,42 @@ class Matrices(nn.Module):
         steady = torch.linalg.inv(y + 6 * torch.eye(4, dtype=y.dtype)) + torch.linalg.solve(y.exp() + 6 * torch.eye(4, dtype=y.dtype), y)
         z = self.mix(steady.matrix_exp()) * torch.linalg.svdvals(self.mix(y))[..., None]
         return self.head(torch.cdist(self.out(z.mean((2, 3))), self.codes))
+
+
+class Spline(nn.Module):
+    """A layer of a Kolmogorov-Arnold network (efficient-kan): bases of B-splines by neighbouring sums, read flat by a weight made flat."""
+
+    def __init__(self, features: int, outputs: int, intervals: int = 3, order: int = 2) -> None:
+        super().__init__()
+        self.features, self.outputs, self.order, self.bases = features, outputs, order, intervals + order
+        knots = (torch.arange(-order, intervals + order + 1) * 2 / intervals - 1).expand(features, -1).contiguous()
+        self.register_buffer("knots", knots)
+        self.plain = nn.Parameter(torch.randn(outputs, features) / features)
+        self.curves = nn.Parameter(torch.randn(outputs, features, self.bases) / features)
+        self.scale = nn.Parameter(torch.rand(outputs, features) + 0.5)
+
+    def values(self, x: Tensor) -> Tensor:
+        assert x.size(1) == self.features
+        knots, x = self.knots, x.unsqueeze(-1)
+        found = ((x >= knots[:, :-1]) & (x < knots[:, 1:])).to(x.dtype)
+        for k in range(1, self.order + 1):
+            left = (x - knots[:, : -(k + 1)]) / (knots[:, k:-1] - knots[:, : -(k + 1)])
+            right = (knots[:, k + 1 :] - x) / (knots[:, k + 1 :] - knots[:, 1:-k])
+            found = left * found[:, :, :-1] + right * found[:, :, 1:]
+        assert found.size() == (x.size(0), self.features, self.bases)
+        return found.contiguous()
+
+    def forward(self, x: Tensor) -> Tensor:
+        curves = (self.curves * self.scale.unsqueeze(-1)).view(self.outputs, -1)
+        return F.linear(F.silu(x), self.plain) + F.linear(self.values(x).view(x.size(0), -1), curves)
+
+
+class Splines(nn.Module):
+    """A Kolmogorov-Arnold network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.three = Spline(4, 7), Spline(7, 5), Spline(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.three(self.two(self.one(x)))

@@ -43,6 +43,7 @@ WEIGHED = {
     "routed": {"lift"},
     "dispatched": {"lift", "experts.0.0"},
     "tokens": {"embed"},
+    "splines": {"one.plain", "two.plain"},
 }
 """Networks of the table whose groups are, some of them, gated in the weights that read them."""
 IN_FRONT = {
@@ -57,7 +58,7 @@ IN_FRONT = {
 """Networks whose groups are gated in front of modules: streams, heads, feed-forward widths; a few of their groups."""
 
 LAYERS = ("resnet-20", "tiny-vit", "torch-encoder")
-KIN = {"cells", "projected", "dispatched", "directions", "seq2seq", "einsum", "torch-encoder"}
+KIN = {"splines", "cells", "projected", "dispatched", "directions", "seq2seq", "einsum", "torch-encoder"}
 """Networks whose readers are of the kinds of another of the table; their derivatives are left to the slow run."""
 
 

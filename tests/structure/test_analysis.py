@@ -91,6 +91,7 @@ UNITS = {
     "sets": "phi rho",
     "sampled": "lift mix out",
     "matrices": "lift mix out codes",
+    "splines": "one.plain two.plain",
 }
 """What may leave, by name."""
 
@@ -166,6 +167,8 @@ def test_outputs_may_be_removable_when_asked() -> None:
     group = pn.trace(model, x, removable_outputs=True).group(output.name)
     assert not output.removable
     assert group.size == 10
+    assert group.removable
+    assert group.exact
 
 
 @pytest.mark.parametrize("inputs", ["text", None, 3])

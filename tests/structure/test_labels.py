@@ -84,6 +84,53 @@ def test_uniting_a_product_with_a_plain_axis_factors_it() -> None:
     assert labels.resolve(b).shape == (2, 6)
 
 
+def pair(labels: Labels, size: int, inner: int) -> tuple[Axis, Axis, Axis]:
+    """Two factors of the given sizes, and the axis that a view makes of both."""
+    one, other = axis(labels, size), axis(labels, inner)
+    return one, other, labels.merge([one, other])
+
+
+def test_a_factor_whose_indices_are_one_takes_those_it_meets_along() -> None:
+    """After `b[:, :, 1:] + b[:, :, :-1]` all bases are one; weights that read them flat have one for each."""
+    labels = Labels()
+    features, bases, flat = pair(labels, 4, 3)
+    labels.unify(part(bases, slice(1, None)), part(bases, slice(0, 2)), "here")
+    others, curves, read = pair(labels, 4, 3)
+    labels.unify(flat, read, "there")
+    assert same(labels, features, others)
+    assert len(np.unique(labels.resolve(features))) == 4
+    assert len(np.unique(labels.resolve(labelled(np.append(bases.rows, curves.rows, axis=1))))) == 1
+    assert not any(frozen(labels, read))
+
+
+def test_the_order_of_factors_does_not_matter() -> None:
+    labels = Labels()
+    features, bases, flat = pair(labels, 4, 3)
+    labels.unify(part(bases, slice(1, None)), part(bases, slice(0, 2)), "here")
+    others, _, read = pair(labels, 4, 3)
+    labels.unify(labelled(flat.rows[::-1]), read, "there")
+    assert same(labels, features, others)
+    assert not any(frozen(labels, read))
+
+
+def test_factors_that_could_meet_in_two_ways_stay() -> None:
+    """Each of two labels that all indices carry could be the rows' or the columns'."""
+    labels = Labels()
+    alike = labelled(np.repeat(labels.fresh(2)[:, None], 6, axis=1))
+    read = pair(labels, 2, 3)[2]
+    labels.unify(alike, read, "there")
+    assert all(frozen(labels, alike))
+    assert all(frozen(labels, read))
+
+
+def test_factors_that_cross_stay() -> None:
+    labels = Labels()
+    one, other = pair(labels, 2, 3)[2], pair(labels, 3, 2)[2]
+    labels.unify(one, other, "there")
+    assert all(frozen(labels, one))
+    assert all(frozen(labels, other))
+
+
 def test_freezing_a_product_travels_to_its_factors() -> None:
     labels = Labels()
     a = axis(labels, 6)

@@ -22,6 +22,7 @@ class PrunerOptions(TypedDict, total=False):
     ignored_layers: Iterable[str | nn.Module]
     round_to: int
     inputs: bool
+    removable_outputs: bool
     rules: Rules | None
     hints: Hints | None
     fold: Kind | None

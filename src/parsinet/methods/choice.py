@@ -49,6 +49,8 @@ def gateable_groups(
     """
 
     def ungateable(name: str) -> str:
+        if name in structure.outputs():
+            return "whoever calls the model reads it, where no gate can stand"
         if structure.gateable(name) or (weights and structure.weighers(name)):
             return against(name)
         beside = ", nor can the weights that read it (two activations meet in it, or the weight that reads it makes it too)"

@@ -56,6 +56,8 @@ class Pruner:
     steps and size of the training set, where known; methods place their phases by them. ignored_layers: modules whose units must stay.
     round_to: widths are kept at multiples of it (never above the present width); multiples of 4 or 8 run faster.
     inputs: whether features of the model's inputs may leave too, as in `trace`; a method may ask for them itself (`Gates(inputs=True)`).
+    removable_outputs: whether entries of the model's output may, as in `trace`; `units` tells your loop which are left. Rankings choose
+    among them, gates do not: nothing behind them could be multiplied.
     Residual branches are looked for if the method works on them (`blocks = True`, as of `Gates(blocks=True)`).
     scaler: the `torch.amp.GradScaler` of a loop in float16. What gates learn from is then divided by its scale, and a step that it leaves
     out, because a gradient was not finite, moves nothing here either; call `step` after `scaler.update()`.
@@ -88,6 +90,7 @@ class Pruner:
         ignored_layers: Iterable[str | nn.Module] = (),
         round_to: int = 1,
         inputs: bool = False,
+        removable_outputs: bool = False,
         rules: Rules | None = None,
         hints: Hints | None = None,
         fold: Kind | None = None,
@@ -101,6 +104,7 @@ class Pruner:
             check_whole("Pruner", name, value)
         check_whole("Pruner", "round_to", round_to, needed=True)
         check_flag("Pruner", "inputs", inputs)
+        check_flag("Pruner", "removable_outputs", removable_outputs)
         folding = folding_of(fold, fold_inputs, example_inputs, approximate)
         if folding is not None and method.silences:
             raise UsageError(f"Pruner: {method.name} silences units before they leave, so their readers read zero: leave fold out.")
@@ -113,7 +117,8 @@ class Pruner:
             check_sharded(method, folding)
         inputs, blocks = inputs or bool(getattr(method, "inputs", False)), bool(getattr(method, "blocks", False))
         copies = followers_of(followers, net, method, sharded=sharded is not None)
-        options = {"ignored_layers": ignored_layers, "inputs": inputs, "blocks": blocks, "rules": rules, "hints": hints}
+        found = {"inputs": inputs, "removable_outputs": removable_outputs, "blocks": blocks}
+        options = {"ignored_layers": ignored_layers, **found, "rules": rules, "hints": hints}
         self._network = Network(net, sharded, optimizers, folding, example_inputs, removes=not method.settled, followers=copies, **options)
         self._step, self._given = 0, given(method, steps=steps, round_to=round_to)
         self._agreement = Agreement(together, self._trained)

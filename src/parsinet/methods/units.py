@@ -22,7 +22,9 @@ def read_units(structure: Structure, present: Mapping[str, Tensor]) -> dict[str,
     unread as well, back to the first layer. Removing such a unit leaves the function as it is, whatever it emits; groups whose
     removal is not exact, or that are read by more than weights, are left out. A group keeps at least one unit, its first.
     """
-    places = {group.name: _readers(structure, group.name) for group in structure.removable() if group.exact}
+    returned = structure.outputs()
+    groups = [group.name for group in structure.removable() if group.exact and group.name not in returned]
+    places = {name: _readers(structure, name) for name in groups}
     entries = {name: mask.detach().cpu().numpy() for name, mask in present.items()}
     alive = {name: np.ones(structure.group(name).size, dtype=bool) for name, where in places.items() if where}
     changed = True

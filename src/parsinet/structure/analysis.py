@@ -22,6 +22,7 @@ from parsinet.structure.outside import freeze_outside, named_outside
 from parsinet.structure.own import Hints, checked_hints, checked_rules, take
 from parsinet.structure.proof import prove
 from parsinet.structure.propagate import Rules, freeze_unused, ignore, outputs, propagate, seed
+from parsinet.structure.returned import note_returned
 from parsinet.structure.sizes import follow
 from parsinet.structure.still import still
 from parsinet.structure.traced import Structure
@@ -47,7 +48,8 @@ def trace(
 
     example_inputs: a Tensor, a tuple of positional arguments or a dict of keyword arguments the model accepts.
     ignored_layers: modules (or their names) whose own units must stay; UsageError for one that is not there.
-    removable_outputs: whether entries of the model's output may leave.
+    removable_outputs: whether entries of the model's output may leave: the network then returns fewer of them, `Structure.outputs` names
+    their groups. Entries that all others depend on (softmax, normalised) may leave, but not exactly.
     inputs: whether features of the model's inputs may: group `input` (`input.<argument>` where there are several) of what linear layers
     and convolutions alone read; the model is called as before, its readers select. UsageError, with the reason, if there is none.
     blocks: whether residual branches are looked for, which leave whole: `Structure.blocks`. It takes longer, as each is taken out once.
@@ -73,7 +75,9 @@ def trace(
     tracing.take_hints()
     follow(tracing, axes)
     take(tracing, axes, counted)
-    if not removable_outputs:
+    if removable_outputs:
+        note_returned(tracing, exported, values)
+    else:
         for value in outputs(exported, values):
             tracing.freeze(value, "it is part of the model's output")
     ignore(tracing, axes, ignored)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Rows = NDArray[np.int64]
 NONE = -1
+
+TRIED = ("real_tensor_prop_unbacked_vals", "unbacked_var_to_val")
+"""Where torch, newer and older, keeps what symbols of sizes are on the example inputs."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,21 @@ def labelled(rows: Rows) -> Axis:
     """An axis with these label rows; rows without a single label are dropped."""
     rows = np.atleast_2d(rows)
     return Axis(rows.shape[1], rows[(rows != NONE).any(axis=1)])
+
+
+def same_size(one: Any, other: Any) -> bool:
+    """Whether two sizes are seen to be one. Those that depend on values (the tokens that chose an expert) are compared as formulas: asked
+    for their truth, which no graph knows, torch raises, and prints where."""
+    return bool(formula(one) == formula(other))
+
+
+def formula(size: Any) -> Any:
+    """The size as a number, or what it is computed by where it depends on values and torch was not told to try them."""
+    if isinstance(size, int):
+        return size
+    names = vars(size.node.shape_env)
+    found = size.node.expr.xreplace(next((names[name] for name in TRIED if name in names), {}))
+    return int(found) if found.is_number else found
 
 
 def part(axis: Axis, cut: slice) -> Axis:

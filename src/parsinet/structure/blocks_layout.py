@@ -44,6 +44,7 @@ def without_blocks(layout: Layout, gone: Iterable[str]) -> Layout:
         gated=layout.gated & left,
         produced=frozenset(place for place in layout.produced if place in tensors),
         work=tuple(entry for entry in layout.work if not within_any(entry.module, paths)),
+        returned=_owned(layout.returned, left),
         selecting=frozenset(path for path in layout.selecting if not within_any(path, paths)),
         blocks=layout.blocks.after(blocks),
         block_groups={

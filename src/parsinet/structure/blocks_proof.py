@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from parsinet.structure.copies import duplicate
 from parsinet.structure.groups import UnitGroup
 from parsinet.structure.removal import shrink
+from parsinet.structure.returned import kept_entries
 from parsinet.structure.running import Call, close
 from parsinet.structure.silencing import silence
 from parsinet.structure.traced import Mask, Structure
@@ -90,7 +91,7 @@ def _step(model: nn.Module, structure: Structure, call: Call, alive: Mapping[str
     """The network without these, held against the silenced one."""
     plan = structure.plan(alive)
     with silence(model, plan):
-        expected = call.on(model)
+        expected = kept_entries(plan, call.on(model))
     small = duplicate(model)
     shrink(small, plan)
     actual = call.on(small)

@@ -44,7 +44,7 @@ SCALARS = (torch.ops.aten.item.default, torch.ops.aten._local_scalar_dense.defau
 
 @dataclass(frozen=True)
 class Exported:
-    """An exported network: the graph, which placeholder is which tensor of the model, and the nodes the model returns.
+    """An exported network: the graph, which placeholder is which tensor of the model, and the nodes the model returns, in order.
 
     constants: tensors that its code makes, by the names placeholders give them. equal: sizes of tensors that its code compared with
     numbers it keeps, and found equal. packed: positions, padding among them, of every call of a recurrent layer on a packed sequence.
@@ -52,7 +52,7 @@ class Exported:
 
     graph: torch.fx.Graph
     tensors: dict[str, str]
-    results: frozenset[str]
+    results: tuple[str, ...]
     constants: Mapping[str, Any]
     equal: tuple[tuple[Seen, Kept], ...] = ()
     packed: tuple[int, ...] = ()
@@ -81,7 +81,7 @@ def export(model: nn.Module, example_inputs: ExampleInputs, understood: Callable
         ) from error
     signature = program.graph_signature
     tensors = {**signature.inputs_to_parameters, **signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants}
-    results = frozenset(str(name) for name in signature.user_outputs)
+    results = tuple(str(name) for name in signature.user_outputs)
     return Exported(program.graph_module.graph, tensors, results, program.constants, packed=tuple(packed))
 
 

@@ -122,6 +122,8 @@ class Layout:
     block_groups: dict[str, UnitGroup] = field(default_factory=dict)
     unreached: frozenset[str] = frozenset()
     """Parameters on which nothing depends that the example inputs lead to."""
+    returned: dict[tuple[int, int], Slot] = field(default_factory=dict)
+    """(number of a tensor the network returns, dimension) → where groups sit on it, if entries of the output may leave."""
     cuts: dict[str, str] = field(default_factory=dict)
     """Groups that slices cut at bounds nothing keeps, and where, in words: they leave only if a trial shows that the cuts follow."""
 
@@ -151,6 +153,7 @@ def build_layout(tracing: Tracing, axes: dict[str, tuple[Axis, ...]]) -> Layout:
         weighed=_weighed(tracing, units, axes, read_dims) - frozenset(g for g, roots in units.items() if (met | blind)[roots].any()),
         produced=frozenset((name, d) for name, d in tensors if made[axes[name][d].rows].any()),
         work=_work(tracing, slot),
+        returned={place: found for place, axis in tracing.returned.items() if (found := slot(resolve(axis), axis.size)).owners},
         cuts=cuts,
     )
 

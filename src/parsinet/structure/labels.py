@@ -8,6 +8,7 @@ become 4 heads × 16 dimensions, and index h·16+d then carries {head h, dimensi
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,9 @@ from numpy.typing import NDArray
 
 from parsinet.structure.axes import NONE, Axis, Rows, fixed, labelled
 from parsinet.structure.store import Store
+
+Pattern = NDArray[np.intp]
+"""Which indices share a label: labels numbered by first appearance."""
 
 
 class Labels(Store):
@@ -101,14 +105,19 @@ class Labels(Store):
                 self.bind(int(column[0]), tuple(int(label) for label in column[1:]))
 
     def _unify_factored(self, left: Rows, right: Rows, where: str) -> None:
+        """Unite two products factor by factor: those that vary alike, or else with the coarser of both, if only one way of pairing fits.
+
+        Any pairing would let an index leave on both sides at once; of several a wrong one would join units that have nothing in common.
+        """
         if np.array_equal(left, right):
             return
-        wanted = [_pattern(row) for row in left]
-        for order in itertools.permutations(range(len(right))):
-            if all(np.array_equal(pattern, _pattern(right[k])) for pattern, k in zip(wanted, order, strict=True)):
-                for row, k in zip(left, order, strict=True):
-                    self._unify_rows(row, right[k], where)
-                return
+        ours, theirs = ([_pattern(row) for row in rows] for rows in (left, right))
+        alike = _pairings(ours, theirs, np.array_equal)
+        nested = [] if alike else _pairings(ours, theirs, _nested)
+        if alike or len(nested) == 1:
+            for row, k in zip(left, (alike or nested)[0], strict=True):
+                self._unify_rows(self.find(row), self.find(right[k]), where)
+            return
         for rows in (left, right):
             self.freeze(labelled(rows), f"views split its indices in two different ways before {where}")
 
@@ -156,9 +165,22 @@ class Labels(Store):
         return labelled(np.stack(parts)) if parts else fixed(int(np.prod(sizes)))
 
 
-def _pattern(row: Rows) -> NDArray[np.intp]:
+def _pattern(row: Rows) -> Pattern:
     """Which indices share a label, independent of the labels' values: numbered by first appearance."""
     _, first, inverse = np.unique(row, return_index=True, return_inverse=True)
     rank = np.empty(len(first), np.intp)
     rank[np.argsort(first)] = np.arange(len(first))
     return rank[inverse]
+
+
+def _pairings(left: list[Pattern], right: list[Pattern], fits: Callable[[Pattern, Pattern], bool]) -> list[tuple[int, ...]]:
+    """The ways to give every pattern on the left another one on the right that fits it."""
+    fitting = [{k for k, other in enumerate(right) if fits(pattern, other)} for pattern in left]
+    orders = itertools.permutations(range(len(right)))
+    return [order for order in orders if all(k in found for k, found in zip(order, fitting, strict=True))]
+
+
+def _nested(one: Pattern, other: Pattern) -> bool:
+    """Whether indices that share a label in one of the patterns always share one in the other."""
+    pairs = len(np.unique(one * (other.max() + 1) + other))
+    return bool(pairs == max(one.max(), other.max()) + 1)

@@ -44,6 +44,8 @@ class Plan:
     """Where modules read the leaving units."""
     unseen: tuple[str, ...] = ()
     """Groups read elsewhere than in modules' inputs: products of attention, recurrent layers, raw parameters."""
+    returned: Mapping[tuple[int, int], tuple[bool, ...]] = field(default_factory=dict)
+    """Per (number of a tensor the network returns, dimension) which of its entries stay, where some leave."""
     inexact: tuple[str, ...] = ()
     """Groups whose removal changes more than silence does."""
     blocks: Mapping[str, Muted] = field(default_factory=dict)

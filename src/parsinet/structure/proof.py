@@ -24,6 +24,7 @@ from parsinet.structure.in_training import training_shapes
 from parsinet.structure.origins import first_line
 from parsinet.structure.plan import Plan
 from parsinet.structure.removal import shrink
+from parsinet.structure.returned import kept_entries, kept_shapes
 from parsinet.structure.running import Call, close, widened
 from parsinet.structure.silencing import silence
 from parsinet.structure.traced import Structure
@@ -141,14 +142,14 @@ def _try(subject: _Subject, names: Sequence[str], uneven: bool) -> str | None:
         plan = structure.plan({name: masks[name] for name in names})
         smaller = _without(subject, plan)
         actual = subject.call.on(smaller)
-        if [tensor.shape for tensor in actual] != subject.shapes:
+        if [tensor.shape for tensor in actual] != kept_shapes(plan, subject.shapes):
             return "the network's output changes its shape without some of its units"
-        if uneven and subject.training is not None and not all(_trains(subject, net) for net in (smaller, _with_pairs(subject, names))):
+        if uneven and subject.training is not None and not (_trains(subject, plan) and _trains(subject, _pairs(subject, names))):
             return "in training mode the network's output changes its shape without some of its units"
         if len(exact) < len(names):
             return _try(subject, exact, uneven) if exact else None
         with silence(subject.model, plan):
-            expected = subject.call.on(subject.model)
+            expected = kept_entries(plan, subject.call.on(subject.model))
     except Exception as error:
         return f"the network does not run without some of its units: {_place(error)}{_message(error)}"
     precise = all(tensor.dtype == torch.float64 for tensor in actual if tensor.is_floating_point())
@@ -161,16 +162,16 @@ def _without(subject: _Subject, plan: Plan) -> nn.Module:
     return smaller
 
 
-def _with_pairs(subject: _Subject, names: Sequence[str]) -> nn.Module:
-    """The network after uneven losses that leave no unit alone: a size of 1 fits any other (`target.lerp_(online, 0.1)`)."""
+def _pairs(subject: _Subject, names: Sequence[str]) -> Plan:
+    """Uneven losses that leave no unit alone: a size of 1 fits any other (`target.lerp_(online, 0.1)`)."""
     masks = _uneven(subject.structure, least=2)
-    return _without(subject, subject.structure.plan({name: masks[name] for name in names}))
+    return subject.structure.plan({name: masks[name] for name in names})
 
 
-def _trains(subject: _Subject, model: nn.Module) -> bool:
-    """Whether it returns in training mode what the whole network does, as far as shapes tell."""
+def _trains(subject: _Subject, plan: Plan) -> bool:
+    """Whether the network without the plan's units returns in training mode what the whole one does, as far as shapes tell."""
     assert subject.training is not None
-    return training_shapes(model, subject.training) == subject.trained
+    return training_shapes(_without(subject, plan), subject.training) == kept_shapes(plan, subject.trained)
 
 
 def _third(size: int) -> Mask:

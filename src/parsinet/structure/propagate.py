@@ -76,9 +76,9 @@ def mutable(node: Node) -> bool:
     return isinstance(node.target, torch._ops.OpOverload) and bool(node.target._schema.is_mutable)
 
 
-def outputs(exported: Exported, values: dict[str, Any]) -> list[Value]:
-    """The values the model returns."""
-    return [value for name, value in values.items() if name in exported.results and isinstance(value, Value)]
+def outputs(exported: Exported, values: Mapping[str, Any]) -> list[Value]:
+    """The tensors the model returns, in order."""
+    return [value for name in exported.results if isinstance(value := values.get(name), Value)]
 
 
 def freeze_unused(tracing: Tracing, axes: dict[str, tuple[Axis, ...]]) -> None:

@@ -85,6 +85,11 @@ class Structure:
         found = {name for (module, _), slot in self.layout.reads.items() if module in self.layout.selecting for name in slot.owners}
         return [name for name in self.layout.groups if name in found]
 
+    def outputs(self) -> list[str]:
+        """Names of the groups whose units are entries of what the model returns; without `trace(removable_outputs=True)` there are none."""
+        found = {name for slot in self.layout.returned.values() for name in slot.owners}
+        return [name for name in self.layout.groups if name in found]
+
     def gateable(self, name: str) -> bool:
         """Whether everything that reads the group's units does so through a module's input, where a gate can sit."""
         return self.group(name).name in self.layout.gated
@@ -148,6 +153,7 @@ class Structure:
         }
         norms = tuple(norm for norm in self.layout.norms if any(name == norm.v and d != norm.dim for name, d in tensors))
         gone = {place: np.flatnonzero(~slot.keep(masks)) for place, slot in self.layout.reads.items()}
+        left = {place: slot.keep(masks) for place, slot in self.layout.returned.items()}
         return Plan(
             {name: tuple(mask.tolist()) for name, mask in masks.items()},
             tensors,
@@ -157,6 +163,7 @@ class Structure:
             norms,
             incoming,
             reads=tuple(Reading(*place, tuple(indices.tolist())) for place, indices in gone.items() if len(indices)),
+            returned={place: tuple(stay.tolist()) for place, stay in left.items() if not stay.all()},
             unseen=tuple(name for name in masks if name not in self.layout.gated),
             inexact=tuple(name for name in masks if not self.group(name).exact),
         )
@@ -195,6 +202,7 @@ class Structure:
                     for place, slot in layout.reads.items()
                 },
                 work=tuple(entry.after(masks) for entry in layout.work),
+                returned={place: slot.after(masks) for place, slot in layout.returned.items()},
             )
         )
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from parsinet.structure.axes import NONE, Axis, Rows, fixed
+from parsinet.structure.axes import NONE, Axis, Rows, fixed, same_size
 from parsinet.structure.labels import Labels
 from parsinet.structure.origins import location, module_path
 
@@ -106,6 +106,8 @@ class Tracing:
     """Per operator that multiplies matrices the running module and the axes it runs over."""
     chosen: dict[str, tuple[int, Axis]] = field(default_factory=dict)
     """Per operator that reads a raw input: the axis of its first argument whose indices are units of the input, for it alone."""
+    returned: dict[tuple[int, int], Axis] = field(default_factory=dict)
+    """(number of a tensor the network returns, dimension) → its axis, where entries of it may leave."""
     node: torch.fx.Node | None = None
     seeded: int = 0
     """Labels below this number belong to indices of tensors; those above were made where a view splits an axis."""
@@ -214,7 +216,7 @@ class Tracing:
         axes: list[Axis] = []
         for d in range(-len(shape), 0):
             size = shape[d]
-            meeting = [value.axes[d] for value in values if len(value.axes) >= -d and value.axes[d].size == size]
+            meeting = [value.axes[d] for value in values if len(value.axes) >= -d and same_size(value.axes[d].size, size)]
             axis = meeting[0] if meeting else fixed(size)
             for other in meeting[1:]:
                 axis = self.labels.unify(axis, other, self.where)
@@ -226,7 +228,7 @@ class Tracing:
         result = self.unify_shapes([*terms, *beside], shape)
         meeting = [pair for term in terms for pair in zip(result.axes[::-1], term.axes[::-1], strict=False)] if result.constant else []
         for axis, other in meeting:
-            if other is not axis and other.size == axis.size:
+            if other is not axis and same_size(other.size, axis.size):
                 self.added.extend(itertools.product(axis.rows, other.rows))
         return result
 

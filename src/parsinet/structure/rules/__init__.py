@@ -57,6 +57,8 @@ RULES: dict[str, Rule] = _table(
     ("hardswish copy log_sigmoid masked_fill mse_loss l1_loss polar", e.pointwise),
     ("add sub rsub maximum minimum max.other min.other fmax fmin hypot complex", e.added),
     ("where", e.chosen),
+    ("where.default nonzero_numpy", e.places),
+    ("nonzero argwhere", e.place_rows),
     ("lerp", e.blended),
     ("addcmul addcdiv", e.product_added),
     ("glu", e.glu),

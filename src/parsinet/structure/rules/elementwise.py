@@ -29,6 +29,18 @@ def chosen(ctx: Tracing, condition: Value, *sources: Any, **named: Any) -> Value
     return ctx.add_up(values, ctx.shape(), [condition])
 
 
+def places(ctx: Tracing, x: Value) -> list[Value]:
+    """`where` of one argument: along each axis the places of the entries that are not zero."""
+    ctx.freeze(x, f"{ctx.where} returns an index into it")
+    return [ctx.unknown(ctx.shape(d), constant=x.constant) for d in range(len(x.axes))]
+
+
+def place_rows(ctx: Tracing, x: Value) -> Value:
+    """`nonzero`: the same, a row for each entry."""
+    ctx.freeze(x, f"{ctx.where} returns an index into it")
+    return ctx.unknown(ctx.shape(), constant=x.constant)
+
+
 def blended(ctx: Tracing, start: Value, end: Value, weight: Any) -> Value:
     """a + t (b − a), with a number or a tensor t."""
     return ctx.add_up([start, end], ctx.shape(), [weight] if isinstance(weight, Value) else [])

@@ -2,36 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from parsinet.structure.axes import Axis, fixed, labelled
+from parsinet.structure.axes import Axis, fixed, formula, labelled, same_size
 from parsinet.structure.counting import count_split
 from parsinet.structure.origins import named_in_source
 from parsinet.structure.sizes import HEAD_SIZES, HEADS, INNER, OUTER
 from parsinet.structure.tracing import Tracing, Value
 
+BEYOND = 1 << 40
+"""Larger than sizes are."""
+
 
 def reshape(ctx: Tracing, x: Value, *_: Any, **__: Any) -> Value:
     """Any view: axes are merged and split, the last one running fastest. Axes of size 1 come and go beside the others."""
-    sizes, shape = tuple(axis.size for axis in x.axes), ctx.shape()
+    shape = ctx.shape()
     axes: list[Axis] = []
-    for old, new in _segments(sizes, shape):
+    for old, new in _segments(*_as_numbers([axis.size for axis in x.axes], shape)):
         if len(old) == 1 and len(new) == 1:
             axes.append(x.axes[old[0]])
         elif old and new:
-            merged = ctx.labels.merge([x.axes[d] for d in old if sizes[d] != 1])
-            parts = iter(ctx.labels.split(merged, tuple(shape[d] for d in new if shape[d] != 1), ctx.where))
-            found = [next(parts) if shape[d] != 1 else fixed(1) for d in new]
-            _count_heads(ctx, found)
-            axes.extend(found)
+            axes.extend(_rearranged(ctx, [x.axes[d] for d in old], [shape[d] for d in new]))
         else:
             axes.extend(fixed(1) for _ in new)
     count_split(ctx, axes, len(x.axes))
     return x.with_axes(axes)
+
+
+def _rearranged(ctx: Tracing, old: list[Axis], new: list[Any]) -> list[Axis]:
+    """What becomes of axes that a view joins or takes apart."""
+    if not all(isinstance(axis.size, int) for axis in old):
+        for axis in old:
+            ctx.labels.freeze(axis, f"{ctx.where} joins it with positions whose number depends on values")
+        return [fixed(size) for size in new]
+    merged = ctx.labels.merge([axis for axis in old if axis.size != 1])
+    parts = iter(ctx.labels.split(merged, tuple(size for size in new if size != 1), ctx.where))
+    found = [next(parts) if size != 1 else fixed(1) for size in new]
+    _count_heads(ctx, found)
+    return found
+
+
+def _as_numbers(*shapes: Sequence[Any]) -> list[tuple[int, ...]]:
+    """The shapes with a number for every symbol of a size that depends on values: powers of one larger than sizes are."""
+    formulas = [[formula(size) for size in shape] for shape in shapes]
+    symbols = sorted({symbol for sizes in formulas for size in sizes if not isinstance(size, int) for symbol in size.free_symbols}, key=str)
+    stands_for = {symbol: BEYOND ** (number + 1) for number, symbol in enumerate(symbols)}
+    return [tuple(size if isinstance(size, int) else int(size.subs(stands_for)) for size in sizes) for sizes in formulas]
 
 
 def _segments(old: tuple[int, ...], new: tuple[int, ...]) -> Iterator[tuple[list[int], list[int]]]:
@@ -82,7 +102,7 @@ def movedim(ctx: Tracing, x: Value, source: int | list[int], destination: int | 
 def squeeze(ctx: Tracing, x: Value, dim: int | list[int] | None = None) -> Value:
     n = len(x.axes)
     chosen = range(n) if dim is None else [d % n for d in ([dim] if isinstance(dim, int) else dim)]
-    return x.with_axes([axis for d, axis in enumerate(x.axes) if not (d in chosen and axis.size == 1)])
+    return x.with_axes([axis for d, axis in enumerate(x.axes) if not (d in chosen and same_size(axis.size, 1))])
 
 
 def unsqueeze(ctx: Tracing, x: Value, dim: int) -> Value:
@@ -95,7 +115,8 @@ def expand(ctx: Tracing, x: Value, *_: Any, **__: Any) -> Value:
     """Copies of one index fit any size: such an axis is free, and the dry run judges whether the code follows."""
     shape = ctx.shape()
     lead = len(shape) - len(x.axes)
-    axes = [axis if axis.size == size else Axis(size, free=not axis.tracked) for axis, size in zip(x.axes, shape[lead:], strict=True)]
+    pairs = zip(x.axes, shape[lead:], strict=True)
+    axes = [axis if same_size(axis.size, size) else Axis(size, free=not axis.tracked) for axis, size in pairs]
     return x.with_axes([*(fixed(size) for size in shape[:lead]), *axes])
 
 
