@@ -119,7 +119,7 @@ def test_what_training_alone_looks_at_is_cut_too(name: str, examples: int) -> No
         assert [t.shape for t in tree_leaves(small[1])] == [t.shape for t in tree_leaves(silent[1])]
 
 
-@pytest.mark.filterwarnings("ignore:Gates. target .* of the units that had not left")
+@pytest.mark.filterwarnings("ignore:Gates. target .* no nearer choice was found")
 def test_gates_stand_in_front_of_an_auxiliary_head_and_its_work_is_none_of_evaluations() -> None:
     model = Auxiliary()
     y = (X[:, 0] > 0).long()
