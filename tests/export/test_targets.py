@@ -214,7 +214,7 @@ def test_compare_objects() -> None:
     for other, words in (
         (lambda y: model(y)[:, :2], r"It gives outputs of shapes \[\[9, 2\]\], not \[\[9, 5\]\]"),
         (lambda y: model(y) + 1e-3 * (len(y) == 1), "It does not compute the same"),
-        (lambda y: model(y) * float("nan"), "of It are not finite"),
+        (lambda y: model(y) * float("nan"), "There are numbers in the output of it that are not finite"),
         (lambda y: y["x"], "It does not run on a batch of 9: "),
     ):
         with pytest.raises(ExportError, match=words):
@@ -365,3 +365,14 @@ def example(folder: Path) -> str:
     """The code in the card."""
     _, code = (folder / "README.md").read_text(encoding="utf-8").split("```python\n")
     return code.partition("```")[0]
+
+
+def test_which_output_is_not_finite() -> None:
+    class Both(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return x.sum(1), x.log()
+
+    with pytest.raises(ExportError, match="There are numbers in output 2 of 2 of the network that are not finite"):
+        compare("The ONNX file", Both(), Both(), X)
+    with pytest.raises(ExportError, match="There are numbers in output 1 of 2 of the ONNX file that are not finite"):
+        compare("The ONNX file", Both(), lambda x: (x.sum(1) / 0, x.exp()), X.abs() + 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +47,7 @@ def compare(name: str, model: nn.Module, other: Callable[..., Any], example_inpu
         ours, theirs = _outputs(name, model, other, resize_batch(example_inputs, size))
         scales = scales or [float(y.abs().max()) if y.numel() else 0.0 for y in ours]
         allowed = allowed or max(_allowed(y) for y in ours)
-        worst = max([worst, *(_difference(name, y, z, scale) for y, z, scale in zip(ours, theirs, scales, strict=True))])
+        worst = max([worst, *(_difference(y, z, scale) for y, z, scale in zip(ours, theirs, scales, strict=True))])
     if worst > allowed:
         raise ExportError(
             f"{name} does not compute the same: its outputs differ by {worst:.1e} of their scale, {allowed:g} are allowed. "
@@ -68,7 +68,16 @@ def _outputs(name: str, model: nn.Module, other: Callable[..., Any], inputs: Exa
         raise ExportError("The network returns no tensor; there is nothing to compare.")
     if [y.shape for y in ours] != [z.shape for z in theirs]:
         raise ExportError(f"{name} gives outputs of shapes {[list(z.shape) for z in theirs]}, not {[list(y.shape) for y in ours]}.")
+    _check_finite("the network", ours)
+    _check_finite(name[:1].lower() + name[1:], theirs)
     return ours, theirs
+
+
+def _check_finite(whose: str, outputs: Sequence[Tensor]) -> None:
+    for number, output in enumerate(outputs, 1):
+        if not output.isfinite().all():
+            which = f"output {number} of {len(outputs)}" if len(outputs) > 1 else "the output"
+            raise ExportError(f"There are numbers in {which} of {whose} that are not finite; they cannot be compared.")
 
 
 def _allowed(y: Tensor) -> float:
@@ -77,10 +86,8 @@ def _allowed(y: Tensor) -> float:
     return ALLOWED.get(y.dtype, min(ALLOWED.values()))
 
 
-def _difference(name: str, y: Tensor, z: Tensor, scale: float) -> float:
+def _difference(y: Tensor, z: Tensor, scale: float) -> float:
     if not y.numel():
         return 0.0
     gap = float((y.double() - z.double()).abs().max())
-    if not gap < float("inf"):
-        raise ExportError(f"The outputs of the network or of {name} are not finite; they cannot be compared.")
     return gap / scale if scale else gap
