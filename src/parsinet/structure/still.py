@@ -41,14 +41,15 @@ def still(graph: torch.fx.Graph, model: nn.Module, beside: bool = False) -> Iter
 
     beside: whether the network may draw what is not in the graph, where another coin of Python's leads it elsewhere.
     """
-    if not beside and not any(_draws(node) for node in graph.nodes):
+    if not beside and not any(draws(node) for node in graph.nodes):
         yield
         return
     with kept(model), _Still():  # type: ignore[no-untyped-call]
         yield
 
 
-def _draws(node: torch.fx.Node) -> bool:
+def draws(node: torch.fx.Node) -> bool:
+    """Whether an operator of an exported graph draws random numbers."""
     name = _name(node.target)
     if name == "scaled_dot_product_attention":
         return bool(dict(zip(ATTENTION, node.args, strict=False)).get("dropout_p", node.kwargs.get("dropout_p")))
