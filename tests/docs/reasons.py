@@ -7,7 +7,7 @@ from pathlib import Path
 
 CALLS = ("freeze", "freeze_label", "_unite_or_freeze", "_refuse")
 """Whose last argument is a reason."""
-NAMES = ("reason", "single", "DIFFERS", "why", "cuts")
+NAMES = ("reason", "single", "DIFFERS", "OTHERS", "UNSTEADY", "why", "cuts")
 """What a reason is assigned to, or passed as."""
 FUNCTIONS = ("_against", "_try", "_blamed", "why_fixed")
 """What returns a reason."""

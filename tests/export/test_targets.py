@@ -5,18 +5,22 @@ from __future__ import annotations
 import copy
 import io
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import parsinet as pn
 from export.lean_networks import FURTHER, NETWORKS, Lean
+from parsinet.draws import Place
 from parsinet.errors import ExportError, MissingExtraError, StorageError, UsageError
 from parsinet.export import Exported, bundle_folder, onnx_file, program_file
 from parsinet.export.agreement import compare
@@ -214,7 +218,7 @@ def test_compare_objects() -> None:
     for other, words in (
         (lambda y: model(y)[:, :2], r"It gives outputs of shapes \[\[9, 2\]\], not \[\[9, 5\]\]"),
         (lambda y: model(y) + 1e-3 * (len(y) == 1), "It does not compute the same"),
-        (lambda y: model(y) * float("nan"), "of It are not finite"),
+        (lambda y: model(y) * float("nan"), "There are numbers in the output of it that are not finite"),
         (lambda y: y["x"], "It does not run on a batch of 9: "),
     ):
         with pytest.raises(ExportError, match=words):
@@ -365,3 +369,106 @@ def example(folder: Path) -> str:
     """The code in the card."""
     _, code = (folder / "README.md").read_text(encoding="utf-8").split("```python\n")
     return code.partition("```")[0]
+
+
+# What draws random numbers in evaluation
+
+
+class Variational(nn.Module):
+    """Its code is drawn in evaluation too."""
+
+    def __init__(self, draw: Callable[[Tensor], Tensor] = torch.randn_like) -> None:
+        super().__init__()
+        self.enter, self.leave, self.draw = nn.Linear(8, 4), nn.Linear(4, 8), draw
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = self.enter(x)
+        return self.leave(mean + 0.1 * self.draw(mean))
+
+
+DRAWS: dict[str, Callable[[Tensor], Tensor]] = {
+    "randn": torch.randn_like,
+    "dropout": lambda mean: F.dropout(mean, 0.5, training=True),
+    "distribution": lambda mean: torch.distributions.Normal(mean, mean.abs() + 1).rsample(),
+}
+NINE = torch.linspace(-1, 1, 72).reshape(9, 8)
+
+
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+@pytest.mark.parametrize("export", ["torch_export", "bundle"])
+def test_torch_draws_the_same_numbers_in_both_forms(export: str, draw: Callable[[Tensor], Tensor], tmp_path: Path) -> None:
+    model = Variational(draw)
+    before, coins = torch.get_rng_state(), Place.now()
+    left = getattr(pn.export, export)(model, NINE, tmp_path / "lean")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert coins.moved(Place.now()) == []
+    assert left.agreement.difference <= 1e-6
+
+
+@pytest.mark.slow
+def test_onnx_says_that_the_network_draws(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    words = (
+        r"The ONNX file cannot be compared: two passes of the network itself differ by .* of their scale: in evaluation it draws random "
+        r"numbers \(`randn_like` at test_targets.py:\d+ .*\)\. Return the mean where it does not train \(`if self.training`\), or write a "
+        r".pt2 file, which draws as torch does. Nothing was written."
+    )
+    with pytest.raises(ExportError, match=words) as caught:
+        pn.export.onnx(Variational(), NINE, tmp_path / "new" / "lean.onnx")
+    assert len(str(caught.value)) < 450
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_linear_layer_of_a_network_that_draws_becomes_sparse() -> None:
+    model = Variational()
+    with torch.no_grad():
+        model.leave.weight[:, 1:] = 0
+    found = pn.export.to_csr(model, NINE, timer=clock(9.0))
+    assert [layer.name for layer in found.layers if layer.converted] == ["leave"]
+
+
+ENTROPY = np.random.default_rng()
+TOSSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "Python": (lambda mean: mean if random.random() < 0.5 else -mean, r"draws random numbers \(Python's `random`\)\. Return the mean"),
+    "NumPy": (lambda mean: mean * np.random.standard_normal(), r"draws random numbers \(`numpy.random`\)\. Return the mean"),
+    "both": (
+        lambda mean: torch.rand_like(mean) * random.random(),
+        r"draws random numbers \(`rand_like` at test_targets.py:\d+ .*, Python's `random`\)\. Return the mean",
+    ),
+    "nobody": (lambda mean: mean * float(ENTROPY.random()), r"it draws random numbers, or keeps a state\. Return the mean"),
+}
+
+
+@pytest.mark.parametrize(("draw", "words"), TOSSED.values(), ids=TOSSED)
+def test_coins_that_a_file_cannot_toss_are_told(draw: Callable[[Tensor], Tensor], words: str, tmp_path: Path) -> None:
+    """The graph holds what came out once; nor does a file get its name because all coins fell alike."""
+    for seed in range(2):
+        random.seed(seed)
+        with pytest.raises(ExportError, match=rf"The .pt2 file cannot be compared: .*{words}.*Nothing was written"):
+            pn.export.torch_export(Variational(draw), NINE, tmp_path / "lean.pt2")
+    assert not list(tmp_path.iterdir())
+
+
+def test_coins_that_change_nothing_are_let_pass(tmp_path: Path) -> None:
+    """Code that tosses before it asks whether it trains."""
+    model = Variational(lambda mean: -mean if random.random() < 0.5 and mean is None else mean)
+    assert pn.export.torch_export(model, NINE, tmp_path / "lean.pt2").agreement is not None
+
+
+def test_a_network_that_draws_and_a_file_that_is_another_are_told_apart() -> None:
+    """Where the network does not differ from itself, the file is to blame."""
+    model = nn.Linear(8, 3)
+    with pytest.raises(ExportError, match="It does not compute the same: its outputs differ by"):
+        compare("It", model, lambda x: model(x) * 1.1, NINE)
+
+
+def test_which_output_is_not_finite() -> None:
+    class Both(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return x.sum(1), x.log()
+
+    with pytest.raises(ExportError, match="There are numbers in output 2 of 2 of the network that are not finite"):
+        compare("The ONNX file", Both(), Both(), NINE)
+    with pytest.raises(ExportError, match="There are numbers in output 1 of 2 of the ONNX file that are not finite"):
+        compare("The ONNX file", Both(), lambda x: (x.sum(1) / 0, x.exp()), NINE.abs() + 1)

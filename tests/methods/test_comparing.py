@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import itertools
+import random
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ import parsinet as pn
 from gates.toys import check_mean
 from methods.runs import same
 from methods.toys import OPTIMIZERS, bank, network, points, start
+from parsinet.draws import Place
 from parsinet.errors import UsageError
 from parsinet.gates import PAIR_ESTIMATORS
 from parsinet.methods import Gates, Pruner, comparing
@@ -123,11 +126,31 @@ def test_a_comparison_leaves_no_trace_and_backward_passes_are_not_listened_to() 
     x, y = points()
     model(x)
     assert not bank(pruner).hearing.pending
-    before, random = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    before, numbers = copy.deepcopy(model.state_dict()), torch.get_rng_state()
     pruner.method.probe(lambda: F.cross_entropy(model(x), y))  # type: ignore[attr-defined]
     assert same(model.state_dict(), before)
-    assert torch.equal(torch.get_rng_state(), random)
+    assert torch.equal(torch.get_rng_state(), numbers)
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("estimator", [*PAIR_ESTIMATORS, "drawn-labels"])
+def test_what_is_compared_sees_the_same_coins_and_uses_none_up(estimator: str) -> None:
+    """Layers skipped by Python, words masked by NumPy."""
+    model = Noisy()
+    _, pruner = start(model, estimator=estimator)
+    seen: list[tuple[float, ...]] = []
+    x, y = points()
+
+    def loss() -> Tensor:
+        seen.append((random.random(), float(np.random.standard_normal()), float(torch.rand(()))))
+        return F.cross_entropy(model(x), y)
+
+    before = Place.now()
+    for _ in range(2):
+        pruner.method.probe(loss)  # type: ignore[attr-defined]
+    assert len(seen) >= 2
+    assert len(set(seen)) == 1
+    assert before.moved(Place.now()) == []
 
 
 @KINDS

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from parsinet import measure
+from parsinet import baselines, measure
 from parsinet.errors import UsageError
-from parsinet.methods import Budget, Gates
+from parsinet.methods import Budget, Gates, Pruner
+from parsinet.methods.choice import told_left_out
 from parsinet.methods.limits import Limit
 from parsinet.methods.stopwatch import Stopwatch
 from parsinet.methods.target import Target
@@ -73,3 +74,52 @@ def test_calibration_measures_copies() -> None:
     assert counts == [8 + 1 + 4, 8 * 6 + 6 * 3 + 3 * 4, 8 * 12 + 12 * 6 + 6 * 4, 400]
     assert limit.wanted == limit.stopwatch.points[-1][1]
     assert model[0].weight.shape == (20, 8)
+
+
+class Scaled(nn.Module):
+    """Two activations meet in the units of `scale`: they can leave, and carry no gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.norm = nn.Linear(8, 20), nn.BatchNorm1d(20)
+        self.scale, self.other, self.leave = nn.Linear(20, 6), nn.Linear(20, 6), nn.Linear(1, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.relu(self.norm(self.enter(x)))
+        return self.leave(torch.einsum("bi,bi->b", self.scale(h), self.other(h)).unsqueeze(1))
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        (
+            Gates(target="macs=1%"),
+            r"Gates: target macs=1% asks for 4 multiply-adds, but with one unit left in every group that it works on \(or round_to of "
+            r"them\) the network still has \d+ multiply-adds\. Ask for more, or let more groups be removed\. Left out: \w+ \(it is read "
+            r"where no module's input can be multiplied, nor can the weights that read it .*\), leave \(it is part of the model's output\)",
+        ),
+        (
+            Gates(target="macs=1%", groups=["enter"]),
+            r"Left out: \w+ \(it is read where .*\), leave \(it is part of the model's output\)\.$",
+        ),
+        (
+            baselines.Slimming(target="macs=1%"),
+            r"slimming: .* Left out: \w+ \(no batch normalisation scales its units\), leave \(it is part of the model's output\)\.$",
+        ),
+        (baselines.MagnitudeUnits(target="macs=1%", groups=["scale"]), r"Left out: enter \(groups does not name it\), leave"),
+    ],
+)
+def test_a_target_out_of_reach_names_the_groups_that_are_left_out(method: Gates, words: str) -> None:
+    model = Scaled()
+    with pytest.raises(UsageError, match=words):
+        Pruner(model, torch.optim.SGD(model.parameters(), lr=0.1), method, X, steps=100)
+
+
+def test_many_groups_that_are_left_out_are_told_in_few_words() -> None:
+    assert told_left_out({}) == ""
+    assert told_left_out({"a": "x", "b": "y", "c": "x"}) == " Left out: a, c (x), b (y)."
+    many = {f"block.{number}": f"reason {number % 4}" for number in range(20)}
+    assert told_left_out(many) == (
+        " Left out: block.0, block.4, block.8 (reason 0), block.1, block.5, block.9 (reason 1), "
+        "block.2, block.6, block.10 (reason 2), and 11 more."
+    )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import warnings
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,7 +14,11 @@ from torch.distributions import Distribution, Normal
 from torch.nn import functional as F
 
 import parsinet as pn
+from parsinet.draws import Place
 from parsinet.methods import Gates, Pruner
+from parsinet.structure.capture import capture
+from parsinet.structure.in_training import used
+from parsinet.structure.running import Call
 from parsinet.structure.still import still
 
 
@@ -129,3 +136,138 @@ def test_draws_are_seen_in_a_graph_that_was_taken_apart(way: str) -> None:
         program = torch.export.export(model, (torch.randn(4, 6),), strict=False).run_decompositions()
     with still(program.graph, model):
         assert torch.rand(64).unique().tolist() == [0.5]
+
+
+# Numbers of Python's and NumPy's, of which the graph holds what came out
+
+ENTROPY = np.random.default_rng()
+
+
+class Tossing(nn.Module):
+    """One hidden layer, and what a number drawn from elsewhere than torch does with it. toss: (x, hidden units) → x."""
+
+    def __init__(self, toss: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.a, self.b, self.toss = nn.Linear(6, 12), nn.Linear(12, 4), toss
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.relu(self.a(x))
+        return self.toss(self.b(h), h)
+
+
+TOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "a coin": lambda y, _: y if random.random() < 0.5 else 2 * y,
+    "a coin of NumPy's": lambda y, _: y if np.random.rand() < 0.5 else 2 * y,
+    "a factor": lambda y, _: y * random.uniform(0.9, 1.1),
+    "normal numbers": lambda y, _: y + random.gauss() + np.random.standard_normal(),
+    "dropout at times": lambda y, _: F.dropout(y, 0.5, training=True) if random.random() < 0.5 else y,
+}
+
+
+@pytest.mark.parametrize("seed", [0, 1], ids=["tails", "heads"])
+@pytest.mark.parametrize("toss", TOSSES.values(), ids=TOSSES)
+def test_removals_are_tried_with_the_same_coins(toss: Callable[[Tensor, Tensor], Tensor], seed: int) -> None:
+    random.seed(seed)
+    before, state = Place.now(), torch.get_rng_state()
+    model, x = Tossing(toss), torch.zeros(2, 6)
+    torch.set_rng_state(state)
+    structure = pn.trace(model, x)
+    assert [(group.name, group.exact) for group in structure.removable()] == [("a", True)]
+    assert before.moved(Place.now()) == []
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+class Own:
+    """A coin of a generator that the network keeps."""
+
+    def __init__(self) -> None:
+        self.rng = random.Random(0)
+
+    def __call__(self, y: Tensor, h: Tensor) -> Tensor:
+        return y * self.rng.random()
+
+
+def test_a_generator_of_the_networks_own_is_copied_with_it() -> None:
+    toss = Own()
+    assert [(group.name, group.exact) for group in pn.trace(Tossing(toss), torch.randn(2, 6)).removable()] == [("a", True)]
+    assert toss.rng.getstate() == Own().rng.getstate()
+
+
+INCOMPARABLE: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], str]] = {
+    "NumPy's": (lambda y, h: y * np.random.rand(h.shape[1]).mean(), "forward draws other random numbers of NumPy's without some of"),
+    "Python's": (
+        lambda y, h: y * sum(random.random() for _ in range(h.shape[1])),
+        "forward draws other random numbers of Python's without",
+    ),
+    "nobody's": (lambda y, _: y * float(ENTROPY.random()), "two passes differ (a random generator of its own, a state that forward keeps)"),
+    "none": (lambda y, h: y * random.uniform(0.9, 1.1) / h.shape[1], "a size enters the computation"),
+}
+
+
+@pytest.mark.parametrize(("toss", "words"), INCOMPARABLE.values(), ids=INCOMPARABLE)
+def test_what_cannot_be_compared_is_told(toss: Callable[[Tensor, Tensor], Tensor], words: str) -> None:
+    group = pn.trace(Tossing(toss), torch.randn(2, 6)).group("a")
+    assert (group.removable, group.exact) == (True, False)
+    assert words in group.reason
+
+
+class Skipping(nn.Module):
+    """Some of its layers are skipped in evaluation too, and then stand in no graph."""
+
+    def __init__(self, layers: int = 3) -> None:
+        super().__init__()
+        self.enter, self.leave = nn.Linear(6, 12), nn.Linear(12, 3)
+        self.layers = nn.ModuleList(nn.Linear(12, 12) for _ in range(layers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.enter(x)
+        for layer in self.layers:
+            if random.random() < 0.5:
+                h = h + torch.relu(layer(h))
+        return self.leave(h)
+
+
+def test_what_another_coin_runs_keeps_its_units() -> None:
+    """Of the layers that the graph lacks some run in another pass, and want the units."""
+    random.seed(0)
+    group = pn.trace(Skipping(), torch.randn(2, 6)).group("enter")
+    assert not group.removable
+    assert group.reason.startswith("where forward draws other random numbers of Python's or NumPy's, the network does not run without")
+
+
+class Choosing(nn.Module):
+    """One of eight layers, by a coin of eight sides; it minds marked numbers, so that it is exported twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(6, 3) for _ in range(8))
+        self.sides, self.chosen = 8, -1
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.chosen = random.randrange(self.sides)
+        assert type(self.sides) is int
+        return self.layers[self.chosen](x)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_graph_is_that_of_the_passes_that_are_compared(seed: int) -> None:
+    random.seed(seed)
+    model, x = Choosing(), torch.randn(2, 6)
+    Call.of(x).on(model)
+    captured = capture(model, x, {}, blocks=False)
+    assert captured.coins
+    assert used(captured.exported) == {f"layers.{model.chosen}.weight", f"layers.{model.chosen}.bias"}
+
+
+def test_gates_train_a_network_with_coins() -> None:
+    torch.manual_seed(0)
+    model = Tossing(TOSSES["a coin"])
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    pruner = Pruner(model, optimizer, Gates(target="macs=50%", fall_steps=5), torch.randn(2, 6), steps=40)
+    for _ in range(40):
+        x = torch.randn(16, 6)
+        F.mse_loss(model(x), x[:, :4]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        pruner.step(lambda x=x: F.mse_loss(model(x), x[:, :4]))
+    assert pruner.finish().a.out_features == 6

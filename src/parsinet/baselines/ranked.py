@@ -16,6 +16,7 @@ from parsinet.errors import StructureError, UsageError
 from parsinet.methods import Budget
 from parsinet.methods.amount import Amount, Metric, Share
 from parsinet.methods.base import generator
+from parsinet.methods.choice import left_out
 from parsinet.methods.options import check_either, check_known, check_number, check_seed
 from parsinet.methods.ranking import SCOPES, keep_best
 from parsinet.methods.schedule import cubic
@@ -78,7 +79,8 @@ class RankedUnits(JudgedUnits):
         if isinstance(self.share, Mapping) and (missing := [name for name in self._original if name not in self.share]):
             raise UsageError(f"{self.name}: share names no number for {', '.join(missing)}.")
         self.amount.need_metric(self.metric)
-        self.amount.attach(model, structure, budget, self._original)
+        others = left_out(structure, self._original, partial(self._against, structure))
+        self.amount.attach(model, structure, budget, self._original, left_out=others)
         self._ranks = budget.ranks
 
     def removed(self, structure: Structure, plan: Plan) -> None:

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from parsinet.draws import kept
 from parsinet.errors import ExportError
 from parsinet.measure import ExampleInputs, batch_size, resize_batch
 from parsinet.measure.examples import arguments, call
+from parsinet.structure.secluded import unvalidated
 from parsinet.switches import no_fused_attention
 
 
@@ -26,7 +28,8 @@ def settled(model: nn.Module, example_inputs: ExampleInputs) -> tuple[nn.Module,
     batch_size(example_inputs)
     still = copy.deepcopy(model).cpu().eval()
     inputs: ExampleInputs = tree_map(lambda leaf: leaf.detach().cpu() if isinstance(leaf, Tensor) else leaf, example_inputs)
-    call("export", still, inputs)
+    with kept():
+        call("export", still, inputs)
     return still, inputs
 
 
@@ -36,6 +39,14 @@ def capture(model: nn.Module, example_inputs: ExampleInputs) -> torch.export.Exp
     Neither the examples nor the places in the user's source are kept in it: what is handed on holds no data and names no folder.
     Raises ExportError, in the words of torch.export, if it cannot be captured, or computes with a fixed number of rows.
     """
+    program = program_of(model, example_inputs)
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)
+    return program
+
+
+def program_of(model: nn.Module, example_inputs: ExampleInputs) -> torch.export.ExportedProgram:
+    """`capture`, with the places in the user's source."""
     args, kwargs = arguments(tree_map(_blank, resize_batch(example_inputs, 2)))
     rows = torch.export.Dim("batch")
 
@@ -44,13 +55,10 @@ def capture(model: nn.Module, example_inputs: ExampleInputs) -> torch.export.Exp
 
     shapes = (*tree_map(opened, args), *tree_map(opened, kwargs).values())
     try:
-        with quietly(), no_fused_attention(), torch.no_grad():
-            program = torch.export.export(copy.deepcopy(model), args, kwargs, dynamic_shapes=shapes, strict=False)
+        with quietly(), no_fused_attention(), unvalidated(), torch.no_grad(), kept():
+            return torch.export.export(copy.deepcopy(model), args, kwargs, dynamic_shapes=shapes, strict=False)
     except Exception as error:
         raise ExportError(f"torch.export cannot capture {type(model).__name__} for any batch size: {gist(error)}") from error
-    for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)
-    return program
 
 
 def _blank(leaf: object) -> object:

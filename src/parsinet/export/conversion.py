@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from parsinet.draws import kept
 from parsinet.errors import UsageError
 from parsinet.export.csr_layer import DTYPES, CSRLinear
 from parsinet.measure import ExampleInputs, Latency, compare_latency
@@ -158,13 +159,19 @@ def _difference(model: nn.Module, lean: nn.Module, example_inputs: ExampleInputs
     args, kwargs = arguments(example_inputs)
     with evaluating(model, lean), torch.no_grad():
         try:
-            outputs = [tensors((each(*args, **kwargs),)) for each in (model, lean)]
+            outputs = [_output(each, args, kwargs) for each in (model, lean)]
         except Exception as error:
             return f"the model does not run with it: {type(error).__name__}: {error}"
     for one, other in zip(*outputs, strict=True):
         if not torch.allclose(one, other, rtol=1e-4, atol=1e-5 * float(one.abs().max() if one.numel() else 0), equal_nan=True):
             return "the output of the whole model differs"
     return ""
+
+
+def _output(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    """What it returns; what it draws, it draws from where the next one does."""
+    with kept():
+        return tensors((model(*args, **kwargs),))
 
 
 def _refused(layers: tuple[LayerChoice, ...], reason: str) -> tuple[LayerChoice, ...]:

@@ -64,7 +64,7 @@ def onnx(model: nn.Module, example_inputs: ExampleInputs, path: str | os.PathLik
     model, inputs = settled(model, example_inputs)
     content = to_onnx(capture(model, inputs))
     twin = OnnxNetwork(content)
-    agreement = compare("The ONNX file", model, twin, inputs)
+    agreement = compare("The ONNX file", model, twin, inputs, repeats=False)
     pair = {"torch": model, "ONNX Runtime": twin}
     latency = {batch: compare_latency(pair, resize_batch(inputs, batch)) for batch in TIMED}
     files.make_folder(path.parent)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from parsinet.draws import kept
 from parsinet.errors import ArgumentTypeError, UsageError
 
 ExampleInputs = Tensor | tuple[Any, ...] | Mapping[str, Any]
@@ -73,12 +74,12 @@ def call(who: str, model: nn.Module, example_inputs: ExampleInputs) -> None:
 
 @contextlib.contextmanager
 def evaluating(*models: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; afterwards every module's own training flag and the CPU generator's state are as before."""
+    """Evaluation mode inside; afterwards every module's own training flag and the CPU's generators (torch, Python, NumPy) are as before."""
     flags = [(module, module.training) for model in models for module in model.modules()]
     try:
         for model in models:
             model.eval()
-        with torch.random.fork_rng(devices=[]):
+        with kept():
             yield
     finally:
         for module, training in flags:

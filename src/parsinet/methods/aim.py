@@ -25,12 +25,21 @@ class Aim:
     """Finds what stays so that the network meets a target of multiply-adds, parameters or bytes.
 
     model, structure: the plain network, as it is before anything leaves. sizes: units per group that may lose some. least: units that
-    stay in every group. The cost is that of the original with masks over its units, so that it needs no model later.
+    stay in every group. left_out: the other groups, each with the reason. The cost is that of the original with masks over its
+    units, so that it needs no model later.
     Raises UsageError for a latency, and for a target the method cannot reach.
     """
 
     def __init__(
-        self, who: str, target: Target, model: nn.Module, structure: Structure, budget: Budget, sizes: Mapping[str, int], least: int = 1
+        self,
+        who: str,
+        target: Target,
+        model: nn.Module,
+        structure: Structure,
+        budget: Budget,
+        sizes: Mapping[str, int],
+        least: int = 1,
+        left_out: Mapping[str, str] | None = None,
     ) -> None:
         if target.kind == "latency":
             raise UsageError(f"{who}: a target is met here by counting, and {target} has to be timed; give macs, params or bytes.")
@@ -38,7 +47,7 @@ class Aim:
         self._cost = self.limit.cost(model, structure)
         self._round_to = budget.round_to
         self._there = {name: torch.ones(size, dtype=torch.bool) for name, size in sizes.items()}
-        self.limit.check(smallest(self._cost.of, sizes, max(least, budget.round_to)))
+        self.limit.check(smallest(self._cost.of, sizes, max(least, budget.round_to)), left_out)
 
     def choose(self, best: ByShare, scores: Mapping[str, Tensor], progress: float) -> tuple[dict[str, Tensor], float]:
         """What stays when part `progress` of the way to the target is gone, and the share that is.

@@ -66,14 +66,22 @@ class Amount:
         if self.max_fall is not None and metric is None:
             raise UsageError(f"{self._who}: max_fall needs a metric; in a recipe give data.validation, its accuracy is the metric then.")
 
-    def attach(self, model: nn.Module, structure: Structure, budget: Budget, sizes: Mapping[str, int], least: int = 1) -> None:
+    def attach(
+        self,
+        model: nn.Module,
+        structure: Structure,
+        budget: Budget,
+        sizes: Mapping[str, int],
+        least: int = 1,
+        left_out: Mapping[str, str] | None = None,
+    ) -> None:
         """Find the way to the target, if there is one.
 
         model, structure: the plain network that will be left, before anything leaves. sizes: units per group that may lose some. least:
-        units that stay in every group.
+        units that stay in every group. left_out: the other groups, each with the reason.
         """
         if self.target is not None:
-            self._aim = Aim(self._who, self.target, model, structure, budget, sizes, least)
+            self._aim = Aim(self._who, self.target, model, structure, budget, sizes, least, left_out)
 
     def masks(self, best: ByShare, scores: Mapping[str, Tensor], progress: float) -> dict[str, Tensor]:
         """Which units stay at part `progress` of the way."""

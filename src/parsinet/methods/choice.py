@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from parsinet.errors import UsageError
 from parsinet.structure import Structure
 
 Against = Callable[[str], str]
 """A group's name → why the method cannot work on it, "" if it can."""
+
+TOLD = 3
+"""Names for one reason, and reasons, in an error."""
 
 
 def chosen_groups(
@@ -48,6 +51,12 @@ def gateable_groups(
     weights: a gate may also sit in the weights that read. may_lack: there may be none, or none wanted.
     """
 
+    return chosen_groups(who, "gated", structure, wanted, against_gates(structure, against, weights=weights), may_lack=may_lack)
+
+
+def against_gates(structure: Structure, against: Against = lambda name: "", *, weights: bool = False) -> Against:
+    """What speaks against a gate in front of what reads a group, or in the weights that read it, and then `against`."""
+
     def ungateable(name: str) -> str:
         if name in structure.outputs():
             return "whoever calls the model reads it, where no gate can stand"
@@ -56,7 +65,24 @@ def gateable_groups(
         beside = ", nor can the weights that read it (two activations meet in it, or the weight that reads it makes it too)"
         return f"it is read where no module's input can be multiplied{beside if weights else ''}"
 
-    return chosen_groups(who, "gated", structure, wanted, ungateable, may_lack=may_lack)
+    return ungateable
+
+
+def left_out(structure: Structure, chosen: Collection[str], against: Against) -> dict[str, str]:
+    """Per group of units that a method does not work on why; those that could leave first."""
+    others = sorted((group for group in structure.groups if group.name not in chosen), key=lambda group: not group.removable)
+    return {group.name: _reason(structure, group.name, against, exact_only=True) or "groups does not name it" for group in others}
+
+
+def told_left_out(reasons: Mapping[str, str]) -> str:
+    """A few of the groups that are left out, by reason: ` Left out: a, b (no batch normalisation …), and 4 more.`; "" for none."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        by_reason.setdefault(reason, []).append(name)
+    told = {reason: names[:TOLD] for reason, names in list(by_reason.items())[:TOLD]}
+    more = len(reasons) - sum(map(len, told.values()))
+    parts = [*(f"{', '.join(names)} ({reason})" for reason, names in told.items()), *([f"and {more} more"] if more else [])]
+    return f" Left out: {', '.join(parts)}." if parts else ""
 
 
 def check_inputs(who: str, structure: Structure, wanted: Sequence[str] | None, inputs: bool) -> None:

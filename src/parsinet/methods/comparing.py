@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from parsinet.draws import kept
 from parsinet.errors import UsageError
 from parsinet.gates import PairEstimator, antithetic
 from parsinet.methods.gating import GateBank
@@ -23,8 +24,8 @@ EDGE = 0.05
 def under_gates(loss: Callable[[], Tensor], model: nn.Module, bank: GateBank) -> Callable[[Tensor], Tensor]:
     """A function of ξ, all groups in one row: the batch's mean loss, a float64 scalar on the CPU.
 
-    loss: evaluates the model on the batch. Running statistics and dropout's random numbers are the same in each evaluation, and afterwards
-    as they were. The function raises UsageError if `loss` returns anything but one number.
+    loss: evaluates the model on the batch. Running statistics and random numbers (dropout, a coin of Python's) are the same in each
+    evaluation, and afterwards as they were. The function raises UsageError if `loss` returns anything but one number.
     """
 
     def evaluated(xi: Tensor) -> Tensor:
@@ -94,12 +95,11 @@ def one_number(value: Any) -> Tensor:
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Within, the model may run; afterwards its buffers and torch's random numbers are as they were."""
+    """Within, the model may run; afterwards its buffers and the random numbers of torch, Python and NumPy are as they were."""
     tables = [module._buffers for module in model.modules()]
     buffers = [(table, name, buffer, buffer.clone()) for table in tables for name, buffer in table.items() if buffer is not None]
-    devices = sorted({parameter.device.index for parameter in model.parameters() if parameter.device.type == "cuda"})
     try:
-        with torch.random.fork_rng(devices=devices):
+        with kept(model):
             yield
     finally:
         for table, name, buffer, before in buffers:

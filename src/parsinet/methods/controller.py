@@ -66,7 +66,9 @@ class Targeted(Pricing):
         factors: Mapping[str, float] | None = None,
         blocks: Blocks | None = None,
         evenness: float = 0.0,
+        left_out: Mapping[str, str] | None = None,
     ) -> None:
+        self._left_out = left_out
         self.target, self.pursuit = target, pursuit
         self._costed = Costed(FIRST_NATS, shares, factors=factors, blocks=blocks, evenness=evenness)
         self._blocks = blocks or {}
@@ -87,7 +89,7 @@ class Targeted(Pricing):
         self._limit = Limit("Gates", self.target, model, structure, budget, [name for name, _, _ in rows], self._blocks)
         self._cost = self._limit.cost(model, structure)
         sizes = {name: len(theta) for name, theta, _ in rows}
-        self._limit.check(smallest(self._cost.of, sizes, budget.round_to, may_empty=self._blocks))
+        self._limit.check(smallest(self._cost.of, sizes, budget.round_to, may_empty=self._blocks), self._left_out)
 
     def moved(self, model: nn.Module) -> None:
         """Count in the new network."""

@@ -9,6 +9,7 @@ from typing import get_args
 import torch
 from torch import nn
 
+from parsinet.draws import kept
 from parsinet.errors import StructureError, UsageError
 from parsinet.structure import Fold, Plan, Structure, fold_units
 from parsinet.structure.calling import ExampleInputs
@@ -41,7 +42,7 @@ class Folding:
         Every third unit of every exact group leaves a copy whose weights are shifted; one batch of the inputs is tried on. Raises
         StructureError if a reader cannot be made up for, UsageError if the model rejects the batch.
         """
-        with torch.random.fork_rng(devices=[]):
+        with kept():
             batch = next(batches_of(self._batches()), None) if self.kind == "mean" else self._batches()
             if batch is None:
                 raise UsageError("Pruner: fold='mean' needs fold_inputs with at least one batch.")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from parsinet.errors import UsageError
 from parsinet.methods.base import Alive, Budget, decayed_groups, generator
 from parsinet.methods.blocking import BlockOptions
-from parsinet.methods.choice import check_inputs, gateable_groups
+from parsinet.methods.choice import against_gates, check_inputs, gateable_groups, left_out
 from parsinet.methods.deciding import SHARE, TARGETED, Deciding
 from parsinet.methods.drawing import BATCH, EXAMPLE, check_sites
 from parsinet.methods.estimating import Estimating
@@ -141,6 +141,7 @@ class Gates(Remembering):
         check_inputs("Gates", structure, self._wanted, self.inputs)
         blocks = self._block_options.chosen(structure)
         units = gateable_groups("Gates", structure, self._wanted, weights=not budget.sharded, may_lack=bool(blocks))
+        others = left_out(structure, units, against_gates(structure, weights=not budget.sharded))
         if self.draws == EXAMPLE:
             check_sites(structure, units)
         sizes = {name: structure.group(name).size for name in (*units, *blocks)}
@@ -149,7 +150,7 @@ class Gates(Remembering):
         self._bank = GateBank(
             sizes, theta, device, self._estimating.heard, self._generator, blocks, budget.ranks, self.draws, doubt=self._pace.doubt
         )
-        self._pricing = self.prices.pricing(budget, self._block_options.terms(structure, blocks))
+        self._pricing = self.prices.pricing(budget, self._block_options.terms(structure, blocks), others)
         self._pricing.attach(model, structure, budget, self._bank.rows(), self._pace.last, self._pace.fall_steps)
         self._bank.hearing.scaler = budget.scaler
         self._bank.place(model, structure)

@@ -41,7 +41,7 @@ def largest_share(
     """The last of the shares step, 2·step, … limit before the one at which the metric has fallen by more than max_fall of itself.
 
     masks: share → the units that stay. metric: judges the model as it stands, larger is better; it is asked in evaluation mode with the
-    units silenced, and the model is left as it was, modes, buffers and torch's random numbers with it. The share is 0 if already the first
+    units silenced, and the model is left as it was, modes, buffers and random numbers with it. The share is 0 if already the first
     is too much. Raises UsageError for a metric that is no number, or not above zero for the whole network.
     Source: the metric-guided search of SpectralTools, which steps back by a fixed 5 whatever its step is; this one returns the last share
     that held.

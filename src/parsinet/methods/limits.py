@@ -11,6 +11,7 @@ from parsinet import measure
 from parsinet.errors import UsageError
 from parsinet.gates.prices import Complexity
 from parsinet.methods.base import Budget
+from parsinet.methods.choice import told_left_out
 from parsinet.methods.complexity import Blocks, complexity
 from parsinet.methods.stopwatch import Stopwatch
 from parsinet.methods.target import NEAR, Target
@@ -74,14 +75,17 @@ class Limit:
         """A count in the target's own unit."""
         return self.stopwatch.seconds(count) if self.target.kind == "latency" else count
 
-    def check(self, least: float) -> None:
-        """UsageError if the smallest network a method can leave, of count `least`, is above the target."""
+    def check(self, least: float, left_out: Mapping[str, str] | None = None) -> None:
+        """UsageError if the smallest network a method can leave, of count `least`, is above the target.
+
+        left_out: groups that the method does not work on, each with the reason.
+        """
         if self.amount(least) > self.wanted:
             floor, limit = self.target.told(self.amount(least)), self.target.told(self.wanted)
             raise UsageError(
-                f"{self.who}: target {self.target} asks for {limit}, but with one unit left in every group (or round_to of them)"
-                f"{' and without blocks' if self._blocks else ''} the network still has {floor}. Ask for more, or let more groups be "
-                "removed."
+                f"{self.who}: target {self.target} asks for {limit}, but with one unit left in every group that it works on "
+                f"(or round_to of them){' and without blocks' if self._blocks else ''} the network still has {floor}. Ask for more, or let "
+                f"more groups be removed.{told_left_out(left_out or {})}"
             )
 
     def caution(self, count: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,8 +57,8 @@ class PriceOptions:
         if self.pursuit is not None and self.target is None:
             raise UsageError("Gates: pursuit is how the price follows a target; give it with one.")
 
-    def pricing(self, budget: Budget, blocks: BlockTerms | None = None) -> Pricing:
-        """The prices, not attached yet. blocks: the residual branches that are gated too.
+    def pricing(self, budget: Budget, blocks: BlockTerms | None = None, left_out: Mapping[str, str] | None = None) -> Pricing:
+        """The prices, not attached yet. blocks: the residual branches that are gated too. left_out: groups without a gate, with the reason.
 
         UsageError for log_gamma without the number of training examples.
         """
@@ -65,7 +66,7 @@ class PriceOptions:
         if blocks is not None:
             terms |= {"factors": blocks.factors(), "blocks": blocks.modules}
         if self.target is not None:
-            return Targeted(self.target, self._shares(), PURSUIT if self.pursuit is None else self.pursuit, **terms)
+            return Targeted(self.target, self._shares(), PURSUIT if self.pursuit is None else self.pursuit, left_out=left_out, **terms)
         if self.cost_price is not None:
             return Costed(self.cost_price, self._shares(), **terms)
         if self.log_gamma is not None and budget.examples is None:

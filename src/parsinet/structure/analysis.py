@@ -85,8 +85,8 @@ def trace(
     if blocks:
         layout = with_blocks(layout, twin, exported, captured.calls, ignored, Carried(tracing, values, axes))
     layout = layout if own_inputs is None else own_inputs.placed(layout)
-    with still(exported.graph, twin):
-        structure = prove(twin, Structure(layout), example_inputs, captured.training)
+    with still(exported.graph, twin, captured.coins):
+        structure = prove(twin, Structure(layout), example_inputs, captured.training, coins=captured.coins)
         structure = Computed(tracing, exported, values, axes).explain(structure)
     if own_inputs is not None:
         own_inputs.check(structure)

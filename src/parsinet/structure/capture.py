@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from torch import nn
 
+from parsinet.draws import Place
 from parsinet.errors import StructureError
 from parsinet.structure.blocks_calls import Called, calls_noted
 from parsinet.structure.calling import ExampleInputs
@@ -26,13 +28,15 @@ from parsinet.structure.running import Call
 @dataclass(frozen=True)
 class Captured:
     """exported: the graph. call: what it was captured on. calls: those of modules, where they were to be noted. training: a call on which
-    the network trains, if it does. evaluated: the modules that evaluation runs. times: how often every example is in the graph."""
+    the network trains, if it does. evaluated: the modules that evaluation runs. coins: whether its code draws from Python or NumPy, of
+    which the graph holds what came out. times: how often every example is in the graph."""
 
     exported: Exported
     call: Call
     calls: dict[str, list[Called]]
     training: Call | None
     evaluated: AbstractSet[str]
+    coins: bool
     times: int = 1
 
     def completed(self, layout: Layout, model: nn.Module) -> Layout:
@@ -55,24 +59,43 @@ def capture(twin: nn.Module, example_inputs: ExampleInputs, own: Rules, *, block
 
     Raises StructureError if torch.export cannot capture it; what it cannot capture in training is left to the trials.
     """
-    exported, calls = _export(twin, example_inputs, own, noted=blocks)
+    exported, calls, coins = _export(twin, example_inputs, own, noted=blocks)
     evaluated = frozenset(module_path(node) for node in exported.graph.nodes)
     training = first_training_pass(twin, example_inputs)
-    found = Captured(exported, Call.of(example_inputs), calls, None if training is None else training.call, evaluated)
+    found = Captured(exported, Call.of(example_inputs), calls, None if training is None else training.call, evaluated, coins)
     if training is None or not training.beyond(exported):
         return found
     try:
-        larger, calls = _export(twin.train(), training.call.kwargs or training.call.args, own, noted=blocks)
+        larger, calls, coins = _export(twin.train(), training.call.kwargs or training.call.args, own, noted=blocks)
     except StructureError:
         return found
     finally:
         twin.eval()
     if not used(exported) <= used(larger):
         return found
-    return replace(found, exported=larger, call=training.call, calls=calls, times=training.times)
+    return replace(found, exported=larger, call=training.call, calls=calls, coins=found.coins or coins, times=training.times)
 
 
-def _export(twin: nn.Module, inputs: ExampleInputs, own: Rules, *, noted: bool) -> tuple[Exported, dict[str, list[Called]]]:
+def _export(twin: nn.Module, inputs: ExampleInputs, own: Rules, *, noted: bool) -> tuple[Exported, dict[str, list[Called]], bool]:
     with contextlib.ExitStack() as noting:
         calls = noting.enter_context(calls_noted(twin)) if noted else {}
-        return export_watched(twin, inputs, lambda target: understands(target, own)), calls
+        coins = noting.enter_context(_draws_repeated(twin))
+        exported = export_watched(twin, inputs, lambda target: understands(target, own))
+        return exported, calls, bool(coins)
+
+
+@contextlib.contextmanager
+def _draws_repeated(twin: nn.Module) -> Iterator[list[str]]:
+    """Within, every pass draws from Python and NumPy what a `Call` made now does: an export runs the network several times.
+
+    Gives whose numbers passes draw, once for each.
+    """
+    start, found = Place.now(), list[str]()
+    before = twin.register_forward_pre_hook(lambda _module, _args: start.take(), prepend=True)
+    after = twin.register_forward_hook(lambda _module, _args, _output: found.extend(start.moved(Place.now())))
+    try:
+        with start.drawn_from():
+            yield found
+    finally:
+        before.remove()
+        after.remove()

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import random
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
+from parsinet.draws import kept
 from parsinet.structure.calling import ExampleInputs
 from parsinet.structure.copies import duplicate
 from parsinet.structure.export import Exported
@@ -115,11 +112,11 @@ def _tried(model: nn.Module, call: Call) -> TrainingPass | None:
 
 def _twice(call: Call) -> Call:
     """Two examples where there is one: batch normalisation does not train on one."""
-    return Call(*tree_map(lambda leaf: torch.cat([leaf, leaf]) if _single(leaf) else leaf, (call.args, call.kwargs)))
+    return call.with_tensors(lambda leaf: torch.cat([leaf, leaf]) if _single(leaf) else leaf)
 
 
-def _single(leaf: Any) -> bool:
-    return isinstance(leaf, Tensor) and leaf.dim() > 0 and len(leaf) == 1
+def _single(leaf: Tensor) -> bool:
+    return leaf.dim() > 0 and len(leaf) == 1
 
 
 def used(exported: Exported) -> frozenset[str]:
@@ -139,7 +136,7 @@ def _differentiable(model: nn.Module) -> dict[int, list[str]]:
 
 
 def _trained(twin: nn.Module, call: Call) -> list[Tensor]:
-    with own_randomness(twin):
+    with kept(twin):
         return call.on(twin.train(), gradients=True)
 
 
@@ -154,16 +151,3 @@ def _leaves(output: list[Tensor]) -> Iterator[Tensor]:
         following = {other for other, _ in function.next_functions if other is not None} - seen
         seen |= following
         waiting.extend(following)
-
-
-@contextlib.contextmanager
-def own_randomness(model: nn.Module) -> Iterator[None]:
-    """Random numbers of torch, NumPy and Python are afterwards where they were."""
-    devices = {parameter.device.index for parameter in model.parameters() if parameter.is_cuda}
-    kept, state = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=sorted(devices)):
-            yield
-    finally:
-        random.setstate(kept)
-        np.random.set_state(state)

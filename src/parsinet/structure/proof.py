@@ -38,36 +38,60 @@ Mask = NDArray[np.bool_]
 DIFFERS = "removal changes more than silence does: a size enters the computation"
 """Of groups whose trial found a difference that no rule had announced."""
 
+OTHERS = {
+    "Python": "forward draws other random numbers of Python's without some of the units: removal cannot be compared with silence",
+    "NumPy": "forward draws other random numbers of NumPy's without some of the units: removal cannot be compared with silence",
+}
+UNSTEADY = "two passes differ (a random generator of its own, a state that forward keeps): removal cannot be compared with silence"
+INEXACT = (DIFFERS, *OTHERS.values(), UNSTEADY)
+"""Verdicts with which a group may leave all the same."""
+
+COINS = 8
+"""Passes with other draws in which removals are tried, where a coin of Python's or NumPy's may decide what runs."""
+
 TOLERANCE = 1e-9
 """Largest difference, relative to the outputs' size: float64 rounding of a deep network stays orders below."""
 COARSE = 1e-3
 """The same where a network insists on a lower precision."""
 
 
-def prove(model: nn.Module, structure: Structure, example_inputs: ExampleInputs, training: Call | None = None) -> Structure:
+def prove(
+    model: nn.Module, structure: Structure, example_inputs: ExampleInputs, training: Call | None = None, *, coins: bool = False
+) -> Structure:
     """Try every removable group and block on a float64 copy of `model`: what fails is frozen, what runs but differs becomes inexact.
 
     training: what the model is called with in training mode, in which it has to run without the groups too; None if it is not tried.
+    coins: whether it draws from Python or NumPy; removals are then tried in passes with other draws too, and at full size.
     All groups are tried at once; only if that fails are they tried in halves, down to the culprits. Of large groups most units
     are left out beforehand (`core_of`), which is itself held to account at full size.
     """
     call = Call.of(example_inputs)
     names = [group.name for group in structure.removable()]
     verdicts: dict[str, str] = {}
-    subject = _subject(core_of(model, structure, call, training), call, training)
+    core = Core(duplicate(model), structure) if coins else core_of(model, structure, call, training)
+    subject = _subject(core, call, training)
+    elsewhere = list(_elsewhere(subject)) if coins else []
     with no_fused_attention():  # it fills padded positions otherwise, and what has lost heads cannot take it
         _search(subject, names, verdicts)
         _search_anew(subject, [name for name in names if name in structure.layout.cuts and name not in verdicts], verdicts)
+        for other in elsewhere:
+            _search_elsewhere(other, verdicts)
     units = _with(structure, verdicts)
     if not any(block.removable for block in structure.blocks):
         return units
     judging = _with(subject.structure, verdicts)
-    against, found = prove_blocks(subject.model, judging, subject.call), units.layout.blocks
+    calls = [tried.call for tried in (subject, *elsewhere)]
+    against, found = _against(subject.model, judging, calls), units.layout.blocks
     if against:
         found, judging = found.without_identities(), Structure(replace(judging.layout, blocks=judging.layout.blocks.without_identities()))
-        against = prove_blocks(subject.model, judging, subject.call)
+        against = _against(subject.model, judging, calls)
     blocks = {name: judged(group, against.get(name)) for name, group in structure.layout.block_groups.items()}
     return Structure(replace(units.layout, blocks=found, block_groups=blocks))
+
+
+def _against(model: nn.Module, structure: Structure, calls: Sequence[Call]) -> dict[str, str]:
+    """Per block that objects, why; the first call on which it does tells."""
+    return {name: reason for call in reversed(calls) for name, reason in prove_blocks(model, structure, call).items()}
 
 
 def _with(structure: Structure, verdicts: Mapping[str, str]) -> Structure:
@@ -113,6 +137,28 @@ def _search_anew(subject: _Subject, names: Sequence[str], verdicts: dict[str, st
         _search(flipped, [name for name in names if name not in verdicts], verdicts)
 
 
+def _search_elsewhere(subject: _Subject, verdicts: dict[str, str]) -> None:
+    """Judge all groups that may still leave in a pass with other draws, which may run other parts of the network."""
+    judging = _with(subject.structure, verdicts)
+    found: dict[str, str] = {}
+    _search(replace(subject, structure=judging), [group.name for group in judging.removable()], found)
+    for name, why in found.items():
+        reason = f"where forward draws other random numbers of Python's or NumPy's, {why}"
+        verdicts[name] = why if why in INEXACT else reason
+
+
+def _elsewhere(subject: _Subject) -> Iterator[_Subject]:
+    """The same network in passes that draw other numbers from Python and NumPy. Left out where it does not run."""
+    calls = subject.call.elsewhere(COINS)
+    trainings = [None] * COINS if subject.training is None else subject.training.elsewhere(COINS)
+    for call, training in zip(calls, trainings, strict=True):
+        try:
+            found = _subject_of(subject.model, subject.structure, call, training)
+        except Exception:
+            continue
+        yield found
+
+
 def _flipped(subject: _Subject) -> Iterator[_Subject]:
     """The same network with parameters of other signs: all turned, a random half, the other half. Left out where it does not run."""
     draw = torch.Generator().manual_seed(0)
@@ -153,7 +199,16 @@ def _try(subject: _Subject, names: Sequence[str], uneven: bool) -> str | None:
     except Exception as error:
         return f"the network does not run without some of its units: {_place(error)}{_message(error)}"
     precise = all(tensor.dtype == torch.float64 for tensor in actual if tensor.is_floating_point())
-    return None if close(actual, expected, TOLERANCE if precise else COARSE) else "inexact"
+    tolerance = TOLERANCE if precise else COARSE
+    return None if close(actual, expected, tolerance) else _why_it_differs(subject, smaller, tolerance)
+
+
+def _why_it_differs(subject: _Subject, smaller: nn.Module, tolerance: float) -> str:
+    """One of `INEXACT`: draws that are others in the smaller network, or in every pass, and else a size."""
+    call, model = subject.call, subject.model
+    for whose in call.drawn(model).moved(call.drawn(smaller)):
+        return OTHERS[whose]
+    return DIFFERS if close(call.on(model), call.on(model), tolerance) else UNSTEADY
 
 
 def _without(subject: _Subject, plan: Plan) -> nn.Module:
@@ -202,10 +257,10 @@ def _judged(group: UnitGroup, verdict: str | None, cut: str) -> UnitGroup:
     """The group after its trial. cut: what is said of a slice that cuts it by position; there units would take each other's places."""
     if verdict is None:
         return group
-    if verdict == "inexact" and cut:
+    if verdict in INEXACT and cut:
         return replace(group, removable=False, reason=cut)
-    if verdict == "inexact":
-        return replace(group, exact=False, reason=DIFFERS)
+    if verdict in INEXACT:
+        return replace(group, exact=False, reason=verdict)
     return replace(group, removable=False, reason=verdict)
 
 

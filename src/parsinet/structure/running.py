@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from parsinet.draws import Place
 from parsinet.errors import UsageError
 from parsinet.structure.calling import ExampleInputs, as_call, results
 from parsinet.structure.copies import duplicate
@@ -21,10 +22,11 @@ Batches = ExampleInputs | Iterable[ExampleInputs]
 
 @dataclass(frozen=True)
 class Call:
-    """Positional and keyword arguments of one forward pass."""
+    """Positional and keyword arguments of one forward pass, and where its draws from Python and NumPy begin: in every pass the same."""
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    draws: Place = field(default_factory=Place.now, repr=False, compare=False)
 
     @staticmethod
     def of(example_inputs: ExampleInputs) -> Call:
@@ -33,13 +35,32 @@ class Call:
 
     def double(self) -> Call:
         """The same with every floating-point tensor in float64, complex ones in complex128."""
-        return Call(*tree_map(lambda leaf: _wide(leaf) if isinstance(leaf, Tensor) else leaf, (self.args, self.kwargs)))
+        return self.with_tensors(_wide)
+
+    def with_tensors(self, change: Callable[[Tensor], Tensor]) -> Call:
+        """The same call with each of its tensors changed."""
+        args, kwargs = tree_map(lambda leaf: change(leaf) if isinstance(leaf, Tensor) else leaf, (self.args, self.kwargs))
+        return replace(self, args=args, kwargs=kwargs)
+
+    def elsewhere(self, times: int) -> list[Call]:
+        """The same call so many times, each with other draws from Python and NumPy."""
+        return [replace(self, draws=draws) for draws in self.draws.beyond(times)]
 
     def on(self, model: nn.Module, *, gradients: bool = False) -> list[Tensor]:
         """The tensors the model returns; it may write into its inputs, which are copies. gradients: whether they may be differentiated."""
-        args, kwargs = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, (self.args, self.kwargs))
+        with self.draws.drawn_from():
+            return self._pass(model, gradients)
+
+    def drawn(self, model: nn.Module) -> Place:
+        """Where a pass of the model leaves the generators of Python and NumPy."""
+        with self.draws.drawn_from():
+            self._pass(model, gradients=False)
+            return Place.now()
+
+    def _pass(self, model: nn.Module, gradients: bool) -> list[Tensor]:
+        copy = self.with_tensors(Tensor.clone)
         with torch.set_grad_enabled(gradients):
-            return [leaf for leaf in tree_leaves(results(model(*args, **kwargs))) if isinstance(leaf, Tensor)]
+            return [leaf for leaf in tree_leaves(results(model(*copy.args, **copy.kwargs))) if isinstance(leaf, Tensor)]
 
 
 def batches_of(example_inputs: Batches) -> Iterator[Any]:

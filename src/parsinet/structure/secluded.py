@@ -24,7 +24,7 @@ CHATTY = ("torch.fx.experimental.symbolic_shapes", "torch._subclasses.fake_tenso
 @contextlib.contextmanager
 def secluded(model: nn.Module) -> Iterator[None]:
     """The model gives its results alone and is afterwards as it was; neither torch's distributions nor its loggers have a say."""
-    with _results_only(model), _as_before(model), _unvalidated(), _quiet():
+    with _results_only(model), _as_before(model), unvalidated(), _quiet():
         yield
 
 
@@ -64,7 +64,7 @@ def _content(value: Any) -> tuple[Any, Any]:
 
 
 @contextlib.contextmanager
-def _unvalidated() -> Iterator[None]:
+def unvalidated() -> Iterator[None]:
     """Torch's distributions look at the values of their parameters."""
     before = Distribution._validate_args
     Distribution.set_default_validate_args(False)

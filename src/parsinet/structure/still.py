@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from parsinet.structure.in_training import own_randomness
+from parsinet.draws import kept
 
 NOISE = 0.5
 """In the place of every number drawn from a density: one that normal, uniform and exponential numbers can be."""
@@ -36,19 +36,20 @@ ATTENTION = ("query", "key", "value", "attn_mask", "dropout_p")
 
 
 @contextlib.contextmanager
-def still(graph: torch.fx.Graph, model: nn.Module) -> Iterator[None]:
-    """Within the context random numbers are always the same, whatever their shape; without effect for a graph that draws none.
+def still(graph: torch.fx.Graph, model: nn.Module, beside: bool = False) -> Iterator[None]:
+    """Within the context torch's random numbers are always the same, whatever their shape; without effect for a graph that draws none.
 
-    Random numbers of torch, NumPy and Python are afterwards where they were.
+    beside: whether the network may draw what is not in the graph, where another coin of Python's leads it elsewhere.
     """
-    if not any(_draws(node) for node in graph.nodes):
+    if not beside and not any(draws(node) for node in graph.nodes):
         yield
         return
-    with own_randomness(model), _Still():  # type: ignore[no-untyped-call]
+    with kept(model), _Still():  # type: ignore[no-untyped-call]
         yield
 
 
-def _draws(node: torch.fx.Node) -> bool:
+def draws(node: torch.fx.Node) -> bool:
+    """Whether an operator of an exported graph draws random numbers."""
     name = _name(node.target)
     if name == "scaled_dot_product_attention":
         return bool(dict(zip(ATTENTION, node.args, strict=False)).get("dropout_p", node.kwargs.get("dropout_p")))
