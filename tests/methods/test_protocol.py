@@ -50,6 +50,7 @@ def test_the_check_objects_to_a_missing_member_and_to_other_arguments() -> None:
     assert tell_missing(object()) == MEMBERS
 
 
+@pytest.mark.filterwarnings("ignore:spectral-sparse. at .* every weight of")
 @CASES
 def test_every_method_lives_through_a_run(name: str) -> None:
     model, method = network(), methods.build(name, **({"sparsity": 0.5} if name == "sphere" else {}))

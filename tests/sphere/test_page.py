@@ -1,4 +1,4 @@
-"""The example of docs/sphere.md runs and learns."""
+"""The first example of docs/sphere.md runs and learns."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "sphere.md"
 
 @pytest.mark.slow
 def test_the_page_code_runs(capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    code, *_ = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     names = {}
     with torch.random.fork_rng():
         torch.manual_seed(0)
