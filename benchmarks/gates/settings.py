@@ -93,6 +93,7 @@ SETTINGS = {
         | {"blocks and units, cost price 0.3": Row("gates", {"cost_price": 0.3, "computation": 1.0, "blocks": True})}
         | {"blocks and units, 40 %": Row("gates", {"target": "macs=40%", "blocks": True, "pursuit": 0.0, "gated": 0.6, "doubt": 0.0})}
         | {"doubting blocks and units, 40 %": Row("gates", {"target": "macs=40%", "blocks": True, "doubt": 2.0, "gated": 0.4})}
+        | {"blocks and units, defaults, 40 %": Row("gates", {"target": "macs=40%", "blocks": True})}
         | {"ResNet-20": Row("other", {"network": "resnet-20"})}
         | _narrow(10),
         ("fc",),
