@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError
 
 from parsinet.bench.documents import Table, numbers, position, table_after
 from parsinet.bench.quantities import Entry, Quantity, computed, entries, fits
+from parsinet.bench.sentences import Sentence
 from parsinet.errors import DataError, RunError, StorageError, UsageError
 from parsinet.training.recipe_parts import Part
 
@@ -62,13 +63,19 @@ class Finding:
 
 def load_claims(path: Path) -> list[Claim]:
     """The claims of a YAML file. Errors: UsageError for what cannot be used, StorageError for a file that cannot be read."""
+    return _load(path)[0]
+
+
+def _load(path: Path) -> tuple[list[Claim], list[Sentence]]:
+    """The claims and the sentences of a file."""
     try:
         text = path.read_text(encoding="utf-8")
         values = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        return [Claim.model_validate(claim) for claim in values["claims"]]
+        sentences = [Sentence.model_validate(sentence) for sentence in values.get("sentences", ())]
+        return [Claim.model_validate(claim) for claim in values["claims"]], sentences
     except OSError as error:
         raise StorageError(f"Cannot read the claims {path}: {error.strerror}. Name the file with --claims.") from None
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError, AttributeError) as error:
         raise UsageError(f"{path} is no file of claims ({type(error).__name__}): it must be YAML with a list under `claims`.") from None
     except ValidationError as error:
         finding = error.errors(include_url=False)[0]
@@ -77,13 +84,19 @@ def load_claims(path: Path) -> list[Claim]:
 
 def check(path: Path) -> str:
     """One sentence where every claim of a file holds; else RunError that names each which does not."""
-    claims = load_claims(path)
+    claims, sentences = _load(path)
     found = [finding for claim in claims for finding in findings(claim, path.parent)]
+    found += [Finding(each.document, each.says, reason) for each in sentences for reason in each.findings(path.parent)]
     count = sum(len(row) for claim in claims for row in claim.cells.values())
     if found:
         listed = "\n".join(f"  {finding}" for finding in found)
-        raise RunError(f"{len(found)} of {count:,} claimed cells do not hold:\n{listed}")
-    return f"All {count:,} claimed cells of {len(claims)} tables hold in the records, and stand so in the documents."
+        raise RunError(f"{len(found)} of {count:,} claimed cells{' and ' * bool(sentences)}{_spoken(sentences)} do not hold:\n{listed}")
+    more = f" So do {_spoken(sentences)} in the tables that they repeat." if sentences else ""
+    return f"All {count:,} claimed cells of {len(claims)} tables hold in the records, and stand so in the documents.{more}"
+
+
+def _spoken(sentences: Sequence[Sentence]) -> str:
+    return f"{sum(len(each.numbers) for each in sentences)} numbers of {len(sentences)} sentences" if sentences else ""
 
 
 def findings(claim: Claim, folder: Path) -> Iterator[Finding]:
