@@ -14,6 +14,7 @@ from parsinet.baselines.units import JudgedUnits, UnitOptions
 from parsinet.distributed import ALONE
 from parsinet.errors import StructureError, UsageError
 from parsinet.methods import Budget
+from parsinet.methods.aim import Aim
 from parsinet.methods.amount import Amount, Metric, Share
 from parsinet.methods.base import generator
 from parsinet.methods.choice import left_out
@@ -79,9 +80,10 @@ class RankedUnits(JudgedUnits):
         if isinstance(self.share, Mapping) and (missing := [name for name in self._original if name not in self.share]):
             raise UsageError(f"{self.name}: share names no number for {', '.join(missing)}.")
         self.amount.need_metric(self.metric)
-        others = left_out(structure, self._original, partial(self._against, structure))
-        self.amount.attach(model, structure, budget, self._original, left_out=others)
         self._ranks = budget.ranks
+        if self.amount.target is not None:
+            others = left_out(structure, self._original, partial(self._against, structure))
+            self.amount.aim(Aim(self.name, self.amount.target, model, structure, budget, self._original, left_out=others))
 
     def removed(self, structure: Structure, plan: Plan) -> None:
         """The weights are the only state, and they have been cut; what is left is counted from here."""
@@ -107,15 +109,11 @@ class RankedUnits(JudgedUnits):
 
     def _final(self) -> dict[str, Tensor]:
         scores = self._scores()
-        if self.amount.max_fall is None:
-            return self.amount.last(partial(self._best, scores), scores)
+        best = partial(self._best, scores)
+        if self.metric is None or self.amount.max_fall is None:
+            return self.amount.last(best, scores)
         assert self._model is not None
-        return self.amount.borne(partial(self._best, scores), self._model, self.structure, self._judged)
-
-    def _judged(self) -> float:
-        """The metric, the mean over ranks where several train."""
-        assert self.metric is not None
-        return self._ranks.mean_number(self.metric())
+        return self.amount.borne(best, self._model, self.structure, self.metric, self._ranks)
 
     def _best(self, scores: Mapping[str, Tensor], share: Share) -> dict[str, Tensor]:
         """What stays when this share of the original units is gone."""

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError
 
-from parsinet.bench.documents import Table, numbers, position, table_after
+from parsinet.bench.documents import Table, holds, numbers, position, table_after
 from parsinet.bench.quantities import Entry, Quantity, computed, entries, fits
 from parsinet.bench.sentences import Sentence
 from parsinet.errors import DataError, RunError, StorageError, UsageError
@@ -134,12 +134,6 @@ def expected(claim: Claim, row: str, column: str, select: Select) -> list[tuple[
         tolerance = claim.tolerance if quantity.tolerance is None else quantity.tolerance
         found += [(value, tolerance) for value in computed(quantity, fitting, path, divisors)]
     return found
-
-
-def holds(shown: tuple[float, float], wanted: tuple[float, float | None]) -> bool:
-    """Whether a printed number, with half a unit of its last digit, is what the records say."""
-    (value, half), (true, tolerance) = shown, wanted
-    return abs(value - true) <= (half * 1.0001 if tolerance is None else tolerance)
 
 
 def _against_records(printed: str, wanted: Sequence[tuple[float, float | None]]) -> str:

@@ -89,6 +89,12 @@ def numbers(cell: str) -> list[tuple[float, float]]:
     return [(float(word.replace(",", "")), _half(word)) for word in NUMBER.findall(cell)]
 
 
+def holds(shown: tuple[float, float], wanted: tuple[float, float | None]) -> bool:
+    """Whether a printed number, with half a unit of its last digit, is the wanted one, with how far off it may be: None for that half."""
+    (value, half), (true, tolerance) = shown, wanted
+    return abs(value - true) <= (half * 1.0001 if tolerance is None else tolerance)
+
+
 def _half(word: str) -> float:
     mantissa, _, exponent = word.replace(",", "").partition("e")
     digits = len(mantissa.partition(".")[2])

@@ -8,8 +8,8 @@ from pathlib import Path
 import yaml
 
 from parsinet import files
-from parsinet.bench.claims import Claim, drafted, expected, holds, load_claims, selector
-from parsinet.bench.documents import NUMBER, numbers, with_cells, with_tables
+from parsinet.bench.claims import Claim, drafted, expected, load_claims, selector
+from parsinet.bench.documents import NUMBER, holds, numbers, with_cells, with_tables
 from parsinet.errors import DataError
 
 Cells = Mapping[str, Mapping[str, str]]

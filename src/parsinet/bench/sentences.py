@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from parsinet.bench.documents import NUMBER, numbers, position, table_after
+from parsinet.bench.documents import NUMBER, holds, numbers, position, table_after
 from parsinet.errors import DataError
 from parsinet.training.recipe_parts import Part
 
@@ -62,7 +62,7 @@ class Sentence(Part):
             shown = numbers(word)
             if len(shown) != 1 or not NUMBER.fullmatch(word):
                 yield f"{{{word}}} is no number"
-            elif abs(shown[0][0] - value) > shown[0][1] * 1.0001:
+            elif not holds(shown[0], (value, None)):
                 yield f"says {word}, {place.document} prints {value:g} ({', '.join(place.where.values())}; {place.column})"
 
 
@@ -73,7 +73,7 @@ def _printed(place: Place, folder: Path) -> float:
     rows = [row for row in table.body if all(row[key] == text for key, text in keys.items())]
     if len(rows) != 1:
         raise DataError(f"{place.document} has {len(rows)} rows with {', '.join(place.where.values())}")
-    found = numbers(rows[0][position(table.head, place.column, place.document)].replace("**", ""))
+    found = numbers(rows[0][position(table.head, place.column, place.document)])
     if place.number >= len(found):
         raise DataError(f"{place.document} prints {len(found)} numbers for {', '.join(place.where.values())} under {place.column}")
     return found[place.number][0]

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from parsinet.distributed import ALONE, Ranks, Replicas
+from parsinet.draws import kept
 from parsinet.errors import MissingExtraError, UsageError
 from parsinet.integrations.options import PrunerOptions, add_gradient, check_groups, check_options
 from parsinet.methods import Method, Pruner
 from parsinet.methods.base import Probing
 from parsinet.structure.calling import ExampleInputs
-from parsinet.training.random_state import random_state, set_random_state, undisturbed
+from parsinet.training.random_state import random_state, set_random_state
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -107,7 +108,7 @@ class Prune(Callback):
         self._device = trainer.strategy.root_device
         self._length["steps"] = steps_of(trainer)  # sets the loaders up, if nobody has, from the generators the run goes on with
         self._length["examples"] = self.examples or examples_of(trainer)
-        with undisturbed(self._device):
+        with kept(pl_module):
             self._pruner = self._build(trainer, pl_module)
         if self._saved:
             self._pruner.load_state_dict(self._saved["pruner"])

@@ -9,13 +9,13 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import nn
 
+from parsinet.draws import kept
 from parsinet.errors import RunError, StorageError, UsageError
 from parsinet.integrations.lightning import Prune
 from parsinet.integrations.lightning_parts import network_of, reaching
 from parsinet.integrations.options import PrunerOptions
 from parsinet.methods import Method, Pruner
 from parsinet.structure.calling import ExampleInputs
-from parsinet.training.random_state import undisturbed
 
 
 def recover(
@@ -42,7 +42,7 @@ def recover(
     if not saved:
         raise RunError(f"{path} was saved without the callback Prune; load it as Lightning says.")
     _, part = network_of(module, network)
-    with undisturbed(torch.device("cpu")):
+    with kept():
         method.prepare(part)
         inputs = reaching(module, part, module.example_input_array) if example_inputs is None else example_inputs
         pruner = Pruner(part, _optimizer(module), method, inputs, steps=saved["steps"], examples=saved["examples"], **options)

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from parsinet.distributed import ALONE, Ranks, Replicas, digest
+from parsinet.draws import kept
 from parsinet.errors import MissingExtraError, RunError, UsageError
 from parsinet.integrations.options import PrunerOptions, add_gradient, check_groups, check_options
 from parsinet.methods import Method, Pruner
 from parsinet.structure.calling import ExampleInputs
 from parsinet.training.checkpoint import load_checkpoint, save_checkpoint
-from parsinet.training.random_state import undisturbed
 
 try:
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -105,7 +105,7 @@ class Prune(TrainerCallback):
         saved = self._read(args, state, waiting.weights or model.state_dict()) if state.global_step else None
         inner = optimizer.state_dict()
         optimizer.state.clear()
-        with undisturbed(args.device), own_forward(model):
+        with kept(model), own_forward(model):
             self._pruner = self._build(args, state, model, optimizer, told["train_dataloader"])
             if saved is not None:
                 self._pruner.load_state_dict(saved["pruner"])

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from parsinet.distributed import Ranks
 from parsinet.errors import UsageError
 from parsinet.methods.aim import Aim
-from parsinet.methods.base import Budget
 from parsinet.methods.guided import Borne, largest_share
 from parsinet.methods.options import check_number, check_one_way
 from parsinet.methods.target import Target
@@ -66,22 +66,9 @@ class Amount:
         if self.max_fall is not None and metric is None:
             raise UsageError(f"{self._who}: max_fall needs a metric; in a recipe give data.validation, its accuracy is the metric then.")
 
-    def attach(
-        self,
-        model: nn.Module,
-        structure: Structure,
-        budget: Budget,
-        sizes: Mapping[str, int],
-        least: int = 1,
-        left_out: Mapping[str, str] | None = None,
-    ) -> None:
-        """Find the way to the target, if there is one.
-
-        model, structure: the plain network that will be left, before anything leaves. sizes: units per group that may lose some. least:
-        units that stay in every group. left_out: the other groups, each with the reason.
-        """
-        if self.target is not None:
-            self._aim = Aim(self._who, self.target, model, structure, budget, sizes, least, left_out)
+    def aim(self, aim: Aim) -> None:
+        """Follow a way to the target."""
+        self._aim = aim
 
     def masks(self, best: ByShare, scores: Mapping[str, Tensor], progress: float) -> dict[str, Tensor]:
         """Which units stay at part `progress` of the way."""
@@ -99,11 +86,12 @@ class Amount:
             self._reached = self._aim.reached(masks)
         return masks
 
-    def borne(self, best: ByShare, model: nn.Module, structure: Structure, metric: Metric) -> dict[str, Tensor]:
-        """Which units stay if as many leave as the metric bears, `share` of them at most; warns if it bears none."""
+    def borne(self, best: ByShare, model: nn.Module, structure: Structure, metric: Metric, ranks: Ranks) -> dict[str, Tensor]:
+        """Which units stay if as many leave as the metric bears, `share` of them at most; warns if it bears none. ranks: processes that
+        train together."""
         assert self.max_fall is not None
         assert not isinstance(self.share, Mapping)
-        self._borne = found = largest_share(self._who, model, structure, best, metric, self.max_fall, self.share)
+        self._borne = found = largest_share(self._who, model, structure, best, metric, self.max_fall, self.share, ranks=ranks)
         masks = best(found.share)
         if all(bool(mask.all()) for mask in masks.values()):
             warnings.warn(

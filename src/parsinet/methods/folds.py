@@ -11,6 +11,7 @@ from torch import nn
 
 from parsinet.draws import kept
 from parsinet.errors import StructureError, UsageError
+from parsinet.methods.base import Method
 from parsinet.structure import Fold, Plan, Structure, fold_units
 from parsinet.structure.calling import ExampleInputs
 from parsinet.structure.copies import copy_for_tracing
@@ -57,14 +58,18 @@ class Folding:
         return self.inputs() if callable(self.inputs) else self.inputs
 
 
-def folding_of(fold: Kind | None, fold_inputs: FoldInputs | None, example_inputs: ExampleInputs, approximate: bool) -> Folding | None:
-    """The pruner's arguments as a choice; UsageError if they contradict each other."""
+def folding_of(
+    fold: Kind | None, fold_inputs: FoldInputs | None, example_inputs: ExampleInputs, approximate: bool, method: Method
+) -> Folding | None:
+    """The pruner's arguments as a choice; UsageError if they contradict each other or the method."""
     if fold is None:
         if fold_inputs is not None or approximate:
             raise UsageError("Pruner: fold_inputs and approximate belong to fold='constant' or fold='mean'; give fold too.")
         return None
     if fold not in get_args(Kind):
         raise UsageError(f"Pruner: fold must be 'constant', 'mean' or None, got {fold!r}.")
+    if method.silences:
+        raise UsageError(f"Pruner: {method.name} silences units before they leave, so their readers read zero: leave fold out.")
     if fold == "constant":
         if fold_inputs is not None:
             raise UsageError("Pruner: fold_inputs belongs to fold='mean'; what fold='constant' needs it sees on example_inputs.")

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from parsinet.distributed import ALONE, Ranks
 from parsinet.errors import UsageError
 from parsinet.measure.examples import evaluating
 from parsinet.methods.comparing import undisturbed
@@ -37,23 +38,25 @@ def largest_share(
     max_fall: float,
     limit: float = 1.0,
     step: float = STEP,
+    ranks: Ranks = ALONE,
 ) -> Borne:
     """The last of the shares step, 2·step, … limit before the one at which the metric has fallen by more than max_fall of itself.
 
     masks: share → the units that stay. metric: judges the model as it stands, larger is better; it is asked in evaluation mode with the
-    units silenced, and the model is left as it was, modes, buffers and random numbers with it. The share is 0 if already the first
-    is too much. Raises UsageError for a metric that is no number, or not above zero for the whole network.
+    units silenced, and the model is left as it was, modes, buffers and torch's random numbers with it. The share is 0 if already the first
+    is too much. ranks: processes that train together; the mean over them decides. Raises UsageError for a metric that is no number, or not
+    above zero for the whole network.
     Source: the metric-guided search of SpectralTools, which steps back by a fixed 5 whatever its step is; this one returns the last share
     that held.
     """
-    whole = _judged(who, model, metric)
+    whole = ranks.mean_number(_judged(who, model, metric))
     if not 0 < whole < math.inf:
         raise UsageError(f"{who}: the metric of the whole network is {whole}; a fall relative to it needs a positive, finite one.")
     held, count = Borne(0.0, whole, whole), 1
     while held.share < limit:
         share = min(limit, count * step)
         with silence(model, structure.plan(masks(share))):
-            left = _judged(who, model, metric)
+            left = ranks.mean_number(_judged(who, model, metric))
         if not (whole - left) / whole <= max_fall:  # nor where it is no number
             return held
         held, count = Borne(share, whole, left), count + 1

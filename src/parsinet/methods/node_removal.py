@@ -9,7 +9,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from parsinet import spectral
+from parsinet.distributed import Ranks
 from parsinet.errors import StructureError, UsageError
+from parsinet.methods.aim import Aim
 from parsinet.methods.amount import Amount, Metric, Share
 from parsinet.methods.base import Budget
 from parsinet.methods.nodes import SCORES, node_scores
@@ -31,7 +33,7 @@ class RemovalOptions:
     groups: Sequence[str] | None
 
     def __post_init__(self) -> None:
-        """UsageError for values out of range and for two ways at once."""
+        """UsageError for values out of range."""
         check_known("Spectral", "score", self.score, SCORES)
         check_known("Spectral", "scope", self.scope, SCOPES)
         if isinstance(self.amount.share, Mapping):
@@ -74,7 +76,8 @@ class NodeRemoval:
         if budget.example_inputs is None:
             raise UsageError("Spectral: target needs the example inputs of the network; give the method to a Pruner.")
         plain = spectral.fold(duplicate(model))
-        self.amount.attach(plain, trace(plain, budget.example_inputs), budget, self._sizes, self.options.min_units)
+        inside = trace(plain, budget.example_inputs)
+        self.amount.aim(Aim("Spectral", self.amount.target, plain, inside, budget, self._sizes, self.options.min_units))
 
     def scores(self) -> dict[str, Tensor]:
         """The chosen score of every unit of the groups; none before there is a network."""
@@ -87,13 +90,13 @@ class NodeRemoval:
         """Which units stay at part `progress` of the way."""
         return self.amount.masks(self._best, self.scores(), progress)
 
-    def last(self, metric: Metric | None) -> dict[str, Tensor]:
-        """Which units stay at the end; with `max_fall` as few as the metric bears."""
+    def last(self, metric: Metric | None, ranks: Ranks) -> dict[str, Tensor]:
+        """Which units stay at the end; with `max_fall` as few as the metric bears. ranks: processes that train together."""
         if metric is None or self.amount.max_fall is None:
             return self.amount.last(self._best, self.scores())
         assert self._model is not None
         assert self._structure is not None
-        return self.amount.borne(self._best, self._model, self._structure, metric)
+        return self.amount.borne(self._best, self._model, self._structure, metric, ranks)
 
     def removed(self, structure: Structure, plan: Plan) -> None:
         """Follow a removal."""

@@ -9,6 +9,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from parsinet import measure
 from parsinet.methods.base import Budget
+from parsinet.methods.complexity import complexity
 from parsinet.methods.target import Target
 from parsinet.structure import Structure
 
@@ -18,7 +19,7 @@ MILD = 1 / 8
 
 def noisy(target: Target | None, model: nn.Module, structure: Structure, budget: Budget) -> bool:
     """Whether convolutions do most of the network's work and the target is mild: there doubt was measured to pay."""
-    return target is not None and convolutional(model, structure) and _part(target, model, budget) >= MILD
+    return target is not None and convolutional(model, structure) and _part(target, model, structure, budget) >= MILD
 
 
 def convolutional(model: nn.Module, structure: Structure) -> bool:
@@ -32,13 +33,12 @@ def convolutional(model: nn.Module, structure: Structure) -> bool:
     return found > whole / 2
 
 
-def _part(target: Target, model: nn.Module, budget: Budget) -> float:
+def _part(target: Target, model: nn.Module, structure: Structure, budget: Budget) -> float:
     """The target as a part of the dense network; 0 where that is not known yet: a latency in seconds, or no example inputs."""
     if target.relative:
         return target.value
     if target.kind == "latency" or budget.example_inputs is None:
         return 0.0
     given = budget.example_inputs
-    profile = measure.profile(model, tuple(given) if isinstance(given, list) else given, latency=False)
-    whole: float = getattr(profile, target.kind)
-    return target.value / max(1, whole)
+    batch = measure.batch_size(tuple(given) if isinstance(given, list) else given)
+    return target.value / max(1.0, complexity(target.kind, model, structure, batch=batch).dense)

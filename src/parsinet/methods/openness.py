@@ -14,22 +14,21 @@ from parsinet.methods.options import check_number
 
 @dataclass(frozen=True)
 class Openness:
-    """θ at the start lies between low and high, uniformly at random per unit; blocks begin at high. None for what is usual."""
+    """θ at the start lies between two ends, uniformly at random per unit; blocks begin at the upper. None for what is usual."""
 
-    low: float | None
-    high: float | None
+    ends: tuple[float, float] | None
 
     @classmethod
     def given(cls, theta: float | Sequence[float] | None) -> Openness:
         """From the option: one number of at least ½, or the two ends; None for what is usual. Raises UsageError for others."""
         if theta is None:
-            return cls(None, None)
+            return cls(None)
         if isinstance(theta, int | float):
             check_number("Gates", "theta", theta, least=0.5, most=1.0)
-            return cls(theta, theta)
+            return cls((theta, theta))
         if len(theta) != 2 or not 0 <= theta[0] <= theta[1] <= 1 or theta[1] < 0.5:
             raise UsageError(f"Gates: theta is one number or two with 0 ≤ low ≤ high ≤ 1 and high ≥ 0.5, got {list(theta)}.")
-        return cls(float(theta[0]), float(theta[1]))
+        return cls((float(theta[0]), float(theta[1])))
 
     def row(self, sizes: Mapping[str, int], blocks: Collection[str], random: torch.Generator, *, doubts: bool) -> Tensor:
         """[all units]; draws only if there is something to draw.
@@ -37,7 +36,7 @@ class Openness:
         doubts: whether gates doubt their estimates. They close nothing by noise, so that none of it need be drawn before they learn.
         """
         usual = 1.0 if doubts else 0.9
-        low, high = usual if self.low is None else self.low, usual if self.high is None else self.high
+        low, high = self.ends or (usual, usual)
         rows = [torch.full((size,), high) for size in sizes.values()]
         if low < high:
             units = [row for name, row in zip(sizes, rows, strict=True) if name not in blocks]

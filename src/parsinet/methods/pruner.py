@@ -105,9 +105,7 @@ class Pruner:
         check_whole("Pruner", "round_to", round_to, needed=True)
         check_flag("Pruner", "inputs", inputs)
         check_flag("Pruner", "removable_outputs", removable_outputs)
-        folding = folding_of(fold, fold_inputs, example_inputs, approximate)
-        if folding is not None and method.silences:
-            raise UsageError(f"Pruner: {method.name} silences units before they leave, so their readers read zero: leave fold out.")
+        folding = folding_of(fold, fold_inputs, example_inputs, approximate, method)
         self._scale = Scale(scaler, method)
         self.method = method
         self.round_to = round_to

@@ -148,7 +148,7 @@ class Spectral(Remembering):
         """The last removal: `share`, or as much of it as the metric allows, or what the target leaves."""
         if self.settled:
             return None
-        masks = self.removal.last(self._judged if self.metric is not None else None)
+        masks = self.removal.last(self.metric, self._ranks)
         self.settled = True
         return masks
 
@@ -175,11 +175,6 @@ class Spectral(Remembering):
         self._steps, self.settled = int(state["steps"]), bool(state["settled"])
         self.removal.load_state_dict(state)
         self._enter_phase()
-
-    def _judged(self) -> float:
-        """The metric, the mean over ranks where several train."""
-        assert self.metric is not None
-        return self._ranks.mean_number(self.metric())
 
     def _progress(self) -> float:
         """Which part of the share should be gone by now."""

@@ -9,10 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
+from parsinet.draws import kept
 from parsinet.errors import ParsinetWarning, UsageError, suggest
-from parsinet.training.random_state import undisturbed
 from parsinet.training.trackers import TRACKERS, Tracker
 
 EPOCH = ("loss", "train_error", "validation_loss", "validation_error", "learning_rate", "parameters", "macs", "seconds", "cpu_seconds")
@@ -89,7 +87,7 @@ class Loggers:
     def _guarded(self, name: str, call: Callable[[], Any]) -> Any:
         """What the call returns; FAILED, after a warning, where it raises."""
         try:
-            with undisturbed(torch.device("cpu")):
+            with kept():
                 return call()
         except Exception as error:
             warnings.warn(

@@ -32,16 +32,6 @@ def set_random_state(state: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def undisturbed(device: torch.device) -> Iterator[None]:
-    """What is drawn inside from the global generators is not missed outside."""
-    before = random_state(device)
-    try:
-        yield
-    finally:
-        set_random_state(before)
-
-
-@contextlib.contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Seed all global generators inside; outside they go on as if nothing had been drawn. Only `train` uses this."""
     before = random_state(device)
