@@ -108,4 +108,5 @@ class Setting:
 SETTINGS = {
     "lenet-300-100": Setting(perceptron, (784, 300, 100, 10), 20, (100_000, 50_000, 25_000, 10_000, 5_000)),
     "lenet-5-caffe": Setting(convolutional, (1, 20, 50, 500, 10), 10, (100_000, 40_000, 20_000), (600_000, 450_000, 250_000, 150_000)),
+    "lenet-5-caffe-20-epochs": Setting(convolutional, (1, 20, 50, 500, 10), 20, (42_000, 22_000), (150_000,)),
 }
