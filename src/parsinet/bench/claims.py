@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 
 from parsinet.bench.documents import Table, holds, numbers, position, table_after
 from parsinet.bench.quantities import Entry, Quantity, computed, entries, fits
-from parsinet.bench.sentences import Sentence
+from parsinet.bench.sentences import Page, unclaimed
 from parsinet.errors import DataError, RunError, StorageError, UsageError
 from parsinet.training.recipe_parts import Part
 
@@ -61,42 +61,77 @@ class Finding:
         return f"{self.claim}: {self.place}: {self.reason}"
 
 
-def load_claims(path: Path) -> list[Claim]:
-    """The claims of a YAML file. Errors: UsageError for what cannot be used, StorageError for a file that cannot be read."""
-    return _load(path)[0]
+@dataclass(frozen=True)
+class Stored:
+    """A claims file. pages: the sentences with numbers, by the file they stand in. prose: documents of which every number of running text
+    that looks measured has to stand in a sentence."""
+
+    claims: list[Claim]
+    pages: dict[Path, Page]
+    prose: list[Path]
 
 
-def _load(path: Path) -> tuple[list[Claim], list[Sentence]]:
-    """The claims and the sentences of a file."""
+def load_claims(path: Path) -> Stored:
+    """The claims of a YAML file, with the sentences of the files that it names.
+
+    Errors: UsageError for what cannot be used, StorageError for a file that cannot be read.
+    """
+    values = _read(path)
     try:
-        text = path.read_text(encoding="utf-8")
-        values = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        sentences = [Sentence.model_validate(sentence) for sentence in values.get("sentences", ())]
-        return [Claim.model_validate(claim) for claim in values["claims"]], sentences
-    except OSError as error:
-        raise StorageError(f"Cannot read the claims {path}: {error.strerror}. Name the file with --claims.") from None
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError, AttributeError) as error:
+        claims = [Claim.model_validate(claim) for claim in values["claims"]]
+        files, prose = (_named(path.parent, values.get(key, ())) for key in ("sentences", "prose"))
+    except (TypeError, KeyError, AttributeError) as error:
         raise UsageError(f"{path} is no file of claims ({type(error).__name__}): it must be YAML with a list under `claims`.") from None
     except ValidationError as error:
-        finding = error.errors(include_url=False)[0]
-        raise UsageError(f"{path.name}: {'.'.join(map(str, finding['loc']))}: {finding['msg']}, got {finding['input']!r}.") from None
+        raise _unusable(path, error) from None
+    return Stored(claims, {file: _page(file) for file in files}, prose)
+
+
+def _named(folder: Path, patterns: Sequence[str]) -> list[Path]:
+    """The files that patterns name. Errors: UsageError for a pattern that names none."""
+    found = {pattern: sorted(folder.glob(pattern)) for pattern in patterns}
+    for pattern, paths in found.items():
+        if not paths:
+            raise UsageError(f"No file fits {pattern}, which the claims file names.")
+    return [path for paths in found.values() for path in paths]
+
+
+def _page(path: Path) -> Page:
+    try:
+        return Page.model_validate(_read(path))
+    except ValidationError as error:
+        raise _unusable(path, error) from None
+
+
+def _read(path: Path) -> Any:
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except OSError as error:
+        raise StorageError(f"Cannot read the claims {path}: {error.strerror}. Name the file with --claims.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is no file of claims ({type(error).__name__}): it must be YAML.") from None
+
+
+def _unusable(path: Path, error: ValidationError) -> UsageError:
+    finding = error.errors(include_url=False)[0]
+    return UsageError(f"{path.name}: {'.'.join(map(str, finding['loc']))}: {finding['msg']}, got {finding['input']!r}.")
 
 
 def check(path: Path) -> str:
-    """One sentence where every claim of a file holds; else RunError that names each which does not."""
-    claims, sentences = _load(path)
-    found = [finding for claim in claims for finding in findings(claim, path.parent)]
-    found += [Finding(each.document, each.says, reason) for each in sentences for reason in each.findings(path.parent)]
-    count = sum(len(row) for claim in claims for row in claim.cells.values())
+    """What holds, where every claim of a file does; else RunError that names each which does not, and each number without a claim."""
+    stored, folder = load_claims(path), path.parent
+    found = [finding for claim in stored.claims for finding in findings(claim, folder)]
+    for page in stored.pages.values():
+        found += [Finding(page.document, words, reason) for words, reason in page.findings(folder)]
+    for document, words in unclaimed(stored.pages.values(), stored.prose, folder):
+        found.append(Finding(document.relative_to(folder).as_posix(), words, "a number without a claim"))
+    cells = sum(len(row) for claim in stored.claims for row in claim.cells.values())
+    told = f"{sum(page.count for page in stored.pages.values()):,} numbers of running text"
     if found:
         listed = "\n".join(f"  {finding}" for finding in found)
-        raise RunError(f"{len(found)} of {count:,} claimed cells{' and ' * bool(sentences)}{_spoken(sentences)} do not hold:\n{listed}")
-    more = f" So do {_spoken(sentences)} in the tables that they repeat." if sentences else ""
-    return f"All {count:,} claimed cells of {len(claims)} tables hold in the records, and stand so in the documents.{more}"
-
-
-def _spoken(sentences: Sequence[Sentence]) -> str:
-    return f"{sum(len(each.numbers) for each in sentences)} numbers of {len(sentences)} sentences" if sentences else ""
+        raise RunError(f"{len(found)} of {cells:,} claimed cells and {told} do not hold, or have no claim:\n{listed}")
+    more = f" So do {told} in the tables and records that they repeat." if stored.pages else ""
+    return f"All {cells:,} claimed cells of {len(stored.claims)} tables hold in the records, and stand so in the documents.{more}"
 
 
 def findings(claim: Claim, folder: Path) -> Iterator[Finding]:

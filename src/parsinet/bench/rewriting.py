@@ -10,20 +10,23 @@ import yaml
 from parsinet import files
 from parsinet.bench.claims import Claim, drafted, expected, load_claims, selector
 from parsinet.bench.documents import NUMBER, holds, numbers, with_cells, with_tables
+from parsinet.bench.places import Where
+from parsinet.bench.prose import BRACED, standing
+from parsinet.bench.sentences import Page, shown
 from parsinet.errors import DataError
 
 Cells = Mapping[str, Mapping[str, str]]
 
 
 def rewrite(path: Path) -> str:
-    """Put the records' numbers where a claim prints others, in the form in which they stood; one sentence says how many cells changed.
+    """Put the records' numbers where a claim or a sentence prints others, in the form in which they stood; what is given back says how many.
 
     A cell without a number, words around numbers, and numbers that still hold stay as they are. What a record no longer holds stays too,
     for `check` to name. New rows of a table are written by hand.
 
     Errors: those of `check` for files that cannot be used; DataError if a document has no such table. Nothing is written then.
     """
-    claims = load_claims(path)
+    claims = load_claims(path).claims
     changes = [_changes(claim, path.parent) for claim in claims]
     written = {path: _claims_with(path.read_text(encoding="utf-8"), changes)}
     for claim, cells in zip(claims, changes, strict=True):
@@ -34,7 +37,48 @@ def rewrite(path: Path) -> str:
         if text != target.read_text(encoding="utf-8"):
             files.write_text(target, text)
     count = sum(len(row) for cells in changes for row in cells.values())
-    return f"{count:,} cells of {sum(1 for cells in changes if cells)} tables were rewritten."
+    words = sum(_reword(file, page, path.parent) for file, page in load_claims(path).pages.items())
+    return f"{count:,} cells of {sum(1 for cells in changes if cells)} tables and {words:,} numbers of running text were rewritten."
+
+
+def _reword(file: Path, page: Page, folder: Path) -> int:
+    """Put the numbers of tables and records into the sentences of a document, and into the file that holds them; how many changed."""
+    document, edits, count = folder / page.document, {}, 0
+    text, stored = document.read_text(encoding="utf-8"), file.read_text(encoding="utf-8")
+    for place, sentence in enumerate(page.sentences):
+        new = [_true(word, place, page, folder) for word, place in zip(sentence.printed, sentence.places, strict=False)]
+        if new == sentence.printed or len(new) != len(sentence.printed):
+            continue
+        for spans in reversed(standing(sentence.says, text)):
+            for (start, end), word in reversed(list(zip(spans, new, strict=True))):
+                text = text[:start] + word + text[end:]
+        words = iter(new)
+        edits[place] = BRACED.sub(lambda _, words=words: f"{{{next(words)}}}", sentence.says)
+        count += sum(1 for old, word in zip(sentence.printed, new, strict=True) if old != word)
+    if edits:
+        files.write_text(document, text)
+        files.write_text(file, _said(stored, edits))
+    return count
+
+
+def _true(word: str, place: Where | str, page: Page, folder: Path) -> str:
+    """A number of a sentence as it should be; what cannot be computed stays, for `check` to name."""
+    try:
+        value = None if isinstance(place, str) else place.value(folder, page.tables)
+        if value is None or holds(shown(word), (value, None)):
+            return word
+    except (DataError, ValueError):
+        return word
+    return f"{_like(word[:-1], value / 1000)}k" if word.endswith("k") else _like(word, value)
+
+
+def _said(text: str, edits: Mapping[int, str]) -> str:
+    """A file of sentences with some of them replaced; all else keeps its bytes."""
+    sentences = _child(yaml.compose(text, Loader=yaml.SafeLoader), "sentences").value
+    for place, says in sorted(edits.items(), reverse=True):
+        node = _child(sentences[place], "says")
+        text = text[: node.start_mark.index] + _quoted(says) + text[node.end_mark.index :]
+    return text
 
 
 def put_tables(path: Path, document: Path, tables: Mapping[str, str]) -> None:
@@ -54,7 +98,7 @@ def redraft(path: Path, document: str) -> None:
 
     Errors: those of `load_claims`; DataError if the document has no such table.
     """
-    claims, text = load_claims(path), path.read_text(encoding="utf-8")
+    claims, text = load_claims(path).claims, path.read_text(encoding="utf-8")
     nodes = _child(yaml.compose(text, Loader=yaml.SafeLoader), "claims").value
     for claim, node in reversed(list(zip(claims, nodes, strict=True))):
         if claim.documents == (document,):

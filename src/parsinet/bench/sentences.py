@@ -1,84 +1,108 @@
-"""Sentences of documents that repeat numbers of tables: each number in braces is held against the cell that it repeats."""
+"""Sentences with numbers: each number of running text is held against the table or the records that it repeats, or told to be none of ours."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 
 from pydantic import Field
 
-from parsinet.bench.documents import NUMBER, holds, numbers, position, table_after
-from parsinet.errors import DataError
+from parsinet.bench.documents import NUMBER, holds, numbers
+from parsinet.bench.places import Printed, Where
+from parsinet.bench.prose import BRACED, measured, standing
+from parsinet.errors import DataError, StorageError
 from parsinet.training.recipe_parts import Part
-
-BRACED = re.compile(r"\{([^{}]*)\}")
-
-
-class Place(Part):
-    """A number that a table prints.
-
-    document: relative to the claims file. after: words in a line before the table or in it. where: column title → text, of the row's
-    cells. column: title of the cell's column. number: which of the cell's numbers, from 0.
-    """
-
-    document: str
-    after: str
-    where: dict[str, str]
-    column: str
-    number: int = Field(default=0, ge=0)
 
 
 class Sentence(Part):
-    """Words of a document with numbers of tables.
+    """Words of a document with numbers.
 
-    document: relative to the claims file. says: the words as they stand there, line breaks aside, each claimed number in braces. numbers:
-    where each of them is printed, in this order.
+    says: the words as they stand there, line breaks aside, each number that is claimed in braces. numbers: for each, in this order, where
+    it comes from; or words, where no record of ours holds it: a setting, a definition, who published it. Words alone are those of all.
     """
 
-    document: str
     says: str
-    numbers: tuple[Place, ...]
+    numbers: tuple[Where | str, ...] | str
 
-    def findings(self, folder: Path) -> Iterator[str]:
-        """What does not hold: words that the document has not, numbers that their tables print otherwise."""
-        words = BRACED.findall(self.says)
-        if len(words) != len(self.numbers):
-            yield f"{len(words)} numbers in braces, and {len(self.numbers)} places"
+    @cached_property
+    def printed(self) -> list[str]:
+        """The numbers, as they stand in the document."""
+        return BRACED.findall(self.says)
+
+    @property
+    def places(self) -> list[Where | str]:
+        """One per number."""
+        return [self.numbers] * len(self.printed) if isinstance(self.numbers, str) else list(self.numbers)
+
+
+class Page(Part):
+    """The sentences of one document. document: relative to the claims file. tables: name → table that the sentences repeat."""
+
+    document: str
+    tables: dict[str, Printed] = Field(default_factory=dict)
+    sentences: tuple[Sentence, ...]
+
+    @property
+    def count(self) -> int:
+        """How many numbers are held against tables and records."""
+        return sum(1 for sentence in self.sentences for place in sentence.places if not isinstance(place, str))
+
+    def findings(self, folder: Path) -> Iterator[tuple[str, str]]:
+        """What does not hold: words that the document has not, numbers that come out otherwise; the words, and why."""
+        text = read(folder / self.document)
+        for sentence in self.sentences:
+            for reason in self._about(sentence, text, folder):
+                yield sentence.says, reason
+
+    def _about(self, sentence: Sentence, text: str, folder: Path) -> Iterator[str]:
+        if len(sentence.printed) != len(sentence.places):
+            yield f"{len(sentence.printed)} numbers in braces, and {len(sentence.places)} places"
             return
-        try:
-            text = (folder / self.document).read_text(encoding="utf-8")
-        except OSError as error:
-            yield f"{self.document} cannot be read: {error.strerror}"
-            return
-        if _joined(BRACED.sub(r"\1", self.says)) not in _joined(text):
+        if not standing(sentence.says, text):
             yield f"{self.document} does not say so"
-        for word, place in zip(words, self.numbers, strict=True):
-            try:
-                value = _printed(place, folder)
-            except DataError as error:
-                yield str(error)
-                continue
-            shown = numbers(word)
-            if len(shown) != 1 or not NUMBER.fullmatch(word):
+        for word, place in zip(sentence.printed, sentence.places, strict=True):
+            if not NUMBER.fullmatch(word.removesuffix("k")):
                 yield f"{{{word}}} is no number"
-            elif not holds(shown[0], (value, None)):
-                yield f"says {word}, {place.document} prints {value:g} ({', '.join(place.where.values())}; {place.column})"
+            elif not isinstance(place, str):
+                yield from self._against(word, place, folder)
+
+    def _against(self, word: str, place: Where, folder: Path) -> Iterator[str]:
+        try:
+            value = place.value(folder, self.tables)
+        except DataError as error:
+            yield str(error)
+            return
+        if not holds(shown(word), (value, None)):
+            yield f"says {word}, but it is {value:.6g}: {place}"
 
 
-def _printed(place: Place, folder: Path) -> float:
-    """The number. Errors: DataError where the document has no such table, row, column or number."""
-    table = table_after(folder / place.document, place.after)
-    keys = {position(table.head, title, place.document): text for title, text in place.where.items()}
-    rows = [row for row in table.body if all(row[key] == text for key, text in keys.items())]
-    if len(rows) != 1:
-        raise DataError(f"{place.document} has {len(rows)} rows with {', '.join(place.where.values())}")
-    found = numbers(rows[0][position(table.head, place.column, place.document)])
-    if place.number >= len(found):
-        raise DataError(f"{place.document} prints {len(found)} numbers for {', '.join(place.where.values())} under {place.column}")
-    return found[place.number][0]
+def shown(word: str) -> tuple[float, float]:
+    """A printed number with half a unit of its last digit; `43k` is 43,000."""
+    ((value, half),) = numbers(word)
+    scale = 1000 if word.endswith("k") else 1
+    return scale * value, scale * half
 
 
-def _joined(text: str) -> str:
-    """Words with one space between them."""
-    return " ".join(text.split())
+def unclaimed(pages: Iterable[Page], documents: Iterable[Path], folder: Path) -> Iterator[tuple[Path, str]]:
+    """Numbers of running text that look measured and stand in no sentence's braces: the document, and the words around each."""
+    by_document: dict[Path, list[Sentence]] = {}
+    for page in pages:
+        by_document.setdefault((folder / page.document).resolve(), []).extend(page.sentences)
+    for document in documents:
+        text = read(document)
+        known = {
+            place for sentence in by_document.get(document.resolve(), ()) for places in standing(sentence.says, text) for place in places
+        }
+        for first, last in measured(text):
+            if not any(start <= first and last <= end for start, end in known):
+                line = text.count("\n", 0, first) + 1
+                yield document, f"line {line}: {' '.join(text[max(0, first - 40) : last + 20].split())}"
+
+
+def read(document: Path) -> str:
+    """Its text. Errors: StorageError where it cannot be read."""
+    try:
+        return document.read_text(encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"{document.name} cannot be read: {error.strerror}.") from None
