@@ -91,11 +91,16 @@ def test_tables_of_settings_need_no_claim(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "page", [{"wrong": 1}, {"sentences": [{"says": "x", "numbers": [{"difference": [CELL, CELL], "ratio": [CELL, CELL]}]}]}]
+    ("sentence", "page"),
+    [
+        ({"says": "x", "numbers": "y"}, {"wrong": 1}),
+        ({"says": "x", "numbers": [{"difference": [CELL, CELL], "ratio": [CELL, CELL]}]}, {}),
+        ({"says": "x"}, {}),
+    ],
 )
-def test_a_file_of_sentences_that_cannot_be_used_is_refused(tmp_path: Path, page: dict[str, Any]) -> None:
+def test_a_file_of_sentences_that_cannot_be_used_is_refused(tmp_path: Path, sentence: dict[str, Any], page: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=r"page\.yaml"):
-        check(planted(tmp_path, [], "", **page))
+        check(planted(tmp_path, [sentence], "", **page))
 
 
 def test_a_pattern_that_names_no_file_is_refused(tmp_path: Path) -> None:
