@@ -40,8 +40,9 @@ class GroupLasso(JudgedUnits):
     Units whose vector is zero leave: at once if `early`, else at `end`; from there on the rest trains without the penalty. Of "incoming" a
     unit still emits what its bias makes of it; `Pruner(fold="constant")` moves that into its readers' biases.
     target: "macs=20%", "params=45k", "bytes=30%" of the dense network: it drives the threshold. A unit of zeros stays while the target has
-    room for it, and at `end` the units of largest ‖w_g‖/√|g| stay that fit under it, ranked over all groups, in which order the steps would
-    zero them; λ says how many are zero before. lam: λ, in the scale of the loss per weight. begin, end: shares of the run between which the penalty acts. Other options: `JudgedUnits`.
+    room for it, and at `end` the units of largest ‖w_g‖/√|g| stay that fit under it, ranked over all groups, in which order the steps
+    would zero them; λ says how many are zero before. lam: λ, in the scale of the loss per weight. begin, end: shares of the run between
+    which the penalty acts. Other options: `JudgedUnits`.
 
     A network with layers whose inputs and outputs are the same units (residual streams) has weights in two groups of a side; the
     steps are then taken one group after the other. Raises UsageError for values out of range and without the optimizer.
@@ -129,7 +130,7 @@ class GroupLasso(JudgedUnits):
     def _scores(self) -> dict[str, Tensor]:
         return self._norms(lambda name: slices(self.structure, name, self.weights))
 
-    def _alive(self, progress: float) -> dict[str, Tensor]:
+    def _alive(self, progress: float) -> Alive:
         return self.goal.held(self._shrunk(), self._ranks()) if self.early else {}
 
     def _final(self) -> Alive:

@@ -24,7 +24,6 @@ from parsinet.methods.options import check_above_zero, check_either, check_list,
 from parsinet.methods.schedule import last_step, usual_interval
 from parsinet.structure import Plan, Structure
 
-
 ADVICE = "A higher price, or a longer run, lets more units die before."
 
 
@@ -47,12 +46,12 @@ class NoisyGates(Distribution):
     trains the fixed structure. A group keeps its best unit.
 
     target: "macs=20%", "params=45k", "bytes=30%" of the dense network: it drives the threshold. A dead unit stays while the target has room
-    for it, and at the end of the gated phase the best units stay that fit under it, ranked over all groups by what the concrete method calls
-    dead; the price says how many die before. rate: learning rate of the Adam that trains the distributions. draws: a z for every "example" or one for the "batch". gated: share of
-    the run in which the factors act (all of it if its length is unknown). early: whether units leave before its end. interval: steps
-    between looks (default a two-hundredth of the run, 10 … 100; 100 if unknown). groups: names of the groups (default all whose
-    removal is exact, whose readers can be gated and whose readers' weights can take up a factor). inputs: take the features of the
-    network's inputs too. seed: of the draws.
+    for it, and at the end of the gated phase the best units stay that fit under it, ranked over all groups by what the concrete method
+    calls dead; the price says how many die before. rate: learning rate of the Adam that trains the distributions. draws: a z for every
+    "example" or one for the "batch". gated: share of the run in which the factors act (all of it if its length is unknown). early:
+    whether units leave before its end. interval: steps between looks (default a two-hundredth of the run, 10 … 100; 100 if unknown).
+    groups: names of the groups (default all whose removal is exact, whose readers can be gated and whose readers' weights can take up a
+    factor). inputs: take the features of the network's inputs too. seed: of the draws.
     """
 
     silences = True

@@ -19,7 +19,7 @@ Cells = Mapping[str, Mapping[str, str]]
 
 
 def rewrite(path: Path) -> str:
-    """Put the records' numbers where a claim or a sentence prints others, in the form in which they stood; what is given back says how many.
+    """Put the records' numbers where a claim or a sentence prints others, in the form in which they stood, and say how many.
 
     A cell without a number, words around numbers, and numbers that still hold stay as they are. What a record no longer holds stays too,
     for `check` to name. New rows of a table are written by hand.
@@ -52,13 +52,18 @@ def _reword(file: Path, page: Page, folder: Path) -> int:
         for spans in reversed(standing(sentence.says, text)):
             for (start, end), word in reversed(list(zip(spans, new, strict=True))):
                 text = text[:start] + word + text[end:]
-        words = iter(new)
-        edits[place] = BRACED.sub(lambda _, words=words: f"{{{next(words)}}}", sentence.says)
+        edits[place] = _braced(sentence.says, new)
         count += sum(1 for old, word in zip(sentence.printed, new, strict=True) if old != word)
     if edits:
         files.write_text(document, text)
         files.write_text(file, _said(stored, edits))
     return count
+
+
+def _braced(says: str, words: Sequence[str]) -> str:
+    """A sentence with other numbers in its braces."""
+    new = iter(words)
+    return BRACED.sub(lambda _: f"{{{next(new)}}}", says)
 
 
 def _true(word: str, place: Where | str, page: Page, folder: Path) -> str:

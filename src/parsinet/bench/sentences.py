@@ -1,4 +1,4 @@
-"""Sentences with numbers: each number of running text is held against the table or the records that it repeats, or told to be none of ours."""
+"""Sentences with numbers: each is held against the table or the records that it repeats, or told to be none of ours."""
 
 from __future__ import annotations
 
@@ -38,8 +38,11 @@ class Sentence(Part):
 
 
 class Page(Part):
-    """The sentences of one document. document: relative to the claims file. tables: name → table that the sentences repeat. unmeasured: words
-    before or in each of its tables that prints nothing measured: options and defaults, or what a formula gives."""
+    """The sentences of one document.
+
+    document: relative to the claims file. tables: name → table that the sentences repeat. unmeasured: words before or in each of its
+    tables that prints nothing measured, but options and their defaults, or what a formula gives.
+    """
 
     document: str
     tables: dict[str, Printed] = Field(default_factory=dict)
@@ -94,9 +97,10 @@ def unclaimed(
 
     claimed: document and words of each table with a claim. Errors: DataError where a document has no such table.
     """
-    sentences, tables = defaultdict(list), defaultdict(list)
-    for document, words in claimed:
-        tables[(folder / document).resolve()].append(words)
+    sentences: dict[Path, list[Sentence]] = defaultdict(list)
+    tables: dict[Path, list[str]] = defaultdict(list)
+    for name, words in claimed:
+        tables[(folder / name).resolve()].append(words)
     for page in pages:
         sentences[(folder / page.document).resolve()] += page.sentences
         tables[(folder / page.document).resolve()] += page.unmeasured
