@@ -52,43 +52,6 @@ def test_the_tables_of_the_readme_are_claimed() -> None:
     assert {"../README.md", "gates/README.md", "sphere/README.md", "spectral/README.md", "speed/README.md"} <= claimed
 
 
-def spoken(folder: Path, says: str, document: str = "page.md", **place: Any) -> Path:
-    """A claims file with a sentence on the planted page."""
-    path = planted(folder, {})
-    page = folder / "page.md"
-    page.write_text(page.read_text() + "\nMethod a has 2.3 %, at least\n1.0 of it.\n")
-    told = {"document": "page.md", "after": "# Page", "where": {"method": "a"}, "column": "mean (range)", **place}
-    values = yaml.safe_load(path.read_text())
-    values["sentences"] = [{"document": document, "says": says, "numbers": [told, {**told, "number": 1}]}]
-    path.write_text(yaml.safe_dump(values, allow_unicode=True))
-    return path
-
-
-def test_a_sentence_repeats_its_table(tmp_path: Path) -> None:
-    """Line breaks aside, as exactly as its digits go."""
-    told = check(spoken(tmp_path, "has {2.3} %, at least {1.0} of it"))
-    assert told.endswith("stand so in the documents. So do 2 numbers of 1 sentences in the tables that they repeat.")
-
-
-@pytest.mark.parametrize(
-    ("says", "place", "words"),
-    [
-        ("has {2.4} %, at least {1.0} of it", {}, "says 2.4, page.md prints 2.33 (a; mean (range))"),
-        ("has {2.3} %, at most {1.0} of it", {}, "page.md does not say so"),
-        ("has {2.3} %, at least 1.0 of it", {}, "1 numbers in braces, and 2 places"),
-        ("has {2.3 %}, at least {1.0} of it", {}, "{2.3 %} is no number"),
-        ("has {2.3} %, at least {1.0} of it", {"where": {"method": "b"}}, "page.md has 0 rows with b"),
-        ("has {2.3} %, at least {1.0} of it", {"column": "median"}, "0 columns are titled 'median'"),
-        ("has {2.3} %, at least {1.0} of it", {"column": "at 200"}, "page.md prints 1 numbers for a under at 200"),
-        ("has {2.3} %, at least {1.0} of it", {"document": "gone.md"}, "gone.md cannot be read"),
-    ],
-)
-def test_a_sentence_that_does_not_hold_is_named(tmp_path: Path, says: str, place: dict[str, Any], words: str) -> None:
-    with pytest.raises(RunError, match="claimed cells and 2 numbers of 1 sentences do not hold") as caught:
-        check(spoken(tmp_path, says, **place))
-    assert words in str(caught.value)
-
-
 def test_true_claims_hold(tmp_path: Path) -> None:
     assert check(planted(tmp_path, {})) == "All 2 claimed cells of 1 tables hold in the records, and stand so in the documents."
 
@@ -214,7 +177,7 @@ def test_a_table_is_found_by_words_before_it_or_in_it(tmp_path: Path) -> None:
 def test_rewriting_changes_nothing_where_all_holds(tmp_path: Path) -> None:
     stored = planted(tmp_path, {})
     before = (stored.read_bytes(), (tmp_path / "page.md").read_bytes())
-    assert rewrite(stored) == "0 cells of 0 tables were rewritten."
+    assert rewrite(stored) == "0 cells of 0 tables and 0 numbers of running text were rewritten."
     assert (stored.read_bytes(), (tmp_path / "page.md").read_bytes()) == before
 
 
@@ -225,7 +188,7 @@ def test_rewriting_follows_the_records_in_claims_and_documents(tmp_path: Path) -
     (tmp_path / "rows.json").write_text(json.dumps({"rows": rows}))
     with pytest.raises(RunError, match="do not hold"):
         check(stored)
-    assert rewrite(stored) == "2 cells of 1 tables were rewritten."
+    assert rewrite(stored) == "2 cells of 1 tables and 0 numbers of running text were rewritten."
     check(stored)
     page = (tmp_path / "page.md").read_text()
     assert page == "# Page\n\n| method | mean (range) | at 200 |\n|---|---|---|\n| a | 2.08 (0.25–4.00) | 0.87 |\n"

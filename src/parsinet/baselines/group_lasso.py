@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Unpack
+from functools import partial
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 from parsinet.baselines.slices import SIDES, Slices, counts, slices, squared_norms
 from parsinet.baselines.units import JudgedUnits, UnitOptions
 from parsinet.errors import UsageError
-from parsinet.methods import Budget
+from parsinet.methods import Alive, Budget
+from parsinet.methods.choice import left_out
+from parsinet.methods.goal import Goal
 from parsinet.methods.options import check_above_zero, check_either
 from parsinet.structure import Plan, Structure
 
@@ -25,6 +28,9 @@ def shrinkage(norms: Tensor, threshold: Tensor) -> Tensor:
     return (1 - threshold / norms.clamp(min=torch.finfo(norms.dtype).tiny)).clamp(min=0)
 
 
+ADVICE = "A larger lam, or a longer run, shrinks more units to zero before."
+
+
 class GroupLasso(JudgedUnits):
     """After every optimizer step w_g ← w_g · max(0, 1 − η λ √|g| / ‖w_g‖₂) for every unit g, η the optimizer's present learning rate.
     Tensors that train at rates of their own shrink each by its own.
@@ -33,7 +39,9 @@ class GroupLasso(JudgedUnits):
     or all that read it ("outgoing": columns, input channels); |g| is their number. Inputs of the network are judged by what reads them.
     Units whose vector is zero leave: at once if `early`, else at `end`; from there on the rest trains without the penalty. Of "incoming" a
     unit still emits what its bias makes of it; `Pruner(fold="constant")` moves that into its readers' biases.
-    lam: λ, in the scale of the loss per weight. begin, end: shares of the run between which the penalty acts. Other options: `JudgedUnits`.
+    target: "macs=20%", "params=45k", "bytes=30%" of the dense network: it drives the threshold. A unit of zeros stays while the target has
+    room for it, and at `end` the units of largest ‖w_g‖/√|g| stay that fit under it, ranked over all groups, in which order the steps would
+    zero them; λ says how many are zero before. lam: λ, in the scale of the loss per weight. begin, end: shares of the run between which the penalty acts. Other options: `JudgedUnits`.
 
     A network with layers whose inputs and outputs are the same units (residual streams) has weights in two groups of a side; the
     steps are then taken one group after the other. Raises UsageError for values out of range and without the optimizer.
@@ -46,6 +54,7 @@ class GroupLasso(JudgedUnits):
         self,
         *,
         lam: float = 1e-2,
+        target: str | None = None,
         weights: str = "incoming",
         early: bool = True,
         begin: float = 0.0,
@@ -56,6 +65,7 @@ class GroupLasso(JudgedUnits):
         check_either(self.name, "weights", weights, *SIDES)
         self.lam, self.weights, self.early = lam, weights, early
         self.silences = weights == "outgoing"
+        self.goal = Goal(self.name, target, ADVICE)
         self._optimizers: Sequence[torch.optim.Optimizer] = ()
         self._found: dict[str, tuple[list[Slices], Tensor]] = {}
         super().__init__(begin=begin, end=end, **options)
@@ -66,6 +76,8 @@ class GroupLasso(JudgedUnits):
             raise UsageError(f"{self.name}: its steps are as long as the optimizer's; give the optimizer to the Pruner.")
         self._optimizers = optimizers
         super().attach(model, structure, budget, optimizers)
+        others = left_out(structure, self._original, partial(self._against, structure))
+        self.goal.aim(model, structure, budget, list(self._original), others)
 
     def _against(self, structure: Structure, name: str) -> str:
         parts, tensors, rates = slices(structure, name, self.weights), self._tensors(), self._rates()
@@ -78,6 +90,20 @@ class GroupLasso(JudgedUnits):
         """Units have other slices now."""
         super().removed(structure, plan)
         self._found = {}
+        self.goal.removed(plan)
+
+    def describe(self) -> dict[str, Any]:
+        """Per group the scores of its units; with a target what is wanted and what was reached."""
+        return {**super().describe(), **self.goal.told()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position in the schedule; with a target what was reached."""
+        return {**super().state_dict(), **self.goal.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` was taken."""
+        super().load_state_dict(state)
+        self.goal.load_state_dict(state)
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -104,12 +130,22 @@ class GroupLasso(JudgedUnits):
         return self._norms(lambda name: slices(self.structure, name, self.weights))
 
     def _alive(self, progress: float) -> dict[str, Tensor]:
-        if not self.early and not self.settled:
-            return {}
+        return self.goal.held(self._shrunk(), self._ranks()) if self.early else {}
+
+    def _final(self) -> Alive:
+        return self.goal.last(self._shrunk(), self._ranks())
+
+    def _shrunk(self) -> dict[str, Tensor]:
+        """Which units are not zero; one of every group in any case."""
         masks = {name: norms > 0 for name, norms in self._scores().items()}
         for mask in masks.values():
             mask[0] |= ~mask.any()
         return masks
+
+    def _ranks(self) -> dict[str, Tensor]:
+        """‖w_g‖/√|g| of every unit."""
+        tensors = self._tensors()
+        return {name: norms / self._known(name, tensors)[1].sqrt() for name, norms in self._scores().items()}
 
     def _rates(self) -> dict[int, float]:
         return {id(p): group["lr"] for optimizer in self._optimizers for group in optimizer.param_groups for p in group["params"]}

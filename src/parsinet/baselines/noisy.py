@@ -18,15 +18,20 @@ from parsinet.distributed import ALONE, own
 from parsinet.errors import UsageError
 from parsinet.methods import Alive, Budget
 from parsinet.methods.base import decayed_groups, generator
-from parsinet.methods.choice import check_inputs, gateable_groups
+from parsinet.methods.choice import against_gates, check_inputs, gateable_groups, left_out
+from parsinet.methods.goal import Goal
 from parsinet.methods.options import check_above_zero, check_either, check_list, check_number, check_seed, check_whole
 from parsinet.methods.schedule import last_step, usual_interval
 from parsinet.structure import Plan, Structure
 
 
+ADVICE = "A higher price, or a longer run, lets more units die before."
+
+
 class NoisyOptions(UnitOptions, total=False):
     """What every method with random factors takes, with the same meaning and default: see `NoisyGates`."""
 
+    target: str | None
     draws: str
     gated: float
     early: bool
@@ -41,7 +46,9 @@ class NoisyGates(Distribution):
     phase all dead ones leave, the test values of the others move into the weights that read them, and the rest of the run
     trains the fixed structure. A group keeps its best unit.
 
-    rate: learning rate of the Adam that trains the distributions. draws: a z for every "example" or one for the "batch". gated: share of
+    target: "macs=20%", "params=45k", "bytes=30%" of the dense network: it drives the threshold. A dead unit stays while the target has room
+    for it, and at the end of the gated phase the best units stay that fit under it, ranked over all groups by what the concrete method calls
+    dead; the price says how many die before. rate: learning rate of the Adam that trains the distributions. draws: a z for every "example" or one for the "batch". gated: share of
     the run in which the factors act (all of it if its length is unknown). early: whether units leave before its end. interval: steps
     between looks (default a two-hundredth of the run, 10 … 100; 100 if unknown). groups: names of the groups (default all whose
     removal is exact, whose readers can be gated and whose readers' weights can take up a factor). inputs: take the features of the
@@ -56,6 +63,7 @@ class NoisyGates(Distribution):
         self,
         *,
         rate: float,
+        target: str | None = None,
         draws: str = "example",
         gated: float = 0.6,
         early: bool = True,
@@ -72,6 +80,7 @@ class NoisyGates(Distribution):
         check_seed(self.name, seed)
         self.rate, self.draws, self.gated, self.early, self.interval = rate, draws, gated, early, interval
         self.inputs = inputs
+        self.goal = Goal(self.name, target, ADVICE)
         self.settled = False
         self._wanted = groups
         self._generator, self._ranks = generator(seed), ALONE
@@ -92,7 +101,9 @@ class NoisyGates(Distribution):
         """Place a factor on every unit of the chosen groups and fix the schedule."""
         self._examples = self._checked(budget)
         check_inputs(self.name, structure, self._wanted, self.inputs)
-        chosen = gateable_groups(self.name, structure, self._wanted, partial(unscalable, model, structure))
+        against = partial(unscalable, model, structure)
+        chosen = gateable_groups(self.name, structure, self._wanted, against)
+        self.goal.aim(model, structure, budget, chosen, left_out(structure, chosen, against_gates(structure, against)))
         sizes = {name: structure.group(name).size for name in chosen}
         parameter = next(model.parameters())
         start = self._start(sum(sizes.values()))
@@ -129,6 +140,7 @@ class NoisyGates(Distribution):
     def removed(self, structure: Structure, plan: Plan) -> None:
         """Cut the distributions; factors move to the new indices."""
         self.rows.keep(plan.masks())
+        self.goal.removed(plan)
         if not self.settled and self._model is not None:
             self._place(self._model, structure)
 
@@ -143,7 +155,7 @@ class NoisyGates(Distribution):
         assert self._structure is not None
         for name in self.rows.sizes:
             scale_(self._model, self._structure, name, self._test(self.rows.of(name)))
-        return {name: self._alive(name) for name in self.rows.sizes}
+        return self.goal.last({name: self._alive(name) for name in self.rows.sizes}, self.scores())
 
     def detach(self) -> None:
         """Take all factors out of the network."""
@@ -151,7 +163,7 @@ class NoisyGates(Distribution):
 
     @torch.no_grad()
     def describe(self) -> dict[str, Any]:
-        """Per group: the test value of every unit's factor, and how many units are not dead."""
+        """Per group: the test value of every unit's factor, and how many units are not dead; with a target what is wanted and reached."""
         names = [] if self.settled else list(self.rows.sizes)
         told = {
             name: {
@@ -160,17 +172,19 @@ class NoisyGates(Distribution):
             }
             for name in names
         }
-        return {"settled": self.settled, "groups": told}
+        return {"settled": self.settled, "groups": told, **self.goal.told()}
 
     def state_dict(self) -> dict[str, Any]:
         """The distributions with their moments, the draws' generator and the position in the schedule."""
-        return {"steps": self._steps, "settled": self.settled, "generator": self._generator.get_state(), "rows": self.rows.state_dict()}
+        place = {"steps": self._steps, "settled": self.settled, "generator": self._generator.get_state()}
+        return {**place, "rows": self.rows.state_dict(), **self.goal.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue bitwise where the state was taken. Raises StructureError, with nothing changed, if it is of other units."""
         self.rows.load_state_dict(state["rows"])
         self._generator.set_state(state["generator"].cpu())
         self._steps, self.settled = int(state["steps"]), bool(state["settled"])
+        self.goal.load_state_dict(state)
         if self.settled:
             self.detach()
 
@@ -211,4 +225,4 @@ class NoisyGates(Distribution):
     def _look(self) -> Alive:
         dead = torch.cat([~self._alive(name) for name in self.rows.sizes])
         leaving, self.rows.marked = dead & self.rows.marked, dead
-        return {name: ~row for name, row in self.rows.split(leaving).items()}
+        return self.goal.held({name: ~row for name, row in self.rows.split(leaving).items()}, self.scores())

@@ -110,7 +110,7 @@ class JudgedUnits(Remembering, ABC):
         self.settled = True
         return masks
 
-    def _final(self) -> dict[str, Tensor]:
+    def _final(self) -> Alive:
         """Which units stay at the end."""
         return self._alive(1.0)
 
@@ -135,7 +135,7 @@ class JudgedUnits(Remembering, ABC):
         """Per chosen group a score of every present unit, float64, higher stays."""
 
     @abstractmethod
-    def _alive(self, progress: float) -> dict[str, Tensor]:
+    def _alive(self, progress: float) -> Alive:
         """Which units stay at this part of the way from begin to end."""
 
     def _against(self, structure: Structure, name: str) -> str:

@@ -126,7 +126,8 @@ def check(path: Path) -> str:
     found = [finding for claim in stored.claims for finding in findings(claim, folder)]
     for page in stored.pages.values():
         found += [Finding(page.document, words, reason) for words, reason in page.findings(folder)]
-    for document, words in unclaimed(stored.pages.values(), stored.prose, folder):
+    tables = [(document, claim.after) for claim in stored.claims for document in claim.documents]
+    for document, words in unclaimed(stored.pages.values(), stored.prose, tables, folder):
         found.append(Finding(document.relative_to(folder).as_posix(), words, "a number without a claim"))
     cells = sum(len(row) for claim in stored.claims for row in claim.cells.values())
     told = f"{sum(page.count for page in stored.pages.values()):,} numbers of running text"

@@ -30,11 +30,12 @@ def table_after(path: Path, words: str) -> Table:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise DataError(f"{path.name} cannot be read: {error.strerror}.") from None
-    rows = [_cells(lines[number]) for number in _lines(lines, words, path.name)]
+    rows = [_cells(lines[number]) for number in table_lines(lines, words, path.name)]
     return Table(rows[0], tuple(rows[2:]))
 
 
-def _lines(lines: Sequence[str], words: str, document: str) -> range:
+def table_lines(lines: Sequence[str], words: str, document: str) -> range:
+    """Which of a document's lines are those of the table that `table_after` finds."""
     first = next((number for number, line in enumerate(lines) if words in line), None)
     if first is None:
         raise DataError(f"{document} holds no line with {words!r}.")
@@ -54,7 +55,7 @@ def with_cells(text: str, words: str, keys: Sequence[str], cells: Mapping[str, M
     inside, column title → new cell. Errors: DataError if there is no such table or column.
     """
     lines = text.splitlines(keepends=True)
-    places = _lines(lines, words, document)
+    places = table_lines(lines, words, document)
     head = _cells(lines[places[0]])
     named = [position(head, key, document) for key in keys]
     for number in places[2:]:

@@ -1,7 +1,7 @@
 """Numbers in the running text of Markdown documents that look measured, and where sentences stand in it."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from parsinet.bench.documents import NUMBER
 
@@ -9,7 +9,8 @@ BRACED = re.compile(r"\{([^{}]*)\}")
 ASIDE = re.compile(
     r"^```.*?^```[^\n]*$"  # code
     r"|<!--.*?-->"
-    r"|^(?:\||#|    )[^\n]*"  # tables, headings, indented code
+    r"|^(?:#|    )[^\n]*"  # headings, indented code
+    r"|^\|[^\n]*\n\|[-| :]+$"  # heads of tables
     r"|`+[^`]*`+"
     r"|(?<=\])\([^)\n]*\)"  # targets of links
     r"|(?:arXiv )?\b\d{4}\.\d{5}\b",
@@ -22,15 +23,23 @@ WITH_UNIT = re.compile(rf"{WORD}(?:{LINK}{WORD})*(?={UNIT})")
 EXACT = re.compile(rf"{WORD}|(?<![\w.])\d+k\b")
 
 
-def measured(text: str) -> Iterator[tuple[int, int]]:
+def measured(text: str, tables: Iterable[range] = ()) -> Iterator[tuple[int, int]]:
     """Where numbers stand that a reader takes for measured ones: with a decimal point, with thousands set apart, before a unit (`%`,
-    points, nats, seconds, times, `k`, `48 of 50`), or listed before such a one. Code, tables, headings and link targets are no running
-    text."""
-    running = ASIDE.sub(lambda aside: re.sub(r"\S", " ", aside[0]), text)
+    points, nats, seconds, times, `k`, `48 of 50`), or listed before such a one. Code, headings, heads of tables and link targets are no
+    running text, and neither are the lines of these tables."""
+    lines = text.splitlines(keepends=True)
+    for number in {number for table in tables for number in table}:
+        lines[number] = _blank(lines[number])
+    running = ASIDE.sub(lambda aside: _blank(aside[0]), "".join(lines))
     listed = [chain.span() for chain in WITH_UNIT.finditer(running)]
     for found in EXACT.finditer(running):
         if re.search(r"[.,k]", found[0]) or any(first <= found.start() < last for first, last in listed):
             yield found.span()
+
+
+def _blank(text: str) -> str:
+    """As long as it was, without words."""
+    return re.sub(r"\S", " ", text)
 
 
 def standing(says: str, text: str) -> list[list[tuple[int, int]]]:

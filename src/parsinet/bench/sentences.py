@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 
 from pydantic import Field
 
-from parsinet.bench.documents import NUMBER, holds, numbers
+from parsinet.bench.documents import NUMBER, holds, numbers, table_lines
 from parsinet.bench.places import Printed, Where
 from parsinet.bench.prose import BRACED, measured, standing
 from parsinet.errors import DataError, StorageError
@@ -37,11 +38,13 @@ class Sentence(Part):
 
 
 class Page(Part):
-    """The sentences of one document. document: relative to the claims file. tables: name → table that the sentences repeat."""
+    """The sentences of one document. document: relative to the claims file. tables: name → table that the sentences repeat. unmeasured: words
+    before or in each of its tables that prints nothing measured: options and defaults, or what a formula gives."""
 
     document: str
     tables: dict[str, Printed] = Field(default_factory=dict)
-    sentences: tuple[Sentence, ...]
+    unmeasured: tuple[str, ...] = ()
+    sentences: tuple[Sentence, ...] = ()
 
     @property
     def count(self) -> int:
@@ -84,20 +87,26 @@ def shown(word: str) -> tuple[float, float]:
     return scale * value, scale * half
 
 
-def unclaimed(pages: Iterable[Page], documents: Iterable[Path], folder: Path) -> Iterator[tuple[Path, str]]:
-    """Numbers of running text that look measured and stand in no sentence's braces: the document, and the words around each."""
-    by_document: dict[Path, list[Sentence]] = {}
+def unclaimed(
+    pages: Iterable[Page], documents: Iterable[Path], claimed: Iterable[tuple[str, str]], folder: Path
+) -> Iterator[tuple[Path, str]]:
+    """Numbers that look measured and stand neither in a sentence's braces nor in a claimed table: the document, and the words around each.
+
+    claimed: document and words of each table with a claim. Errors: DataError where a document has no such table.
+    """
+    sentences, tables = defaultdict(list), defaultdict(list)
+    for document, words in claimed:
+        tables[(folder / document).resolve()].append(words)
     for page in pages:
-        by_document.setdefault((folder / page.document).resolve(), []).extend(page.sentences)
-    for document in documents:
-        text = read(document)
-        known = {
-            place for sentence in by_document.get(document.resolve(), ()) for places in standing(sentence.says, text) for place in places
-        }
-        for first, last in measured(text):
+        sentences[(folder / page.document).resolve()] += page.sentences
+        tables[(folder / page.document).resolve()] += page.unmeasured
+    for path in documents:
+        text, document = read(path), path.resolve()
+        lines = [table_lines(text.splitlines(), words, path.name) for words in tables[document]]
+        known = {place for sentence in sentences[document] for places in standing(sentence.says, text) for place in places}
+        for first, last in measured(text, lines):
             if not any(start <= first and last <= end for start, end in known):
-                line = text.count("\n", 0, first) + 1
-                yield document, f"line {line}: {' '.join(text[max(0, first - 40) : last + 20].split())}"
+                yield path, f"line {text.count(chr(10), 0, first) + 1}: {' '.join(text[max(0, first - 40) : last + 20].split())}"
 
 
 def read(document: Path) -> str:

@@ -65,6 +65,19 @@ class Aim:
             return self._rounded(best(low), scores), low
         return Ranked(scores, self._round_to).fill(self._of, self._rounded(best(high), scores), allowed), high
 
+    def held(self, masks: Mapping[str, Tensor], ranks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Masks of what stays, with the best of the other units back in where the target has room for them."""
+        rounded = self._rounded(masks, ranks)
+        return Ranked(ranks, self._round_to).fill(self._of, rounded, self.limit.count)
+
+    def best(self, ranks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The best units that fit under the target together."""
+        return Ranked(ranks, self._round_to).within(self._of, self.limit.count)
+
+    def caution(self, masks: Mapping[str, Tensor], advice: str) -> None:
+        """Warn if what these masks leave is far above the target and the rest goes at once."""
+        self.limit.caution(self._of(masks), advice)
+
     def reached(self, masks: Mapping[str, Tensor]) -> float:
         """What the network with the units under `masks` comes to; warns if that is not near the target."""
         found = self._of(masks)

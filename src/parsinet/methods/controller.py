@@ -146,7 +146,7 @@ class Targeted(Pricing):
     def settled(self, alive: dict[str, Tensor], rows: Rows) -> Alive:
         """The best units that fit."""
         ranks = _ranks(rows, self._worth(self._seen, rows))
-        self._limit.caution(self._cost.of(alive))
+        self._limit.caution(self._cost.of(alive), "A longer run lets the price bring it there.")
         masks, reached = self._limit.fit(lambda count: self._within(ranks, count), self._cost, self._model, self._structure)
         self._reached = reached
         self._limit.judge(reached)

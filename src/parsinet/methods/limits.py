@@ -88,12 +88,13 @@ class Limit:
                 f"more groups be removed.{told_left_out(left_out or {})}"
             )
 
-    def caution(self, count: float) -> None:
-        """Warn if what is open at the last decision, of that count, is far above the target and the rest goes at once."""
+    def caution(self, count: float, advice: str) -> None:
+        """Warn if what is open at the last decision, of that count, is far above the target and the rest goes at once. advice: a sentence
+        that says what to do about it."""
         if count > SUDDEN * self.count:
             warnings.warn(
                 f"{self.who}: at the last decision the network still costs {self.target.told(self.amount(count))}; what is above the "
-                f"target {self.target} goes at once, untrained for it. A longer run lets the price bring it there.",
+                f"target {self.target} goes at once, untrained for it. {advice}",
                 stacklevel=2,
             )
 

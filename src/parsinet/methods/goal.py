@@ -1,0 +1,68 @@
+"""A target for methods that find out by themselves which units are dead: it drives the threshold below which a unit is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from parsinet.methods.aim import Aim
+from parsinet.methods.base import Budget
+from parsinet.methods.target import Target
+from parsinet.structure import Plan, Structure
+
+
+class Goal:
+    """While units die on their own, none leaves that the target has room for; at the end so many of the best stay as fit under it.
+
+    Without a target units leave as the method says. advice: what brings a network that is far above it nearer before the end.
+    """
+
+    def __init__(self, who: str, target: str | None, advice: str) -> None:
+        self.target = Target.given(who, target)
+        self._who, self._advice = who, advice
+        self._aim: Aim | None = None
+        self._reached: float | None = None
+
+    def aim(
+        self, model: nn.Module, structure: Structure, budget: Budget, chosen: Sequence[str], left_out: Mapping[str, str] | None = None
+    ) -> None:
+        """Count towards the target, if there is one. chosen: groups that may lose units; left_out: the others, each with the reason.
+
+        Raises UsageError for a latency, and for a target that cannot be reached.
+        """
+        if self.target is not None:
+            sizes = {name: structure.group(name).size for name in chosen}
+            self._aim = Aim(self._who, self.target, model, structure, budget, sizes, left_out=left_out)
+
+    def held(self, alive: Mapping[str, Tensor], ranks: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Which units stay on the way. alive: as the method says; ranks: what units are worth, comparable over groups."""
+        return alive if self._aim is None else self._aim.held(alive, ranks)
+
+    def last(self, alive: Mapping[str, Tensor], ranks: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Which units stay at the end; warns where much more than the dead ones has to go, and where the target is not met."""
+        if self._aim is None:
+            return alive
+        self._aim.caution(alive, self._advice)
+        masks = self._aim.best(ranks)
+        self._reached = self._aim.reached(masks)
+        return masks
+
+    def removed(self, plan: Plan) -> None:
+        """Follow a removal."""
+        if self._aim is not None:
+            self._aim.removed(plan)
+
+    def told(self) -> dict[str, Any]:
+        """The target, for the record; nothing without one."""
+        return {} if self._aim is None else {"target": self._aim.limit.told(self._reached)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """With a target what was reached, else nothing."""
+        return {} if self._aim is None else {"reached": self._reached}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` was taken."""
+        if self._aim is not None:
+            self._reached = state["reached"]

@@ -1,0 +1,101 @@
+"""Targets of methods that find dead units on their own: the target drives the threshold."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from baselines import toys
+from methods import runs
+from methods.test_aim import DENSE, Noise
+from methods.test_target import wide
+from parsinet import baselines, measure
+from parsinet.errors import UsageError
+
+DYING = [*toys.NOISY, "group-lasso"]
+WEAK: dict[str, dict[str, Any]] = {**{name: {"kl": 1e-9} for name in toys.NOISY}, "l0": {"lam": 1e-9}, "group-lasso": {"lam": 1e-9}}
+SUDDEN = "ignore:.*goes at once"
+MISSED = "ignore:.*was not met within"
+
+
+@pytest.mark.filterwarnings(SUDDEN, MISSED)
+@pytest.mark.parametrize("strength", ["usual", "weak"])
+@pytest.mark.parametrize("name", DYING)
+def test_the_network_meets_the_target_whatever_the_price(name: str, strength: str) -> None:
+    """From below, by less than a channel is worth: under a high price nobody leaves that has room, under a low one the last by rank go."""
+    run = toys.Run(name, target="macs=50%", **(WEAK[name] if strength == "weak" else {}))
+    run.advance()
+    told = json.loads(json.dumps(run.pruner.describe()))["target"]
+    found = measure.macs(run.pruner.finish(), toys.batch(0))
+    assert found == told["reached"]
+    assert 0.8 * told["wanted"] <= found <= told["wanted"]
+
+
+@pytest.mark.filterwarnings(SUDDEN)
+@pytest.mark.parametrize("name", ["vib", "l0", "group-lasso"])
+def test_the_target_is_near_where_units_are_many(name: str) -> None:
+    method = baselines.build(name, target="params=20%", **WEAK[name])
+    run = Noise(wide(), method, partial(torch.optim.SGD, lr=0.01), torch.zeros(2, 64), steps=40, examples=640)
+    run.advance()
+    found = measure.parameters(run.pruner.finish())
+    assert 0.98 * 0.2 * DENSE["parameters"] <= found <= 0.2 * DENSE["parameters"]
+
+
+def test_the_best_by_rank_stay() -> None:
+    """Gaussian factors by μ²/σ², over both groups."""
+    run = toys.Run("vib", target="params=60%", **WEAK["vib"])
+    run.advance(0, 23)
+    worth = {name: row.clone() for name, row in run.method.scores().items()}
+    with pytest.warns(UserWarning, match=r"vib: at the last decision the network still costs .* goes at once.*A higher price"):
+        run.advance(23, 24)
+    assert run.pruner.settled
+    kept = {name: int(width) for name, width in run.pruner.widths().items()}
+    assert kept["fc1"] < 10
+    order = worth["fc1"].sort(descending=True).values
+    assert float(order[kept["fc1"] - 1]) > float(order[kept["fc1"]])
+
+
+@pytest.mark.filterwarnings(SUDDEN, MISSED)
+@pytest.mark.parametrize("name", DYING)
+def test_no_unit_leaves_that_the_target_has_room_for(name: str) -> None:
+    """Without a target the usual price takes more than that."""
+    free, held = toys.Run(name), toys.Run(name, target="macs=80%")
+    widths = []
+    for run in (free, held):
+        run.advance(0, 20)
+        widths.append(run.pruner.widths())
+    assert sum(widths[1].values()) >= sum(widths[0].values())
+    held.advance(20, toys.STEPS)
+    dense = measure.macs(toys.Net().double(), toys.batch(0))
+    assert measure.macs(held.pruner.finish(), toys.batch(0)) >= 0.8 * 0.8 * dense
+
+
+@pytest.mark.filterwarnings(SUDDEN, MISSED)
+@pytest.mark.parametrize("name", DYING)
+def test_resume_on_the_way_to_a_target_is_bitwise(name: str) -> None:
+    runs.check_resume(lambda: toys.Run(name, target="macs=50%"), "telling")
+
+
+@pytest.mark.parametrize("name", DYING)
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("latency=20%", "has to be timed; give macs, params or bytes"),
+        ("params=3", "asks for 3 parameters, but with one unit left in every group"),
+        ("macs:20%", "does not say what and how much"),
+    ],
+)
+def test_what_cannot_be_met_is_refused(name: str, target: str, words: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(words)):
+        toys.Run(name, target=target)
+
+
+def test_a_network_without_removable_units_says_so() -> None:
+    with pytest.raises(UsageError, match="no group of units"):
+        runs.Run(nn.Linear(3, 2), baselines.VIB(target="macs=50%"), partial(torch.optim.SGD, lr=0.1), torch.zeros(2, 3), steps=4)
