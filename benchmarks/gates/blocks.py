@@ -23,6 +23,7 @@ from protocol import stored, write
 from torch import Tensor, nn
 
 import parsinet as pn
+from parsinet.bench import put_tables
 from parsinet.data import Batches, Dataset, Split
 from parsinet.methods import Dense, Gates
 from parsinet.methods.pruner import Removal
@@ -33,6 +34,7 @@ from parsinet.training.schedule import learning_rate
 from parsinet.training.state import Callback, LoopState
 
 RESULTS = Path(__file__).parent / "results" / "blocks.json"
+README = Path(__file__).parent / "README.md"
 CASES: dict[str, dict[str, dict[str, Any] | None]] = {
     "residual-mlp": {
         "dense": None,
@@ -162,22 +164,45 @@ def run(networks: list[str], seeds: list[int], folder: Path) -> None:
 
 def table() -> str:
     """Means over seeds; when blocks left, of seed 0."""
-    heads = ["network", "gates", "seeds", "test error %", "test loss", "blocks left over", "parameters %", "MACs %", "latency %", "CPU s"]
-    heads.append("first … last block gone after")
+    heads = ["network", "gates", "test error %", "test loss", "blocks left over", "parameters %", "MACs %", "latency %", "CPU s"]
+    heads += ["first … last block gone after", "seeds"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     rows = stored(RESULTS)
-    for network, case in dict.fromkeys((row["network"], row["case"]) for row in rows):
-        same = [row for row in rows if (row["network"], row["case"]) == (network, case)]
-
-        def mean(key: str, factor: float = 1.0, digits: int = 1, same: list[dict[str, Any]] = same) -> str:
-            return f"{factor * statistics.mean(row[key] for row in same):.{digits}f}"
-
-        moments = sorted(same[0]["left"].values())
-        span = f"{100 * moments[0]:.0f} … {100 * moments[-1]:.0f} % of the run" if moments else "–"
-        cells = [mean("test_error", 100, 2), mean("test_loss", 1, 3), mean("blocks"), mean("parameters", 100), mean("macs", 100)]
-        cells += [mean("latency", 100, 0), mean("cpu_seconds", 1, 0), span]
-        lines.append(f"| {network} | {case} | {len(same)} | {' | '.join(cells)} |")
+    for network, cases in CASES.items():
+        for case, options in cases.items():
+            if same := [row for row in rows if (row["network"], row["case"]) == (network, case)]:
+                lines.append(f"| {network.replace('-mlp', ' MLP')} | {gates(options)} | {' | '.join(cells(same))} |")
     return "\n".join(lines)
+
+
+def cells(rows: list[dict[str, Any]]) -> list[str]:
+    """What the rows of one case came to."""
+
+    def mean(key: str, factor: float = 1.0, form: str = ".1f") -> str:
+        return f"{factor * statistics.mean(row[key] for row in rows):{form}}"
+
+    moments = sorted(rows[0]["left"].values())
+    return [
+        mean("test_error", 100, ".2f"),
+        mean("test_loss", form=".3f"),
+        mean("blocks", form="g"),
+        mean("parameters", 100),
+        mean("macs", 100),
+        mean("latency", 100, ".0f"),
+        mean("cpu_seconds", form=".0f"),
+        f"{100 * moments[0]:.0f} … {100 * moments[-1]:.0f} %" if moments else "–",
+        str(len(rows)),
+    ]
+
+
+def gates(options: dict[str, Any] | None) -> str:
+    """What has gates, and at which price."""
+    if options is None:
+        return "dense"
+    gated = "blocks" if options.get("groups") == [] else "blocks and units" if "blocks" in options else "units"
+    if "cost_price" in options:
+        return f"{gated}, `cost_price` {options['cost_price']:g}"
+    return f"{gated}, {options.get('block_price', options.get('price')):.0e}".replace("e-0", "e-")
 
 
 def main() -> None:
@@ -185,12 +210,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder with mnist/ and tinyshakespeare/ inside")
     parser.add_argument("--only", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--table", action="store_true", help="only print the table")
+    parser.add_argument("--table", action="store_true", help="only rewrite the table of README.md and its claims")
     options = parser.parse_args()
     torch.set_num_threads(1)
     if not options.table:
         run(options.only, options.seeds, options.data)
     print(table())
+    if options.table:
+        put_tables(README.parent.parent / "claims.yaml", README, {"blocks": table()})
 
 
 if __name__ == "__main__":

@@ -26,11 +26,13 @@ from torch import nn
 
 import parsinet as pn
 from parsinet import baselines
+from parsinet.bench import put_tables
 from parsinet.data import Batches, Dataset, Split
 from parsinet.methods import Dense, Gates, Method
 from parsinet.training import Average, Callback, LoopState, Teacher, evaluate, fit
 
 RESULTS = Path(__file__).parent / "results" / "lifts.json"
+README = Path(__file__).parent / "README.md"
 SETTING = SETTINGS["lenet-300-100"]
 STEPS = SETTING.epochs * -(-50_000 // BATCH)
 OLDER: dict[str, Any] = {"pursuit": 0.0, "gated": 0.6, "fall_steps": STEPS // 10}
@@ -168,11 +170,13 @@ def main() -> None:
     parser.add_argument("--data", help="folder with mnist/ inside")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--teachers", nargs="+", choices=TEACHERS, default=list(TEACHERS))
-    parser.add_argument("--table", action="store_true", help="only print the table")
+    parser.add_argument("--table", action="store_true", help="only rewrite the table of README.md and its claims")
     options = parser.parse_args()
     if not options.table:
         run(options.seeds, options.teachers, pn.data.load("mnist", folder=None if options.data is None else Path(options.data) / "mnist"))
     print(table())
+    if options.table:
+        put_tables(README.parent.parent / "claims.yaml", README, {"lifts": table()})
 
 
 if __name__ == "__main__":

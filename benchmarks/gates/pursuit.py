@@ -21,7 +21,10 @@ from typing import Any
 
 from protocol import BATCH, DECAY, HOLD, RATE, stored, write
 
+from parsinet.bench import put_tables
+
 RESULTS = Path(__file__).parent / "results" / "pursuit.json"
+README = Path(__file__).parent / "README.md"
 SIZES = (5_000, 10_000, 25_000, 50_000)
 VARIANTS = (
     (0.0, 0.6, 10, 0.0, 0.9),
@@ -105,7 +108,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder with mnist/ inside")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--table", action="store_true", help="only print the table")
+    parser.add_argument("--table", action="store_true", help="only rewrite the table of README.md and its claims")
     options = parser.parse_args()
     rows = stored(RESULTS)
     for seed, size, variant in product(options.seeds, SIZES, VARIANTS) if not options.table else ():
@@ -117,6 +120,8 @@ def main() -> None:
         print(json.dumps(rows[-1]), flush=True)
         write(RESULTS, rows, "pursuit.py")
     print(table(rows))
+    if options.table:
+        put_tables(README.parent.parent / "claims.yaml", README, {"pursuit": table(rows)})
 
 
 if __name__ == "__main__":

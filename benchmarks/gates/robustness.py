@@ -21,11 +21,13 @@ from protocol import sizes, stored, train, write
 from torch import nn
 
 import parsinet as pn
+from parsinet.bench import put_tables
 from parsinet.data import Dataset
 from parsinet.methods import Gates
 from parsinet.training.evaluate import evaluate
 
 RESULTS = Path(__file__).parent / "results" / "robustness.json"
+README = Path(__file__).parent / "README.md"
 STARTS = ((150, 60), (300, 100), (600, 300), (1200, 600))
 
 
@@ -98,11 +100,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="folder with mnist/ inside")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--table", action="store_true", help="only print the table")
+    parser.add_argument("--table", action="store_true", help="only rewrite the table of README.md and its claims")
     options = parser.parse_args()
     if not options.table:
         run(options.seeds, pn.data.load("mnist", folder=None if options.data is None else Path(options.data) / "mnist"))
     print(table())
+    if options.table:
+        put_tables(README.parent.parent / "claims.yaml", README, {"robustness": table()})
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from protocol import stored, write
 from torch import nn
 
 import parsinet as pn
+from parsinet.bench import put_tables
 from parsinet.data import Batches, Dataset, Split
 from parsinet.methods import Dense, Gates
 from parsinet.structure import Skipped
@@ -36,6 +37,7 @@ from parsinet.training.recipe import Cosine
 from parsinet.training.schedule import learning_rate
 
 RESULTS = Path(__file__).parent / "results" / "skips.json"
+README = Path(__file__).parent / "README.md"
 HIDDEN = 10
 EQUAL = [f"fc{k}" for k in range(2, HIDDEN + 1)]
 """The hidden layers that keep their shape: a skip around them is the identity and has no parameters."""
@@ -215,9 +217,9 @@ def table() -> str:
         "loss",
         "layers that bend",
         "parameters %",
-        "merged %",
+        "parameters merged %",
         "MACs %",
-        "merged %",
+        "MACs merged %",
         "CPU s",
     ]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
@@ -242,12 +244,14 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--study", action="store_true", help="compare starts and prices on held-out training images")
-    parser.add_argument("--table", action="store_true", help="only print the table")
+    parser.add_argument("--table", action="store_true", help="only rewrite the table of README.md and its claims")
     options = parser.parse_args()
     torch.set_num_threads(1)
     if not options.table:
         run(options.only, options.seeds, options.data, study=options.study)
     print(table())
+    if options.table:
+        put_tables(README.parent.parent / "claims.yaml", README, {"skips": table()})
 
 
 if __name__ == "__main__":

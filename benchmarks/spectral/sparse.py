@@ -29,12 +29,14 @@ from torch import nn
 
 import parsinet as pn
 from parsinet.baselines import GMP, SET, RigL
+from parsinet.bench import put_tables
 from parsinet.data import Batches, Dataset, Split
 from parsinet.methods import Dense, Method, SpectralSparse
 from parsinet.training.evaluate import evaluate
 from parsinet.training.loop import fit
 
 RESULTS = Path(__file__).parent / "results"
+README = Path(__file__).parent / "README.md"
 GRID = {"adam": (1e-3, 2e-3, 5e-3), "sgd": (0.02, 0.05, 0.1)}
 EPOCHS = {"published": 10, "gradual": 20}
 TUNING_EPOCHS = 5
@@ -194,8 +196,9 @@ def table(which: str) -> str:
             errors = [100 * entry["test_error"] for entry in own if entry["sparsity"] == sparsity]
             cells.append(f"{statistics.mean(errors):.2f} ± {statistics.pstdev(errors):.2f} ({len(errors)})" if errors else "–")
         seconds = statistics.mean(entry["cpu_seconds"] for entry in own)
-        returned = max((entry["returned"] or 0) for entry in own)
-        lines.append(f"| {name} | {own[0]['rate']:g} | " + " | ".join(cells) + f" | {seconds:.0f} | {returned:,} |")
+        returned = "–" if own[0]["returned"] is None else f"{max(entry['returned'] for entry in own):,}"
+        shown = name.replace(" | ", ", ")
+        lines.append(f"| {shown} | {own[0]['rate']:g} | " + " | ".join(cells) + f" | {seconds:.0f} | {returned} |")
     return "\n".join(lines)
 
 
@@ -207,10 +210,11 @@ def main() -> None:
     parser.add_argument("--sparsities", type=float, nargs="+", default=[0.9, 0.95, 0.98])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--tune", action="store_true")
-    parser.add_argument("--table", action="store_true", help="only print the table")
+    parser.add_argument("--table", action="store_true", help="only rewrite the table of README.md and its claims")
     options = parser.parse_args()
     if options.table:
         print(table(options.set))
+        put_tables(README.parent.parent / "claims.yaml", README, {f"sparse, {options.set}": table(options.set)})
         return
     data, names = load(options.set, options.data), options.only or ROWS[options.set]
     if options.tune:

@@ -11,6 +11,7 @@ import yaml
 
 from parsinet.bench import check, put_tables, redraft, rewrite
 from parsinet.bench.documents import numbers, table_after, with_tables
+from parsinet.bench.quantities import Quantity, computed, entries, fits
 from parsinet.bench.rewriting import restated
 from parsinet.errors import DataError, RunError, StorageError, UsageError
 
@@ -77,6 +78,61 @@ def test_a_wide_tolerance_lets_it_pass_in_the_records_alone(tmp_path: Path) -> N
     assert "page.md prints" in str(caught.value)
 
 
+RUNS: list[dict[str, Any]] = [
+    {"widths": [4, 2], "left": {"a": 0.5, "b": 0.25}, "error": 0.5, "before": 0.25, "layers": {"1.weight": {"h": 0.1}}, "none": None},
+    {"widths": [8, 2], "left": {}, "error": 0.25, "before": 0.5, "layers": {"1.weight": {"h": 0.3}}, "none": None},
+]
+
+
+@pytest.mark.parametrize(
+    ("told", "path", "wanted"),
+    [
+        ({"number": "error", "give": ["mean", "each", "max"]}, [], [0.375, 0.5, 0.25, 0.5]),
+        ({"number": "widths", "give": ["each"]}, [], [4, 2, 8, 2]),
+        ({"number": "widths.0", "give": ["min", "max"]}, [], [4, 8]),
+        ({"number": "left", "times": 100, "give": ["min", "max"]}, [], [25, 50]),
+        ({"number": "left", "counted": True, "give": ["each"]}, [], [2, 0]),
+        ({"number": "error", "minus": "before", "give": ["each"]}, [], [0.25, -0.25]),
+        ({"number": "error", "minus": "before", "over": "before", "give": ["each"]}, [], [1, -0.5]),
+        ({"number": "widths.0", "give": ["variation"]}, [], [pytest.approx(47.14, abs=0.01)]),
+        ({"number": ["layers", "*", "h"]}, ["1.weight"], [pytest.approx(0.2)]),
+        ({"number": "layers"}, ["1.weight", "h"], [pytest.approx(0.2)]),
+    ],
+)
+def test_what_a_quantity_makes_of_entries(told: dict[str, Any], path: list[str], wanted: list[float]) -> None:
+    assert computed(Quantity.model_validate(told), RUNS, path, ()) == wanted
+
+
+def test_a_place_without_a_number_is_told() -> None:
+    """A null, a text, nothing at all."""
+    for entry in ({"error": None}, {"error": "none"}, {"error": []}, {"error": {}}):
+        with pytest.raises(DataError, match="no number at error"):
+            computed(Quantity(number="error"), [entry], (), ())
+
+
+def test_a_list_describes_entries_that_have_one_of_its_values() -> None:
+    assert [fits({"size": size}, {"size": [1, 3]}) for size in (3, 2)] == [True, False]
+    assert [fits({"widths": widths}, {"widths": [3, 1]}) for widths in ([3, 1], [1, 3])] == [True, False]
+
+
+def test_lists_in_a_mapping_are_entries_with_its_keys(tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_text(json.dumps({"a": [{"n": 1}, {"n": 2}], "b": [{"n": 3}]}))
+    assert [(entry["key"], entry["n"]) for entry in entries(tmp_path, "rows.json", None)] == [("a", 1), ("a", 2), ("b", 3)]
+
+
+def test_a_row_is_set_against_other_entries_of_its_records(tmp_path: Path) -> None:
+    path = planted(
+        tmp_path,
+        {},
+        match={"method": {"a": {"size": 400, "against": {"size": 100}}}},
+        columns={"at 200": [{"number": "error", "times": 5.19, "relative": True}]},
+    )
+    values = yaml.safe_load(path.read_text())
+    del values["claims"][0]["cells"]["a"]["mean (range)"]
+    path.write_text(yaml.safe_dump(values, allow_unicode=True))
+    assert check(path).startswith("All 1 claimed cells")
+
+
 def test_a_row_without_a_claim_is_noticed(tmp_path: Path) -> None:
     path = planted(tmp_path, {})
     page = path.parent / "page.md"
@@ -106,6 +162,7 @@ def test_numbers_are_read_with_half_a_unit_of_their_last_digit() -> None:
     assert numbers("3.19e+11") == [(3.19e11, pytest.approx(5e8))]
     assert numbers("0.76 ± 0.07 (3)") == [(0.76, 0.005), (0.07, 0.005), (3.0, 0.5)]
     assert numbers("–") == []
+    assert [number for number, _ in numbers("47-42 ; -0.03, -.5")] == [47, 42, -0.03, -0.5]
 
 
 def test_a_table_is_found_by_words_before_it_or_in_it(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from parsinet.training.recipe_parts import Part
 Match = str | dict[str, dict[str, Any]]
 Select = Callable[[str, str], list[Entry]]
 """From a source and a description as JSON to the entries that fit."""
+Picked = tuple[str, str]
+"""A source and a description as JSON."""
 COUNT = re.compile(r"\d{1,3}(,\d{3})+")
 
 
@@ -28,11 +30,12 @@ class Claim(Part):
 
     claim: what is said. provenance: where the numbers come from: measured here, derived, or printed by whom. source, entries, where: the
     records, relative to the claims file (`quantities.entries`). match: column title → how its cells pick a row's entries: the field that
-    has their value, or per cell text the description to fit, in which `source` and `against` name records and `path` is a key that leads
-    to the number. columns: column title → the quantities its cells show, none where the number is not ours. cells: rows as printed, by the
-    text of their matched cells joined with ` | `; a cell without a number claims nothing. tolerance: how far a record may be off, without
-    it half a unit of the last digit printed. documents: where the table is printed, relative to the claims file; after: words in a line
-    before it or in it. partial: it prints further rows, of which nothing is claimed.
+    has their value, or per cell text the description to fit, in which `source` names records, `against` names records or describes other
+    entries of the same ones, and `path` is a key, or several, that leads to the number. columns: column title → the quantities its cells
+    show, none where the number is not ours. cells: rows as printed, by the text of their matched cells joined with ` | `; a cell without a
+    number claims nothing. tolerance: how far a record may be off, without it half a unit of the last digit printed. documents: where the
+    table is printed, relative to the claims file; after: words in a line before it or in it. partial: it prints further rows, of which
+    nothing is claimed.
     """
 
     claim: str
@@ -164,9 +167,9 @@ def expected(claim: Claim, row: str, column: str, select: Select) -> list[tuple[
     """
     found: list[tuple[float, float | None]] = []
     for quantity in claim.columns[column]:
-        description, source, against, path = _description(claim, row, quantity)
-        fitting = select(source, json.dumps(description))
-        divisors = select(against, json.dumps(claim.where)) if against and quantity.relative else []
+        picked, against, path = _picked(claim, row, quantity)
+        fitting = select(*picked)
+        divisors = select(*against) if against and quantity.relative else []
         tolerance = claim.tolerance if quantity.tolerance is None else quantity.tolerance
         found += [(value, tolerance) for value in computed(quantity, fitting, path, divisors)]
     return found
@@ -183,9 +186,9 @@ def _against_records(printed: str, wanted: Sequence[tuple[float, float | None]])
     return ""
 
 
-def _description(claim: Claim, row: str, quantity: Quantity) -> tuple[dict[str, Any], str, str, list[str]]:
-    """What a row's entries must have, where they lie, what they are set against, and which keys lead to their number."""
-    description, source, against, path = {**claim.where, **quantity.where}, quantity.source or claim.source, "", []
+def _picked(claim: Claim, row: str, quantity: Quantity) -> tuple[Picked, Picked | None, list[str]]:
+    """A row's entries, the entries they are set against, and which keys lead to their number."""
+    description, source, against, path = {**claim.where, **quantity.where}, quantity.source or claim.source, None, []
     for word, match in zip(row.split(" | "), claim.match.values(), strict=True):
         if isinstance(match, str):
             description[match] = word.replace(",", "") if COUNT.fullmatch(word) else word
@@ -193,10 +196,12 @@ def _description(claim: Claim, row: str, quantity: Quantity) -> tuple[dict[str, 
         if word not in match:
             raise DataError(f"match does not say which entries {word!r} has")
         told = dict(match[word])
-        source, against = told.pop("source", source), told.pop("against", against)
-        path += [told.pop("path")] if "path" in told else []
+        source, against, keys = told.pop("source", source), told.pop("against", against), told.pop("path", [])
+        path += keys if isinstance(keys, list) else [keys]
         description |= told
-    return description, source, against, path
+    if isinstance(against, str):
+        return (source, json.dumps(description)), (against, json.dumps(claim.where)), path
+    return (source, json.dumps(description)), None if against is None else (source, json.dumps({**claim.where, **against})), path
 
 
 def _against_document(claim: Claim, path: Path) -> Iterator[Finding]:

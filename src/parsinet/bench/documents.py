@@ -7,7 +7,8 @@ from pathlib import Path
 
 from parsinet.errors import DataError
 
-NUMBER = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[+-]?\d+)?|-?\.\d+")
+NUMBER = re.compile(r"(?:(?<!\d)-)?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[+-]?\d+)?|\.\d+)")
+"""A hyphen behind a digit, as in the widths `784-300-100`, is no sign."""
 END = "<!-- end -->"
 BAR = re.compile(r"(?<!\\)\|")
 

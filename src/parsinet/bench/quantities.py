@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, median, pstdev, stdev
 from typing import Annotated, Any
@@ -14,20 +14,41 @@ from parsinet.errors import DataError, UsageError, suggest
 from parsinet.training.recipe_parts import Part
 
 Entry = Mapping[str, Any]
-GIVEN = {"mean": mean, "min": min, "max": max, "median": median, "count": len, "pstdev": pstdev}
-"""What is made of the numbers of all fitting entries; `stdev` (n − 1) is 0 for one number."""
+
+
+def _stdev(numbers: Sequence[float]) -> float:
+    return stdev(numbers) if len(numbers) > 1 else 0.0
+
+
+GIVEN: dict[str, Callable[[Sequence[float]], float]] = {
+    "mean": mean,
+    "min": min,
+    "max": max,
+    "median": median,
+    "count": len,
+    "pstdev": pstdev,
+    "stdev": _stdev,
+    "variation": lambda numbers: 100 * _stdev(numbers) / mean(numbers),
+}
+"""What is made of the numbers of all fitting entries. `stdev` (n − 1) is 0 for one number; `variation` is it in per cent of the mean."""
+EACH = "each"
+"""All numbers one by one, in the order of the records."""
 
 
 class Quantity(Part):
     """What a printed cell shows, number by number.
 
-    number: where it stands in an entry, a dotted path or a list of keys. over: what it is divided by, in the same entry.
-    relative: divided by the mean of the records the row is set against. times: a factor. at: {field: size}, for the number at that
-    size between the neighbouring curves' means; curve: the field that tells the points of a curve apart. where: further description.
-    give: which summaries, in the order of the printed numbers. source, tolerance: instead of the claim's.
+    number: where it stands in an entry, a dotted path or a list of keys; `*` among them is where the keys that a row adds go, else they
+    go behind. A list or a mapping that stands there gives all of its numbers; counted: how many things it holds, instead. minus, over:
+    what is taken from it, then what it is divided by, in the same entry. relative: divided by the mean of the records the row is set
+    against. times: a factor. at: {field: size}, for the number at that size between the neighbouring curves' means; curve: the field that
+    tells the points of a curve apart. where: further description. give: which summaries, in the order of the printed numbers, `each` for
+    all numbers one by one. source, tolerance: instead of the claim's.
     """
 
     number: str | tuple[str, ...] | None = None
+    counted: bool = False
+    minus: str | tuple[str, ...] | None = None
     over: str | tuple[str, ...] | None = None
     relative: bool = False
     times: float = 1.0
@@ -40,8 +61,8 @@ class Quantity(Part):
 
 
 def entries(folder: Path, source: str, key: str | None) -> list[Entry]:
-    """All entries of the files a pattern names, below `folder`. key: where a JSON file holds them; a mapping gives its values, each with
-    its own key as `key`. JSON lines are entries themselves; each entry knows its file's name as `file`.
+    """All entries of the files a pattern names, below `folder`. key: where a JSON file holds them; a mapping gives its values, or what
+    lists as its values hold, each with its own key as `key`. JSON lines are entries themselves; each entry knows its file's name as `file`.
 
     Errors: DataError if no file fits, or one holds no such entries.
     """
@@ -60,18 +81,20 @@ def _read(path: Path, key: str | None) -> list[Entry]:
         found = found if key is None else found[key]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path.name}: no entries can be read ({type(error).__name__}: {error}).") from None
-    if isinstance(found, Mapping):
-        inner = list(found.items())
-        return [{"key": name, **value} for name, value in inner] if all(isinstance(value, Mapping) for _, value in inner) else [found]
-    return list(found)
+    if not isinstance(found, Mapping):
+        return list(found)
+    inner = [(name, each) for name, value in found.items() for each in (value if isinstance(value, list) else [value])]
+    return [{"key": name, **each} for name, each in inner] if all(isinstance(each, Mapping) for _, each in inner) else [found]
 
 
 def fits(entry: Entry, description: Mapping[str, Any]) -> bool:
-    """Whether an entry has all these values; numbers may differ by a part in 10,000, as printed ones do."""
+    """Whether an entry has all these values, or one of those listed; numbers may differ by a part in 10,000, as printed ones do."""
     return all(_same(value_at(entry, path, missing=None), wanted) for path, wanted in description.items())
 
 
 def _same(found: Any, wanted: Any) -> bool:
+    if isinstance(wanted, list) and not isinstance(found, list):
+        return any(_same(found, each) for each in wanted)
     if isinstance(found, bool) or isinstance(wanted, bool) or isinstance(found, str) or found is None:
         return bool(found == wanted)
     try:
@@ -94,37 +117,45 @@ def value_at(entry: Any, path: str | Sequence[str], missing: Any = ...) -> Any:
 
 
 def computed(quantity: Quantity, found: Sequence[Entry], path: Sequence[str], divisors: Sequence[Entry]) -> list[float]:
-    """The numbers of a cell from the entries that fit. path: keys the row adds behind `number`. divisors: what they are set against.
+    """The numbers of a cell from the entries that fit. path: keys the row adds to `number`. divisors: what they are set against.
 
-    Errors: DataError if nothing fits or a size lies outside of the curve; UsageError for an unknown summary.
+    Errors: DataError if nothing fits, no number stands there or a size lies outside of the curve; UsageError for an unknown summary.
     """
     if not found:
         raise DataError("no entry fits")
-    unknown = [name for name in quantity.give if name not in (*GIVEN, "stdev")]
+    unknown = [name for name in quantity.give if name not in (*GIVEN, EACH)]
     if unknown:
-        raise UsageError(f"There is no summary {unknown[0]!r}.{suggest(unknown[0], (*GIVEN, 'stdev'))}")
+        raise UsageError(f"There is no summary {unknown[0]!r}.{suggest(unknown[0], (*GIVEN, EACH))}")
     if quantity.give == ("count",):
         return [float(len(found))]
     if quantity.at is not None:
         return [quantity.times * _between(quantity, found, path)]
-    numbers = [quantity.times * float(value_at(entry, _path(quantity.number, path))) for entry in found]
+    numbers = [quantity.times * number for entry in found for number in _numbers(quantity, entry, path)]
+    if not numbers:
+        raise DataError(f"the entries have no number at {quantity.number}")
     if divisors:
-        below = mean(float(value_at(entry, _path(quantity.number, path))) for entry in divisors)
+        below = mean(number for entry in divisors for number in _numbers(quantity, entry, path))
         numbers = [number / below for number in numbers]
-    elif quantity.over is not None:
-        numbers = [number / float(value_at(entry, quantity.over)) for number, entry in zip(numbers, found, strict=True)]
-    return [_summary(name, numbers) for name in quantity.give]
+    return [float(number) for name in quantity.give for number in (numbers if name == EACH else [GIVEN[name](numbers)])]
 
 
-def _summary(name: str, numbers: Sequence[float]) -> float:
-    if name == "stdev":
-        return stdev(numbers) if len(numbers) > 1 else 0.0
-    return float(GIVEN[name](numbers))  # type: ignore[operator]
+def _numbers(quantity: Quantity, entry: Entry, path: Sequence[str]) -> list[float]:
+    """What one entry has at a quantity's place, less and over what it says."""
+    found = value_at(entry, _path(quantity.number, path))
+    held = list(found.values()) if isinstance(found, Mapping) else found if isinstance(found, list) else [found]
+    try:
+        numbers = [float(len(found))] if quantity.counted else [float(number) for number in held]
+        less = 0.0 if quantity.minus is None else float(value_at(entry, quantity.minus))
+        below = 1.0 if quantity.over is None else float(value_at(entry, quantity.over))
+    except (TypeError, ValueError):
+        raise DataError(f"an entry has no number at {quantity.number}: {found!r}") from None
+    return [(number - less) / below for number in numbers]
 
 
 def _path(number: str | Sequence[str] | None, further: Sequence[str]) -> list[str]:
-    first = [] if number is None else number.split(".") if isinstance(number, str) else list(number)
-    return [*first, *further]
+    keys = [] if number is None else number.split(".") if isinstance(number, str) else list(number)
+    place = keys.index("*") if "*" in keys else len(keys)
+    return [*keys[:place], *further, *keys[place + 1 :]]
 
 
 def _between(quantity: Quantity, found: Sequence[Entry], path: Sequence[str]) -> float:
