@@ -133,6 +133,16 @@ def test_a_row_is_set_against_other_entries_of_its_records(tmp_path: Path) -> No
     assert check(path).startswith("All 1 claimed cells")
 
 
+def test_entries_are_set_against_those_of_the_same_seed() -> None:
+    """2/1 and 9/3, where the mean of the divisors would give 1 and 4.5."""
+    found, below = ([{"n": n, "seed": seed} for seed, n in enumerate(row)] for row in ((2, 9), (1, 3)))
+    quantity = Quantity(number="n", relative=True, pair="seed", give=("each",))
+    assert computed(quantity, found, (), below) == [2.0, 3.0]
+    assert computed(quantity.model_copy(update={"pair": None}), found, (), below) == [1.0, 4.5]
+    with pytest.raises(DataError, match="nothing with the same seed"):
+        computed(quantity, found, (), below[:1])
+
+
 def test_a_row_without_a_claim_is_noticed(tmp_path: Path) -> None:
     path = planted(tmp_path, {})
     page = path.parent / "page.md"

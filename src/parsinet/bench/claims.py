@@ -29,7 +29,7 @@ class Claim(Part):
     """A table of numbers.
 
     claim: what is said. provenance: where the numbers come from: measured here, derived, or printed by whom. source, entries, where: the
-    records, relative to the claims file (`quantities.entries`). match: column title → how its cells pick a row's entries: the field that
+    records, relative to the claims file (`quantities.entries`). against: what the entries have that all rows are set against. match: column title → how its cells pick a row's entries: the field that
     has their value, or per cell text the description to fit, in which `source` names records, `against` names records or describes other
     entries of the same ones, and `path` is a key, or several, that leads to the number. columns: column title → the quantities its cells
     show, none where the number is not ours. cells: rows as printed, by the text of their matched cells joined with ` | `; a cell without a
@@ -43,6 +43,7 @@ class Claim(Part):
     source: str
     entries: str | None = None
     where: dict[str, Any] = Field(default_factory=dict)
+    against: dict[str, Any] | None = None
     match: dict[str, Match]
     columns: dict[str, tuple[Quantity, ...]]
     cells: dict[str, dict[str, str]]
@@ -188,7 +189,7 @@ def _against_records(printed: str, wanted: Sequence[tuple[float, float | None]])
 
 def _picked(claim: Claim, row: str, quantity: Quantity) -> tuple[Picked, Picked | None, list[str]]:
     """A row's entries, the entries they are set against, and which keys lead to their number."""
-    description, source, against, path = {**claim.where, **quantity.where}, quantity.source or claim.source, None, []
+    description, source, against, path = {**claim.where, **quantity.where}, quantity.source or claim.source, claim.against, []
     for word, match in zip(row.split(" | "), claim.match.values(), strict=True):
         if isinstance(match, str):
             description[match] = word.replace(",", "") if COUNT.fullmatch(word) else word

@@ -41,7 +41,7 @@ class Quantity(Part):
     number: where it stands in an entry, a dotted path or a list of keys; `*` among them is where the keys that a row adds go, else they
     go behind. A list or a mapping that stands there gives all of its numbers; counted: how many things it holds, instead. minus, over:
     what is taken from it, then what it is divided by, in the same entry. relative: divided by the mean of the records the row is set
-    against. times: a factor. at: {field: size}, for the number at that size between the neighbouring curves' means; curve: the field that
+    against; pair: only of those that have the same there, such as the same seed. times: a factor. at: {field: size}, for the number at that size between the neighbouring curves' means; curve: the field that
     tells the points of a curve apart. where: further description. give: which summaries, in the order of the printed numbers, `each` for
     all numbers one by one. source, tolerance: instead of the claim's.
     """
@@ -51,6 +51,7 @@ class Quantity(Part):
     minus: str | tuple[str, ...] | None = None
     over: str | tuple[str, ...] | None = None
     relative: bool = False
+    pair: str | None = None
     times: float = 1.0
     at: dict[str, float] | None = None
     curve: str = "strength"
@@ -130,13 +131,27 @@ def computed(quantity: Quantity, found: Sequence[Entry], path: Sequence[str], di
         return [float(len(found))]
     if quantity.at is not None:
         return [quantity.times * _between(quantity, found, path)]
-    numbers = [quantity.times * number for entry in found for number in _numbers(quantity, entry, path)]
+    numbers = [
+        quantity.times * number / below
+        for entry in found
+        for below in [_below(quantity, entry, path, divisors)]
+        for number in _numbers(quantity, entry, path)
+    ]
     if not numbers:
         raise DataError(f"the entries have no number at {quantity.number}")
-    if divisors:
-        below = mean(number for entry in divisors for number in _numbers(quantity, entry, path))
-        numbers = [number / below for number in numbers]
     return [float(number) for name in quantity.give for number in (numbers if name == EACH else [GIVEN[name](numbers)])]
+
+
+def _below(quantity: Quantity, entry: Entry, path: Sequence[str], divisors: Sequence[Entry]) -> float:
+    """What an entry is set against; 1 for nothing."""
+    if not divisors:
+        return 1.0
+    if quantity.pair is not None:
+        divisors = [each for each in divisors if _same(value_at(each, quantity.pair), value_at(entry, quantity.pair))]
+    found = [number for each in divisors for number in _numbers(quantity, each, path)]
+    if not found:
+        raise DataError(f"nothing with the same {quantity.pair} to set an entry against")
+    return mean(found)
 
 
 def _numbers(quantity: Quantity, entry: Entry, path: Sequence[str]) -> list[float]:
