@@ -153,3 +153,16 @@ def test_words_are_found_across_line_breaks_wherever_they_stand() -> None:
     text = "at 56 % here, at\n56 % there, at 156 %"
     assert [[text[a:b] for a, b in places] for places in standing("at {56} %", text)] == [["56"], ["56"]]
     assert standing("{6} %", text) == []
+
+
+def test_the_page_of_a_suite_is_what_its_records_make(tmp_path: Path) -> None:
+    """Else it is named, and made anew."""
+    path = planted(tmp_path, [], "")
+    path.write_text(f"{path.read_text()}reports: {{quick: made}}\n")
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "report.md").write_text("# quick\n\nAll won.\n")
+    with pytest.raises(RunError, match=r"made/report\.md: line 1: the records make it '# "):
+        check(path)
+    rewrite(path)
+    check(path)
+    assert "Nothing is trained yet." in (tmp_path / "made" / "report.md").read_text()

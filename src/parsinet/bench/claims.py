@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ import yaml
 from pydantic import Field, ValidationError
 
 from parsinet.bench.documents import Table, holds, numbers, position, table_after
+from parsinet.bench.page import PAGE, text
 from parsinet.bench.quantities import Entry, Quantity, computed, entries, fits
-from parsinet.bench.sentences import Page, unclaimed
+from parsinet.bench.running import stored as records
+from parsinet.bench.sentences import Page, read, unclaimed
+from parsinet.bench.suite import load
 from parsinet.errors import DataError, RunError, StorageError, UsageError
 from parsinet.training.recipe_parts import Part
 
@@ -29,13 +33,13 @@ class Claim(Part):
     """A table of numbers.
 
     claim: what is said. provenance: where the numbers come from: measured here, derived, or printed by whom. source, entries, where: the
-    records, relative to the claims file (`quantities.entries`). against: what the entries have that all rows are set against. match: column title → how its cells pick a row's entries: the field that
-    has their value, or per cell text the description to fit, in which `source` names records, `against` names records or describes other
-    entries of the same ones, and `path` is a key, or several, that leads to the number. columns: column title → the quantities its cells
-    show, none where the number is not ours. cells: rows as printed, by the text of their matched cells joined with ` | `; a cell without a
-    number claims nothing. tolerance: how far a record may be off, without it half a unit of the last digit printed. documents: where the
-    table is printed, relative to the claims file; after: words in a line before it or in it. partial: it prints further rows, of which
-    nothing is claimed.
+    records, relative to the claims file (`quantities.entries`). against: what the entries have that all rows are set against. match:
+    column title → how its cells pick a row's entries: the field that has their value, or per cell text the description to fit, in which
+    `source` names records, `against` names records or describes other entries of the same ones, and `path` is a key, or several, that
+    leads to the number. columns: column title → the quantities its cells show, none where the number is not ours. cells: rows as printed,
+    by the text of their matched cells joined with ` | `; a cell without a number claims nothing. tolerance: how far a record may be off,
+    without it half a unit of the last digit printed. documents: where the table is printed, relative to the claims file; after: words in
+    a line before it or in it. partial: it prints further rows, of which nothing is claimed.
     """
 
     claim: str
@@ -68,11 +72,12 @@ class Finding:
 @dataclass(frozen=True)
 class Stored:
     """A claims file. pages: the sentences with numbers, by the file they stand in. prose: documents of which every number of running text
-    that looks measured has to stand in a sentence."""
+    that looks measured has to stand in a sentence. reports: suite → folder with its records and the page that is made of them."""
 
     claims: list[Claim]
     pages: dict[Path, Page]
     prose: list[Path]
+    reports: dict[str, Path]
 
 
 def load_claims(path: Path) -> Stored:
@@ -84,11 +89,12 @@ def load_claims(path: Path) -> Stored:
     try:
         claims = [Claim.model_validate(claim) for claim in values["claims"]]
         files, prose = (_named(path.parent, values.get(key, ())) for key in ("sentences", "prose"))
+        reports = {suite: path.parent / folder for suite, folder in values.get("reports", {}).items()}
     except (TypeError, KeyError, AttributeError) as error:
         raise UsageError(f"{path} is no file of claims ({type(error).__name__}): it must be YAML with a list under `claims`.") from None
     except ValidationError as error:
         raise _unusable(path, error) from None
-    return Stored(claims, {file: _page(file) for file in files}, prose)
+    return Stored(claims, {file: _page(file) for file in files}, prose, reports)
 
 
 def _named(folder: Path, patterns: Sequence[str]) -> list[Path]:
@@ -130,13 +136,25 @@ def check(path: Path) -> str:
     tables = [(document, claim.after) for claim in stored.claims for document in claim.documents]
     for document, words in unclaimed(stored.pages.values(), stored.prose, tables, folder):
         found.append(Finding(document.relative_to(folder).as_posix(), words, "a number without a claim"))
+    found += [finding for suite, out in stored.reports.items() for finding in _against_report(suite, out)]
     cells = sum(len(row) for claim in stored.claims for row in claim.cells.values())
     told = f"{sum(page.count for page in stored.pages.values()):,} numbers of running text"
     if found:
         listed = "\n".join(f"  {finding}" for finding in found)
         raise RunError(f"{len(found)} of {cells:,} claimed cells and {told} do not hold, or have no claim:\n{listed}")
     more = f" So do {told} in the tables and records that they repeat." if stored.pages else ""
+    if stored.reports:
+        more += f" {len(stored.reports)} pages of suites are what their records make."
     return f"All {cells:,} claimed cells of {len(stored.claims)} tables hold in the records, and stand so in the documents.{more}"
+
+
+def _against_report(suite: str, out: Path) -> Iterator[Finding]:
+    """Whether the page of a suite is what its records make."""
+    lines, made = read(out / PAGE).splitlines(), text(load(suite), records(out)).splitlines()
+    for number, (old, new) in enumerate(zip_longest(lines, made), start=1):
+        if old != new:
+            yield Finding(f"{out.name}/{PAGE}", f"line {number}", f"the records make it {new!r}, it is {old!r}")
+            return
 
 
 def findings(claim: Claim, folder: Path) -> Iterator[Finding]:
@@ -189,7 +207,8 @@ def _against_records(printed: str, wanted: Sequence[tuple[float, float | None]])
 
 def _picked(claim: Claim, row: str, quantity: Quantity) -> tuple[Picked, Picked | None, list[str]]:
     """A row's entries, the entries they are set against, and which keys lead to their number."""
-    description, source, against, path = {**claim.where, **quantity.where}, quantity.source or claim.source, claim.against, []
+    description, source, path = {**claim.where, **quantity.where}, quantity.source or claim.source, list[str]()
+    against: str | dict[str, Any] | None = claim.against
     for word, match in zip(row.split(" | "), claim.match.values(), strict=True):
         if isinstance(match, str):
             description[match] = word.replace(",", "") if COUNT.fullmatch(word) else word

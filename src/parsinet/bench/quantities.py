@@ -41,9 +41,10 @@ class Quantity(Part):
     number: where it stands in an entry, a dotted path or a list of keys; `*` among them is where the keys that a row adds go, else they
     go behind. A list or a mapping that stands there gives all of its numbers; counted: how many things it holds, instead. minus, over:
     what is taken from it, then what it is divided by, in the same entry. relative: divided by the mean of the records the row is set
-    against; pair: only of those that have the same there, such as the same seed. times: a factor. at: {field: size}, for the number at that size between the neighbouring curves' means; curve: the field that
-    tells the points of a curve apart. where: further description. give: which summaries, in the order of the printed numbers, `each` for
-    all numbers one by one. source, tolerance: instead of the claim's.
+    against; pair: only of those that have the same there, such as the same seed. times: a factor. at: {field: size}, for the number at
+    that size between the neighbouring curves' means; curve: the field that tells the points of a curve apart. where: further description.
+    give: which summaries, in the order of the printed numbers, `each` for all numbers one by one. source, tolerance: instead of the
+    claim's.
     """
 
     number: str | tuple[str, ...] | None = None

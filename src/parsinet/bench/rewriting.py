@@ -10,9 +10,13 @@ import yaml
 from parsinet import files
 from parsinet.bench.claims import Claim, drafted, expected, load_claims, selector
 from parsinet.bench.documents import NUMBER, holds, numbers, with_cells, with_tables
+from parsinet.bench.page import PAGE
+from parsinet.bench.page import text as page_text
 from parsinet.bench.places import Where
 from parsinet.bench.prose import BRACED, standing
+from parsinet.bench.running import stored as records
 from parsinet.bench.sentences import Page, shown
+from parsinet.bench.suite import load
 from parsinet.errors import DataError
 
 Cells = Mapping[str, Mapping[str, str]]
@@ -26,7 +30,10 @@ def rewrite(path: Path) -> str:
 
     Errors: those of `check` for files that cannot be used; DataError if a document has no such table. Nothing is written then.
     """
-    claims = load_claims(path).claims
+    stored = load_claims(path)
+    claims = stored.claims
+    for suite, out in stored.reports.items():
+        files.write_text(out / PAGE, page_text(load(suite), records(out)))
     changes = [_changes(claim, path.parent) for claim in claims]
     written = {path: _claims_with(path.read_text(encoding="utf-8"), changes)}
     for claim, cells in zip(claims, changes, strict=True):
