@@ -94,9 +94,8 @@ def run(names: list[str], seeds: list[int], data: Dataset) -> None:
         for name, macs in wanted:
             gates = next((row for row in rows if (row["row"], row["macs_wanted"], row["seed"]) == ("Gates", macs, seed)), None)
             if (name == "scratch" and gates is None) or (name == "Torch-Pruning" and not has_torch_pruning()):
-                print(
-                    f"{name}: left out; it needs {'the row of Gates' if name == 'scratch' else 'pip install parsinet[peers]'}", flush=True
-                )
+                needs = "the row of Gates" if name == "scratch" else 'Torch-Pruning (pip install "parsinet[peers]")'
+                print(f"{name}: left out; it needs {needs}", flush=True)
                 continue
             add(name, macs, seed, *job(name, macs, seed, dense, data.train, gates["widths"] if gates else []))
 
