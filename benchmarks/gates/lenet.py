@@ -188,15 +188,16 @@ def main() -> None:
         run(options.network, options.only, options.seeds, options.inputs, data)
     rows = stored(RESULTS / f"{options.network}.json")
     tables = {options.network: table(rows)}
-    for inputs in sorted({row["inputs"] for row in rows}):
+    setting = SETTINGS[options.network]
+    for inputs in sorted({row["inputs"] for row in rows}) if setting.curves else ():
         name = f"{options.network} at equal size, pixels {'leave' if inputs else 'stay'}"
-        tables[name] = equal(rows, inputs, SETTINGS[options.network].targets)
-    if macs := SETTINGS[options.network].macs:
-        tables[f"{options.network} at equal multiply-adds"] = equal(rows, False, macs, "macs")
+        tables[name] = equal(rows, inputs, setting.targets)
+    if setting.macs and setting.curves:
+        tables[f"{options.network} at equal multiply-adds"] = equal(rows, False, setting.macs, "macs")
     print("\n\n".join(tables.values()))
     if options.table:
         put_tables(README.parent.parent / "claims.yaml", README, tables)
-    else:
+    elif setting.curves:
         path = RESULTS / f"{options.network}{'-inputs' if options.inputs else ''}.png"
         print(plot(rows, options.inputs, names, path))
     return None
