@@ -16,7 +16,9 @@ from parsinet.bench.rewriting import restated
 from parsinet.errors import DataError, RunError, StorageError, UsageError
 
 ROOT = Path(__file__).parent.parent.parent
-ROWS = [{"method": "a", "size": size, "error": error, "strength": size} for size, error in ((100, 0.04), (100, 0.02), (400, 0.01))]
+ROWS: list[dict[str, Any]] = [
+    {"method": "a", "size": size, "error": error, "strength": size} for size, error in ((100, 0.04), (100, 0.02), (400, 0.01))
+]
 
 
 def planted(folder: Path, cells: dict[str, str], **changes: Any) -> Path:
@@ -151,6 +153,46 @@ def test_a_row_without_a_claim_is_noticed(tmp_path: Path) -> None:
         check(path)
 
 
+def test_rows_that_a_table_prints_twice_are_noticed(tmp_path: Path) -> None:
+    """Of a pair only the last one was looked at."""
+    path = planted(tmp_path, {})
+    page = path.parent / "page.md"
+    page.write_text(page.read_text().replace("| a |", "| a | 9.99 (9.00–9.99) | 9.99 |\n| a |"))
+    with pytest.raises(RunError, match=r"a: page\.md prints 2 such rows"):
+        check(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"cell": {"at 300": "1.73"}}, "the row 'a' has a cell for 'at 300', which is none of the columns"),
+        ({"match": {"method": "method", "size": "size"}}, "the row 'a' needs as many texts"),
+        (
+            {"columns": {"at 200": [{"number": "error", "at": {"size": 200, "error": 1}}]}},
+            "claims.0.columns.at 200.0.at: Dictionary should",
+        ),
+    ],
+)
+def test_a_claim_that_explains_no_cell_is_refused(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        check(planted(tmp_path, change.pop("cell", {}), **change))
+    assert words in str(caught.value)
+
+
+def test_one_document_under_two_names_keeps_both_changes(tmp_path: Path) -> None:
+    """The second claim about it undid what the first one wrote."""
+    path = planted(tmp_path, {})
+    (claim,) = yaml.safe_load(path.read_text())["claims"]
+    both = [
+        {**claim, "columns": {name: claim["columns"][name]}, "cells": {"a": {name: claim["cells"]["a"][name]}}, "documents": [document]}
+        for name, document in (("mean (range)", "page.md"), ("at 200", f"../{tmp_path.name}/page.md"))
+    ]
+    path.write_text(yaml.safe_dump({"claims": both}, allow_unicode=True))
+    (tmp_path / "rows.json").write_text(json.dumps({"rows": [{**row, "error": 2 * row["error"]} for row in ROWS]}))
+    rewrite(path)
+    check(path)
+
+
 def test_records_that_are_gone_are_noticed(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"No record fits other\.json"):
         check(planted(tmp_path, {}, source="other.json"))
@@ -259,6 +301,7 @@ def test_a_table_needs_one_place(tmp_path: Path) -> None:
         ("1e-3", (0.002,), "2e-3"),
         (".05", (0.123,), ".12"),
         ("-.05", (-0.5,), "-.50"),
+        (".95", (10.25,), "10.25"),
         ("**1.49** at last", (1.25,), "**1.25** at last"),
         ("1.494", (1.4941,), "1.494"),
         ("–", (), "–"),

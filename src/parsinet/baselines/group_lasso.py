@@ -144,9 +144,12 @@ class GroupLasso(JudgedUnits):
         return masks
 
     def _ranks(self) -> dict[str, Tensor]:
-        """‖w_g‖/√|g| of every unit."""
-        tensors = self._tensors()
-        return {name: norms / self._known(name, tensors)[1].sqrt() for name, norms in self._scores().items()}
+        """‖w_g‖/√|g| of every unit; zeros, none of which is better than another, in turn, so that all groups keep like shares."""
+        tensors, found = self._tensors(), {}
+        for name, norms in self._scores().items():
+            place = (norms > 0).sum() + (norms == 0).cumsum(0)
+            found[name] = torch.where(norms > 0, norms / self._known(name, tensors)[1].sqrt(), -place / self._original[name])
+        return found
 
     def _rates(self) -> dict[int, float]:
         return {id(p): group["lr"] for optimizer in self._optimizers for group in optimizer.param_groups for p in group["params"]}

@@ -41,9 +41,9 @@ class NoisyGates(Distribution):
     """Every unit is read times a random factor z whose distribution trains; a concrete method says which, what it costs and who is dead.
 
     In training z is drawn anew in every forward pass, where Gates have theirs: at the inputs of the modules that read the unit. In
-    evaluation z is its test value, and 0 for dead units. Units leave once two looks in a row found them dead; at the end of the gated
-    phase all dead ones leave, the test values of the others move into the weights that read them, and the rest of the run
-    trains the fixed structure. A group keeps its best unit.
+    evaluation z is its test value, and 0 for dead units (with a target: for those that it has no room for). Units leave once two looks in
+    a row found them dead; at the end of the gated phase all dead ones leave, the test values of the others move into the weights that
+    read them, and the rest of the run trains the fixed structure. A group keeps its best unit.
 
     target: "macs=20%", "params=45k", "bytes=30%" of the dense network: it drives the threshold. A dead unit stays while the target has room
     for it, and at the end of the gated phase the best units stay that fit under it, ranked over all groups by what the concrete method
@@ -88,6 +88,7 @@ class NoisyGates(Distribution):
         self._model: nn.Module | None = None
         self._factors = Factors(self._factor)
         self._steps, self._last = 0, 0
+        self._now: Mapping[str, Tensor] = {}
 
     def prepare(self, model: nn.Module) -> None:
         """Factors need no change of the layers."""
@@ -123,7 +124,7 @@ class NoisyGates(Distribution):
         """Train the distributions; every `interval` steps name the units that stay, at the end of the gated phase settle."""
         if self.settled:
             return None
-        self._steps += 1
+        self._steps, self._now = self._steps + 1, {}
         self._factors.learn()
         self.rows.learn()
         self._bound_(self.rows.values)
@@ -139,6 +140,7 @@ class NoisyGates(Distribution):
     def removed(self, structure: Structure, plan: Plan) -> None:
         """Cut the distributions; factors move to the new indices."""
         self.rows.keep(plan.masks())
+        self._now = {}
         self.goal.removed(plan)
         if not self.settled and self._model is not None:
             self._place(self._model, structure)
@@ -154,7 +156,7 @@ class NoisyGates(Distribution):
         assert self._structure is not None
         for name in self.rows.sizes:
             scale_(self._model, self._structure, name, self._test(self.rows.of(name)))
-        return self.goal.last({name: self._alive(name) for name in self.rows.sizes}, self.scores())
+        return self.goal.last(self._all_alive(), self.scores())
 
     def detach(self) -> None:
         """Take all factors out of the network."""
@@ -162,12 +164,12 @@ class NoisyGates(Distribution):
 
     @torch.no_grad()
     def describe(self) -> dict[str, Any]:
-        """Per group: the test value of every unit's factor, and how many units are not dead; with a target what is wanted and reached."""
+        """Per group: the test value of every unit's factor, and of how many it is not 0 in evaluation; the target, if there is one."""
         names = [] if self.settled else list(self.rows.sizes)
         told = {
             name: {
                 "factor": [round(value, 4) for value in self._test(self.rows.of(name)).tolist()],
-                "open": int(self._alive(name).sum()),
+                "open": int(self._read(name).sum()),
             }
             for name in names
         }
@@ -181,6 +183,7 @@ class NoisyGates(Distribution):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue bitwise where the state was taken. Raises StructureError, with nothing changed, if it is of other units."""
         self.rows.load_state_dict(state["rows"])
+        self._now = {}
         self._generator.set_state(state["generator"].cpu())
         self._steps, self.settled = int(state["steps"]), bool(state["settled"])
         self.goal.load_state_dict(state)
@@ -212,7 +215,18 @@ class NoisyGates(Distribution):
         if self._model.training:
             return self._draw(values, (len(h),) if self.draws == "example" else ())
         with torch.no_grad():
-            return self._test(values) * self._alive(group)
+            return self._test(values) * self._read(group)
+
+    def _read(self, group: str) -> Tensor:
+        """Which units are read in evaluation; with a target found once between two steps."""
+        if self.goal.target is None:
+            return self._alive(group)
+        if not self._now:
+            self._now = self.goal.now(self._all_alive(), self.scores())
+        return self._now[group].to(self.rows.marked.device)
+
+    def _all_alive(self) -> dict[str, Tensor]:
+        return {name: self._alive(name) for name in self.rows.sizes}
 
     @torch.no_grad()
     def _alive(self, group: str) -> Tensor:

@@ -2,25 +2,27 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
-from parsinet.bench.documents import Table, holds, numbers, position, table_after
+from parsinet.bench.documents import Read, Table, holds, numbers, position, read, table_after
 from parsinet.bench.page import PAGE, text
-from parsinet.bench.quantities import Entry, Quantity, computed, entries, fits
+from parsinet.bench.quantities import Entry, Quantity, computed, entries, fits, matching
 from parsinet.bench.running import stored as records
-from parsinet.bench.sentences import Page, read, unclaimed
+from parsinet.bench.sentences import Page, unclaimed
 from parsinet.bench.suite import load
 from parsinet.errors import DataError, RunError, StorageError, UsageError
 from parsinet.training.recipe_parts import Part
 
+Kind = TypeVar("Kind", bound=Part)
 Match = str | dict[str, dict[str, Any]]
 Select = Callable[[str, str], list[Entry]]
 """From a source and a description as JSON to the entries that fit."""
@@ -56,6 +58,35 @@ class Claim(Part):
     after: str = ""
     partial: bool = False
 
+    @model_validator(mode="after")
+    def _cells_are_explained(self) -> "Claim":
+        for row, cells in self.cells.items():
+            if len(row.split(" | ")) != len(self.match):
+                raise ValueError(f"the row {row!r} needs as many texts, joined with ` | `, as match has columns: {len(self.match)}")
+            if unknown := [column for column in cells if column not in self.columns]:
+                raise ValueError(f"the row {row!r} has a cell for {unknown[0]!r}, which is none of the columns")
+        return self
+
+
+class File(Part):
+    """What stands in a claims file. sentences, prose: patterns of files. reports: suite → folder with its page."""
+
+    claims: tuple[Claim, ...]
+    sentences: tuple[str, ...] = ()
+    prose: tuple[str, ...] = ()
+    reports: dict[str, str] = Field(default_factory=dict)
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """A key that stands twice in a mapping is refused; YAML would take the last one without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value]
+        for place, (key, _) in enumerate(node.value):
+            if key.value in names[:place]:
+                raise yaml.constructor.ConstructorError(problem=f"{key.value!r} stands twice", problem_mark=key.start_mark)
+        return super().construct_mapping(node, deep)  # type: ignore[no-any-return]
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -85,46 +116,44 @@ def load_claims(path: Path) -> Stored:
 
     Errors: UsageError for what cannot be used, StorageError for a file that cannot be read.
     """
-    values = _read(path)
-    try:
-        claims = [Claim.model_validate(claim) for claim in values["claims"]]
-        files, prose = (_named(path.parent, values.get(key, ())) for key in ("sentences", "prose"))
-        reports = {suite: path.parent / folder for suite, folder in values.get("reports", {}).items()}
-    except (TypeError, KeyError, AttributeError) as error:
-        raise UsageError(f"{path} is no file of claims ({type(error).__name__}): it must be YAML with a list under `claims`.") from None
-    except ValidationError as error:
-        raise _unusable(path, error) from None
-    return Stored(claims, {file: _page(file) for file in files}, prose, reports)
+    values = _loaded(path)
+    if not isinstance(values, dict) or not isinstance(values.get("claims"), list):
+        raise UsageError(f"{path} is no file of claims: it must be YAML with a list under `claims`.")
+    told = _valid(File, values, path)
+    reports = {suite: path.parent / folder for suite, folder in told.reports.items()}
+    pages = {file: _valid(Page, _loaded(file), file) for file in _named(path.parent, told.sentences)}
+    return Stored(list(told.claims), pages, _named(path.parent, told.prose), reports)
 
 
 def _named(folder: Path, patterns: Sequence[str]) -> list[Path]:
     """The files that patterns name. Errors: UsageError for a pattern that names none."""
-    found = {pattern: sorted(folder.glob(pattern)) for pattern in patterns}
+    found = {pattern: matching(folder, pattern) for pattern in patterns}
     for pattern, paths in found.items():
         if not paths:
             raise UsageError(f"No file fits {pattern}, which the claims file names.")
     return [path for paths in found.values() for path in paths]
 
 
-def _page(path: Path) -> Page:
+def _loaded(path: Path) -> Any:
     try:
-        return Page.model_validate(_read(path))
-    except ValidationError as error:
-        raise _unusable(path, error) from None
-
-
-def _read(path: Path) -> Any:
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise StorageError(f"Cannot read the claims {path}: {error.strerror}. Name the file with --claims.") from None
+    except yaml.MarkedYAMLError as error:
+        place = "" if error.problem_mark is None else f" in line {error.problem_mark.line + 1}"
+        raise UsageError(f"{path} is no file of claims: {error.problem}{place}; it must be YAML.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is no file of claims ({type(error).__name__}): it must be YAML.") from None
 
 
-def _unusable(path: Path, error: ValidationError) -> UsageError:
-    finding = error.errors(include_url=False)[0]
-    return UsageError(f"{path.name}: {'.'.join(map(str, finding['loc']))}: {finding['msg']}, got {finding['input']!r}.")
+def _valid(kind: type[Kind], values: Any, path: Path) -> Kind:
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        finding = error.errors(include_url=False)[0]
+        told = [path.name, ".".join(map(str, finding["loc"])), finding["msg"]]
+        got = "" if finding["type"] == "value_error" else f", got {finding['input']!r}"
+        raise UsageError(f"{': '.join(filter(None, told))}{got}.") from None
 
 
 def check(path: Path) -> str:
@@ -134,8 +163,8 @@ def check(path: Path) -> str:
     for page in stored.pages.values():
         found += [Finding(page.document, words, reason) for words, reason in page.findings(folder)]
     tables = [(document, claim.after) for claim in stored.claims for document in claim.documents]
-    for document, words in unclaimed(stored.pages.values(), stored.prose, tables, folder):
-        found.append(Finding(document.relative_to(folder).as_posix(), words, "a number without a claim"))
+    for document, words, reason in unclaimed(stored.pages.values(), stored.prose, tables, folder):
+        found.append(Finding(document.relative_to(folder).as_posix(), words, reason))
     found += [finding for suite, out in stored.reports.items() for finding in _against_report(suite, out)]
     cells = sum(len(row) for claim in stored.claims for row in claim.cells.values())
     told = f"{sum(page.count for page in stored.pages.values()):,} numbers of running text"
@@ -150,7 +179,12 @@ def check(path: Path) -> str:
 
 def _against_report(suite: str, out: Path) -> Iterator[Finding]:
     """Whether the page of a suite is what its records make."""
-    lines, made = read(out / PAGE).splitlines(), text(load(suite), records(out)).splitlines()
+    try:
+        lines = read(out / PAGE).splitlines()
+    except DataError as error:
+        yield Finding(out.name, PAGE, str(error))
+        return
+    made = text(load(suite), records(out)).splitlines()
     for number, (old, new) in enumerate(zip_longest(lines, made), start=1):
         if old != new:
             yield Finding(f"{out.name}/{PAGE}", f"line {number}", f"the records make it {new!r}, it is {old!r}")
@@ -165,7 +199,7 @@ def findings(claim: Claim, folder: Path) -> Iterator[Finding]:
             place = f"{row}, {column}"
             try:
                 reason = _against_records(printed, expected(claim, row, column, select))
-            except DataError as error:
+            except (DataError, UsageError) as error:
                 reason = str(error) if numbers(printed) else ""
             if reason:
                 yield Finding(claim.claim, place, reason)
@@ -175,8 +209,8 @@ def findings(claim: Claim, folder: Path) -> Iterator[Finding]:
 
 def selector(claim: Claim, folder: Path) -> Select:
     """Picks entries of a claim's records, each file read once."""
-    read = cache(lambda source: entries(folder, source, claim.entries))
-    return cache(lambda source, description: [entry for entry in read(source) if fits(entry, json.loads(description))])
+    known = cache(lambda source: entries(folder, source, claim.entries))
+    return cache(lambda source, description: [entry for entry in known(source) if fits(entry, json.loads(description))])
 
 
 def expected(claim: Claim, row: str, column: str, select: Select) -> list[tuple[float, float | None]]:
@@ -238,18 +272,26 @@ def _against_document(claim: Claim, path: Path) -> Iterator[Finding]:
                 yield Finding(claim.claim, f"{row}, {column}", f"{path.name} has no such row")
             elif printed[row][column] != cell:
                 yield Finding(claim.claim, f"{row}, {column}", f"{path.name} prints {printed[row][column]!r}, the claim is {cell!r}")
+    for row, count in Counter(" | ".join(row[key] for key in _keys(claim, table, path.name)) for row in table.body).items():
+        if count > 1 and row in claim.cells:
+            yield Finding(claim.claim, row, f"{path.name} prints {count} such rows")
     for row in printed:
         if row not in claim.cells and not claim.partial:
             yield Finding(claim.claim, row, f"{path.name} prints a row without a claim")
 
 
 def _rows(claim: Claim, table: Table, document: str) -> Mapping[str, dict[str, str]]:
-    keys = [position(table.head, title, document) for title in claim.match]
+    keys = _keys(claim, table, document)
     places = {column: position(table.head, column, document) for column in claim.columns}
     return {" | ".join(row[key] for key in keys): {column: row[place] for column, place in places.items()} for row in table.body}
 
 
-def drafted(claim: Claim, folder: Path) -> dict[str, dict[str, str]]:
+def _keys(claim: Claim, table: Table, document: str) -> list[int]:
+    """Where the columns stand that name a row."""
+    return [position(table.head, title, document) for title in claim.match]
+
+
+def drafted(claim: Claim, folder: Path, read: Read = read) -> dict[str, dict[str, str]]:
     """The cells a claim would have if its first document were right, to write a claims file from."""
     document = folder / claim.documents[0]
-    return dict(_rows(claim, table_after(document, claim.after), document.name))
+    return dict(_rows(claim, table_after(document, claim.after, read), document.name))

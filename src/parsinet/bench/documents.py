@@ -1,7 +1,8 @@
 """Tables of Markdown documents, and the numbers printed in their cells."""
 
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ NUMBER = re.compile(r"(?:(?<!\d)-)?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[+
 """A hyphen behind a digit, as in the widths `784-300-100`, is no sign."""
 END = "<!-- end -->"
 BAR = re.compile(r"(?<!\\)\|")
+Read = Callable[[Path], str]
+"""From a document to its text."""
 
 
 @dataclass(frozen=True)
@@ -21,17 +24,24 @@ class Table:
     body: tuple[tuple[str, ...], ...]
 
 
-def table_after(path: Path, words: str) -> Table:
-    """The table the first line that holds `words` belongs to, or else the next one behind it.
+def read(document: Path) -> str:
+    """Its text. Errors: DataError where it cannot be read."""
+    try:
+        return document.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{document.name} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{document.name} is no text in UTF-8: byte {error.start} is none.") from None
+
+
+def table_after(path: Path, words: str, read: Read = read) -> Table:
+    """The table the first line that holds `words` belongs to, or else the next one behind it. Rows that lack cells get empty ones.
 
     Errors: DataError if there is no such line, or no table behind it.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise DataError(f"{path.name} cannot be read: {error.strerror}.") from None
-    rows = [_cells(lines[number]) for number in table_lines(lines, words, path.name)]
-    return Table(rows[0], tuple(rows[2:]))
+    lines = read(path).splitlines()
+    head, *rows = [_cells(lines[number]) for number in table_lines(lines, words, path.name)]
+    return Table(head, tuple(row + ("",) * (len(head) - len(row)) for row in rows[1:]))
 
 
 def table_lines(lines: Sequence[str], words: str, document: str) -> range:
@@ -60,6 +70,7 @@ def with_cells(text: str, words: str, keys: Sequence[str], cells: Mapping[str, M
     named = [position(head, key, document) for key in keys]
     for number in places[2:]:
         row = _cells(lines[number])
+        row += ("",) * (len(head) - len(row))
         for title, cell in cells.get(" | ".join(row[place] for place in named), {}).items():
             lines[number] = _with_cell(lines[number], position(head, title, document), cell)
     return "".join(lines)
@@ -81,6 +92,8 @@ def with_tables(text: str, tables: Mapping[str, str], document: str) -> str:
 
 def _with_cell(line: str, place: int, cell: str) -> str:
     parts = BAR.split(line)
+    if place + 2 >= len(parts):
+        raise DataError(f"A row has too few cells to be rewritten: {line.strip()}")
     old = parts[place + 1].strip()
     parts[place + 1] = parts[place + 1].replace(old, cell.replace("|", "\\|")) if old else f" {cell} "
     return "|".join(parts)
@@ -94,13 +107,13 @@ def numbers(cell: str) -> list[tuple[float, float]]:
 def holds(shown: tuple[float, float], wanted: tuple[float, float | None]) -> bool:
     """Whether a printed number, with half a unit of its last digit, is the wanted one, with how far off it may be: None for that half."""
     (value, half), (true, tolerance) = shown, wanted
-    return abs(value - true) <= (half * 1.0001 if tolerance is None else tolerance)
+    return math.isfinite(value) and abs(value - true) <= (half * 1.0001 if tolerance is None else tolerance)
 
 
 def _half(word: str) -> float:
     mantissa, _, exponent = word.replace(",", "").partition("e")
     digits = len(mantissa.partition(".")[2])
-    return 0.5 * 10.0 ** (int(exponent or 0) - digits)
+    return float(f"5e{int(exponent or 0) - digits - 1}")
 
 
 def _cells(line: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from parsinet.bench.documents import numbers, position, table_after
+from parsinet.bench.documents import Read, numbers, position, read, table_after
 from parsinet.bench.quantities import Quantity, computed, entries, fits
 from parsinet.errors import DataError
 from parsinet.training.recipe_parts import Part
@@ -33,12 +33,12 @@ class Cell(Part):
     column: str
     number: int = Field(default=0, ge=0)
 
-    def value(self, folder: Path, tables: Mapping[str, Printed]) -> float:
+    def value(self, folder: Path, tables: Mapping[str, Printed], read: Read = read) -> float:
         """Errors: DataError where the document has no such table, row, column or number."""
         if self.table not in tables:
             raise DataError(f"no table is named {self.table!r}; there are {', '.join(tables) or 'none'}")
         document = tables[self.table].document
-        table = table_after(folder / document, tables[self.table].after)
+        table = table_after(folder / document, tables[self.table].after, read)
         rows = [row for row in table.body if f"| {self.row} |" in f"| {' | '.join(row)} |"]
         if len(rows) != 1:
             raise DataError(f"{document} has {len(rows)} rows with {self.row}")
@@ -64,17 +64,22 @@ class Recorded(Part):
     give: str = "mean"
     between: tuple[float, float] | None = None
 
-    def value(self, folder: Path, tables: Mapping[str, Printed]) -> float:
-        """Errors: DataError where the records do not hold it."""
+    def value(self, folder: Path, tables: Mapping[str, Printed], read: Read = read) -> float:
+        """Errors: DataError where the records do not hold it, or hold several."""
         each = Quantity(number=self.number, over=self.over)
         found = [entry for entry in entries(folder, self.source, self.entries) if fits(entry, self.where)]
-        if self.between is not None:
+        if self.between is not None and found:
             low, high = self.between
             found = [entry for entry in found if low <= computed(each, [entry], (), ())[0] <= high]
-        return computed(each.model_copy(update={"times": self.times, "give": (self.give,)}), found, (), ())[0]
+            if self.give == "count":
+                return float(len(found))
+        given = computed(each.model_copy(update={"times": self.times, "give": (self.give,)}), found, (), ())
+        if len(given) != 1:
+            raise DataError(f"{self} are {len(given)} numbers; a place in a sentence has one")
+        return given[0]
 
     def __str__(self) -> str:
-        return f"{self.give} of {self.number} in {self.source}"
+        return f"{self.give} of {self.number or 'entries'} in {self.source}"
 
 
 class Worked(Part):
@@ -90,9 +95,11 @@ class Worked(Part):
             raise ValueError("needs a difference or a ratio, one of the two")
         return self
 
-    def value(self, folder: Path, tables: Mapping[str, Printed]) -> float:
-        """Errors: DataError where one of the two is not there."""
-        first, second = (each.value(folder, tables) for each in self.difference or self.ratio or ())
+    def value(self, folder: Path, tables: Mapping[str, Printed], read: Read = read) -> float:
+        """Errors: DataError where one of the two is not there, or the second of a ratio is 0."""
+        first, second = (each.value(folder, tables, read) for each in self.difference or self.ratio or ())
+        if self.ratio and not second:
+            raise DataError(f"{self}: that is divided by 0")
         return self.times * (first - second if self.difference else first / second)
 
     def __str__(self) -> str:

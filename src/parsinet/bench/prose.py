@@ -7,34 +7,61 @@ from parsinet.bench.documents import NUMBER
 
 BRACED = re.compile(r"\{([^{}]*)\}")
 ASIDE = re.compile(
-    r"^```.*?^```[^\n]*$"  # code
+    r"^[ \t]*(?P<fence>```+|~~~+)[^\n]*\n.*?^[ \t]*(?P=fence)[^\n]*$"  # code
     r"|<!--.*?-->"
-    r"|^(?:#|    )[^\n]*"  # headings, indented code
+    r"|</?[A-Za-z][^>\n]*>"  # HTML, addresses
+    r"|\bhttps?://\S+"
+    r"|^#[^\n]*"  # headings
     r"|^\|[^\n]*\n\|[-| :]+$"  # heads of tables
     r"|`+[^`]*`+"
     r"|(?<=\])\([^)\n]*\)"  # targets of links
     r"|(?:arXiv )?\b\d{4}\.\d{5}\b",
     re.MULTILINE | re.DOTALL,
 )
-WORD = rf"(?<![\w.,/:^§-])(?:{NUMBER.pattern})(?![\w^]|[.,]\d)"
-UNIT = r"\s?(?:[%‰]|×(?!\s?\d)|(?:points?|nats|seconds?|minutes?|hours?|times|m?s|µs|[kMG]i?B|of\s\d+)\b)"
-LINK = r"(?:,\s|,?\s(?:and|to|or|against|instead\sof)\s|–|\s±\s)"
-WITH_UNIT = re.compile(rf"{WORD}(?:{LINK}{WORD})*(?={UNIT})")
-EXACT = re.compile(rf"{WORD}|(?<![\w.])\d+k\b")
+HOLDS_INDENTED = re.compile(r" {0,3}(?:[-*+]\s|\d+[.)]\s|\[\^|!!!|\?\?\?)")
+"""Beginnings of what goes on in indented lines: items of lists, footnotes, boxes."""
+SUFFIXES = {"k": 1e3, "M": 1e6, "G": 1e9}
+"""Behind a number, without a space: `43k`."""
+MARKS = r"[*_]{0,3}"
+"""Bold and italic."""
+BEGIN = r"(?<![^\W_])(?<![^\W_]_)(?<![.,:^§-])(?<!(?<!\d)/)"
+NAMES = r"%|‰|(?:percentage\s+)?points?|percent|per\s+cent|nats|seconds?|minutes?|hours?|days?|times|fold|[mµμn]?s|min|h|[kMGT]?i?B"
+END = rf"(?=(?:[{''.join(SUFFIXES)}x]|{NAMES})\b|(?!\^|[^\W_]|_[^\W_]|[.,]\d))"
+WORD = rf"{BEGIN}(?:{NUMBER.pattern}){END}"
+UNIT = rf"{MARKS}[\s-]*{MARKS}(?:[%‰]|×(?!\s?\d)|(?:{NAMES}|of\s+\d+)\b(?!\())|[{''.join(SUFFIXES)}x]\b"
+LINK = rf"{MARKS}(?:,\s+|,?\s+(?:and|to|or|against|instead\s+of|versus|than)\s+|\s?[–±]\s?|[/-]){MARKS}"
+WITH_UNIT = re.compile(rf"{WORD}(?:{LINK}(?:{NUMBER.pattern}){END})*(?={UNIT})")
+EXACT = re.compile(WORD)
+SUFFIX = re.compile(rf"[{''.join(SUFFIXES)}]\b")
 
 
 def measured(text: str, tables: Iterable[range] = ()) -> Iterator[tuple[int, int]]:
     """Where numbers stand that a reader takes for measured ones: with a decimal point, with thousands set apart, before a unit (`%`,
-    points, nats, seconds, times, `k`, `48 of 50`), or listed before such a one. Code, headings, heads of tables and link targets are no
+    points, nats, seconds, times, `k`, `48 of 50`), or listed before such a one. Code, headings, heads of tables and addresses are no
     running text, and neither are the lines of these tables."""
     lines = text.splitlines(keepends=True)
     for number in {number for table in tables for number in table}:
         lines[number] = _blank(lines[number])
-    running = ASIDE.sub(lambda aside: _blank(aside[0]), "".join(lines))
-    listed = [chain.span() for chain in WITH_UNIT.finditer(running)]
-    for found in EXACT.finditer(running):
-        if re.search(r"[.,k]", found[0]) or any(first <= found.start() < last for first, last in listed):
-            yield found.span()
+    running = _without_indented(ASIDE.sub(lambda aside: _blank(aside[0]), "".join(lines)))
+    found = {match.span() for match in EXACT.finditer(running) if re.search(r"[.,]", match[0])}
+    for chain in WITH_UNIT.finditer(running):
+        found |= {match.span() for match in NUMBER.finditer(running, *chain.span())}
+    for first, last in sorted(found):
+        yield first, last + bool(SUFFIX.match(running, last))
+
+
+def _without_indented(text: str) -> str:
+    """The text without blocks of code that are set off by spaces."""
+    lines, outer, code = text.splitlines(keepends=True), "", True
+    for number, line in enumerate(lines):
+        indented = line.startswith(("    ", "\t"))
+        if indented and code and not HOLDS_INDENTED.match(outer):
+            lines[number] = _blank(line)
+        elif line.strip():
+            outer, code = (outer if indented else line), False
+        else:
+            code = True
+    return "".join(lines)
 
 
 def _blank(text: str) -> str:
@@ -46,7 +73,8 @@ def standing(says: str, text: str) -> list[list[tuple[int, int]]]:
     """Every place where a document says these words, line breaks aside: there the places of the numbers in braces, in order."""
     parts = BRACED.split(says)
     words = [rf"({re.escape(part)})" if place % 2 else _words(part) for place, part in enumerate(parts)]
-    found = re.finditer(rf"(?<![\w.]){''.join(words)}(?!\w)", text)
+    sign = "" if parts[0] else r"(?<![-−])(?<!\d,)"
+    found = re.finditer(rf"(?<![\w.]){sign}{''.join(words)}(?!\w|[.,]\d)", text)
     return [[match.span(number) for number in range(1, len(parts) // 2 + 1)] for match in found]
 
 

@@ -54,7 +54,7 @@ class Quantity(Part):
     relative: bool = False
     pair: str | None = None
     times: float = 1.0
-    at: dict[str, float] | None = None
+    at: Annotated[dict[str, float], Field(min_length=1, max_length=1)] | None = None
     curve: str = "strength"
     where: dict[str, Any] = Field(default_factory=dict)
     give: Annotated[tuple[str, ...], Field(min_length=1)] = ("mean",)
@@ -68,23 +68,38 @@ def entries(folder: Path, source: str, key: str | None) -> list[Entry]:
 
     Errors: DataError if no file fits, or one holds no such entries.
     """
-    paths = sorted(folder.glob(source))
+    paths = matching(folder, source)
     if not paths:
         raise DataError(f"No record fits {source} below the claims file. Check the claim's source.")
     return [{"file": path.name, **entry} for path in paths for entry in _read(path, key)]
+
+
+def matching(folder: Path, pattern: str) -> list[Path]:
+    """The paths that a pattern names below a folder; none for what is no such pattern."""
+    try:
+        return sorted(folder.glob(pattern))
+    except (ValueError, NotImplementedError):
+        return []
 
 
 def _read(path: Path, key: str | None) -> list[Entry]:
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".jsonl":
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
-        found = json.loads(text)
-        found = found if key is None else found[key]
+            found = [json.loads(line) for line in text.splitlines() if line.strip()]
+        else:
+            found = json.loads(text)
+            found = found if key is None else found[key]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path.name}: no entries can be read ({type(error).__name__}: {error}).") from None
-    if not isinstance(found, Mapping):
-        return list(found)
+    found = _listed(found) if isinstance(found, Mapping) else found
+    if not isinstance(found, list) or not all(isinstance(entry, Mapping) for entry in found):
+        raise DataError(f"{path.name}: entries are mappings, or a list of them; name the key under which they stand as entries.")
+    return found
+
+
+def _listed(found: Mapping[str, Any]) -> list[Entry]:
+    """The values of a mapping, or what lists as its values hold, if these are entries; else the mapping is one itself."""
     inner = [(name, each) for name, value in found.items() for each in (value if isinstance(value, list) else [value])]
     return [{"key": name, **each} for name, each in inner] if all(isinstance(each, Mapping) for _, each in inner) else [found]
 
@@ -121,7 +136,7 @@ def value_at(entry: Any, path: str | Sequence[str], missing: Any = ...) -> Any:
 def computed(quantity: Quantity, found: Sequence[Entry], path: Sequence[str], divisors: Sequence[Entry]) -> list[float]:
     """The numbers of a cell from the entries that fit. path: keys the row adds to `number`. divisors: what they are set against.
 
-    Errors: DataError if nothing fits, no number stands there or a size lies outside of the curve; UsageError for an unknown summary.
+    Errors: DataError if nothing fits, no finite number stands there or a size lies outside of the curve; UsageError for an unknown summary.
     """
     if not found:
         raise DataError("no entry fits")
@@ -130,8 +145,22 @@ def computed(quantity: Quantity, found: Sequence[Entry], path: Sequence[str], di
         raise UsageError(f"There is no summary {unknown[0]!r}.{suggest(unknown[0], (*GIVEN, EACH))}")
     if quantity.give == ("count",):
         return [float(len(found))]
-    if quantity.at is not None:
-        return [quantity.times * _between(quantity, found, path)]
+    try:
+        numbers = [quantity.times * _between(quantity, found, path)] if quantity.at else _each(quantity, found, path, divisors)
+        given = numbers if quantity.at else [each for name in quantity.give for each in _given(name, numbers)]
+    except ZeroDivisionError:
+        raise DataError(f"{quantity.number} is divided by 0") from None
+    if not all(map(math.isfinite, (*numbers, *given))):
+        raise DataError(f"the entries have a number at {quantity.number} that is not finite")
+    return given
+
+
+def _given(name: str, numbers: Sequence[float]) -> list[float]:
+    return list(numbers) if name == EACH else [float(GIVEN[name](numbers))]
+
+
+def _each(quantity: Quantity, found: Sequence[Entry], path: Sequence[str], divisors: Sequence[Entry]) -> list[float]:
+    """The numbers of all entries."""
     numbers = [
         quantity.times * number / below
         for entry in found
@@ -140,7 +169,7 @@ def computed(quantity: Quantity, found: Sequence[Entry], path: Sequence[str], di
     ]
     if not numbers:
         raise DataError(f"the entries have no number at {quantity.number}")
-    return [float(number) for name in quantity.give for number in (numbers if name == EACH else [GIVEN[name](numbers)])]
+    return numbers
 
 
 def _below(quantity: Quantity, entry: Entry, path: Sequence[str], divisors: Sequence[Entry]) -> float:
@@ -158,14 +187,20 @@ def _below(quantity: Quantity, entry: Entry, path: Sequence[str], divisors: Sequ
 def _numbers(quantity: Quantity, entry: Entry, path: Sequence[str]) -> list[float]:
     """What one entry has at a quantity's place, less and over what it says."""
     found = value_at(entry, _path(quantity.number, path))
+    if quantity.counted and not isinstance(found, list | Mapping):
+        raise DataError(f"an entry has nothing to count at {quantity.number}: {found!r}")
     held = list(found.values()) if isinstance(found, Mapping) else found if isinstance(found, list) else [found]
-    try:
-        numbers = [float(len(found))] if quantity.counted else [float(number) for number in held]
-        less = 0.0 if quantity.minus is None else float(value_at(entry, quantity.minus))
-        below = 1.0 if quantity.over is None else float(value_at(entry, quantity.over))
-    except (TypeError, ValueError):
-        raise DataError(f"an entry has no number at {quantity.number}: {found!r}") from None
+    numbers = [float(len(held))] if quantity.counted else [_number(number, quantity.number) for number in held]
+    less = 0.0 if quantity.minus is None else _number(value_at(entry, quantity.minus), quantity.minus)
+    below = 1.0 if quantity.over is None else _number(value_at(entry, quantity.over), quantity.over)
     return [(number - less) / below for number in numbers]
+
+
+def _number(found: Any, place: Any) -> float:
+    try:
+        return float(found)
+    except (TypeError, ValueError):
+        raise DataError(f"an entry has no number at {place}: {found!r}") from None
 
 
 def _path(number: str | Sequence[str] | None, further: Sequence[str]) -> list[str]:
@@ -181,8 +216,11 @@ def _between(quantity: Quantity, found: Sequence[Entry], path: Sequence[str]) ->
     points = []
     for name in dict.fromkeys(str(value_at(entry, quantity.curve)) for entry in found):
         same = [entry for entry in found if str(value_at(entry, quantity.curve)) == name]
-        x = mean(float(value_at(entry, field)) for entry in same)
-        points.append((x, mean(float(value_at(entry, _path(quantity.number, path))) for entry in same)))
+        x = mean(_number(value_at(entry, field), field) for entry in same)
+        y = mean(_number(value_at(entry, _path(quantity.number, path)), quantity.number) for entry in same)
+        points.append((x, y))
+    if min(size, *(x for x, _ in points)) <= 0:
+        raise DataError(f"{field} must be above 0 on a curve")
     level = at_size(points, size)
     if level is None:
         raise DataError(f"{field} {size:,.0f} lies outside of the curve")

@@ -6,14 +6,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
-from parsinet.bench.documents import NUMBER, holds, numbers, table_lines
+from parsinet.bench.documents import NUMBER, holds, numbers, read, table_lines
 from parsinet.bench.places import Printed, Where
-from parsinet.bench.prose import BRACED, measured, standing
-from parsinet.errors import DataError, StorageError
+from parsinet.bench.prose import BRACED, SUFFIXES, measured, standing
+from parsinet.errors import DataError, UsageError
 from parsinet.training.recipe_parts import Part
+
+Words = Annotated[str, StringConstraints(min_length=1)]
 
 
 class Sentence(Part):
@@ -24,7 +27,7 @@ class Sentence(Part):
     """
 
     says: str
-    numbers: tuple[Where | str, ...] | str
+    numbers: tuple[Where | Words, ...] | Words
 
     @cached_property
     def printed(self) -> list[str]:
@@ -56,7 +59,11 @@ class Page(Part):
 
     def findings(self, folder: Path) -> Iterator[tuple[str, str]]:
         """What does not hold: words that the document has not, numbers that come out otherwise; the words, and why."""
-        text = read(folder / self.document)
+        try:
+            text = read(folder / self.document)
+        except DataError as error:
+            yield "its sentences", str(error)
+            return
         for sentence in self.sentences:
             for reason in self._about(sentence, text, folder):
                 yield sentence.says, reason
@@ -65,10 +72,12 @@ class Page(Part):
         if len(sentence.printed) != len(sentence.places):
             yield f"{len(sentence.printed)} numbers in braces, and {len(sentence.places)} places"
             return
+        if not sentence.printed:
+            yield "no number in braces"
         if not standing(sentence.says, text):
             yield f"{self.document} does not say so"
         for word, place in zip(sentence.printed, sentence.places, strict=True):
-            if not NUMBER.fullmatch(word.removesuffix("k")):
+            if not NUMBER.fullmatch(bare(word)):
                 yield f"{{{word}}} is no number"
             elif not isinstance(place, str):
                 yield from self._against(word, place, folder)
@@ -76,7 +85,7 @@ class Page(Part):
     def _against(self, word: str, place: Where, folder: Path) -> Iterator[str]:
         try:
             value = place.value(folder, self.tables)
-        except DataError as error:
+        except (DataError, UsageError) as error:
             yield str(error)
             return
         if not holds(shown(word), (value, None)):
@@ -86,16 +95,26 @@ class Page(Part):
 def shown(word: str) -> tuple[float, float]:
     """A printed number with half a unit of its last digit; `43k` is 43,000."""
     ((value, half),) = numbers(word)
-    scale = 1000 if word.endswith("k") else 1
-    return scale * value, scale * half
+    return scale(word) * value, scale(word) * half
+
+
+def bare(word: str) -> str:
+    """A number without the letter behind it."""
+    return word[:-1] if word[-1:] in SUFFIXES else word
+
+
+def scale(word: str) -> float:
+    """What the letter behind a number stands for: `43k`."""
+    return SUFFIXES.get(word[-1:], 1.0)
 
 
 def unclaimed(
     pages: Iterable[Page], documents: Iterable[Path], claimed: Iterable[tuple[str, str]], folder: Path
-) -> Iterator[tuple[Path, str]]:
-    """Numbers that look measured and stand neither in a sentence's braces nor in a claimed table: the document, and the words around each.
+) -> Iterator[tuple[Path, str, str]]:
+    """Numbers that look measured and stand neither in a sentence's braces nor in a claimed table: the document, the words around each,
+    and that it has no claim. Also documents that cannot be read, and tables that they do not have.
 
-    claimed: document and words of each table with a claim. Errors: DataError where a document has no such table.
+    claimed: document and words of each table with a claim.
     """
     sentences: dict[Path, list[Sentence]] = defaultdict(list)
     tables: dict[Path, list[str]] = defaultdict(list)
@@ -105,17 +124,18 @@ def unclaimed(
         sentences[(folder / page.document).resolve()] += page.sentences
         tables[(folder / page.document).resolve()] += page.unmeasured
     for path in documents:
-        text, document = read(path), path.resolve()
-        lines = [table_lines(text.splitlines(), words, path.name) for words in tables[document]]
-        known = {place for sentence in sentences[document] for places in standing(sentence.says, text) for place in places}
+        try:
+            text, lines = read(path), list[range]()
+        except DataError as error:
+            yield path, "all of it", str(error)
+            continue
+        for words in tables[path.resolve()]:
+            try:
+                lines.append(table_lines(text.splitlines(), words, path.name))
+            except DataError as error:
+                yield path, words, str(error)
+        known = {place for sentence in sentences[path.resolve()] for places in standing(sentence.says, text) for place in places}
         for first, last in measured(text, lines):
             if not any(start <= first and last <= end for start, end in known):
-                yield path, f"line {text.count(chr(10), 0, first) + 1}: {' '.join(text[max(0, first - 40) : last + 20].split())}"
-
-
-def read(document: Path) -> str:
-    """Its text. Errors: StorageError where it cannot be read."""
-    try:
-        return document.read_text(encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"{document.name} cannot be read: {error.strerror}.") from None
+                around = " ".join(text[max(0, first - 40) : last + 20].split())
+                yield path, f"line {text.count(chr(10), 0, first) + 1}: {around}", "a number without a claim"

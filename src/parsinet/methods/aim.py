@@ -12,7 +12,7 @@ from parsinet.methods.base import Budget
 from parsinet.methods.limits import Limit
 from parsinet.methods.ranking import round_up
 from parsinet.methods.target import Target
-from parsinet.methods.trimming import Ranked, smallest
+from parsinet.methods.trimming import CLOSE, Ranked, smallest
 from parsinet.structure import Plan, Structure
 
 HALVINGS = 40
@@ -66,13 +66,21 @@ class Aim:
         return Ranked(scores, self._round_to).fill(self._of, self._rounded(best(high), scores), allowed), high
 
     def held(self, masks: Mapping[str, Tensor], ranks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Masks of what stays, with the best of the other units back in where the target has room for them."""
-        rounded = self._rounded(masks, ranks)
-        return Ranked(ranks, self._round_to).fill(self._of, rounded, self.limit.count)
+        """What stays on the way: these units, and the best of the others while the target and the largest unit have room for them.
 
-    def best(self, ranks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The best units that fit under the target together."""
-        return Ranked(ranks, self._round_to).within(self._of, self.limit.count)
+        What is left beyond the target fills, at the end, the room that a large unit makes when it is one too many.
+        """
+        kept = Ranked(ranks, self._round_to, kept=self._rounded(masks, ranks))
+        return kept.within(self._of, (self.limit.count + self._largest()) / (1 - CLOSE), exchange=False)
+
+    def filled(self, masks: Mapping[str, Tensor], ranks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """These units, and the best of the others that the target has room for; none of these gives way to one."""
+        return Ranked(ranks, self._round_to, kept=self._rounded(masks, ranks)).within(self._of, self.limit.count)
+
+    def best(self, masks: Mapping[str, Tensor], ranks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The best units that fit under the target together; all of `masks`, where these do."""
+        filled = self.filled(masks, ranks)
+        return filled if self._of(filled) <= self.limit.count else Ranked(ranks, self._round_to).within(self._of, self.limit.count)
 
     def caution(self, masks: Mapping[str, Tensor], advice: str) -> None:
         """Warn if what these masks leave is far above the target and the rest goes at once."""
@@ -89,6 +97,11 @@ class Aim:
         for name, mask in plan.masks().items():
             if name in self._there:
                 self._there[name] = self._original(name, mask)
+
+    def _largest(self) -> float:
+        """What the largest unit costs that is there, or round_to of its group."""
+        each = self._cost.gradient(self._there)
+        return self._round_to * max(float(row[self._there[name]].max()) for name, row in each.items())
 
     def _of(self, masks: Mapping[str, Tensor]) -> float:
         return self._cost.of({name: self._original(name, masks[name]) if name in masks else there for name, there in self._there.items()})

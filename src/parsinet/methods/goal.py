@@ -40,12 +40,16 @@ class Goal:
         """Which units stay on the way. alive: as the method says; ranks: what units are worth, comparable over groups."""
         return alive if self._aim is None else self._aim.held(alive, ranks)
 
+    def now(self, alive: Mapping[str, Tensor], ranks: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Which units are not below the threshold as it is driven: those that are alive, and what else the target has room for."""
+        return alive if self._aim is None else self._aim.filled(alive, ranks)
+
     def last(self, alive: Mapping[str, Tensor], ranks: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Which units stay at the end; warns where much more than the dead ones has to go, and where the target is not met."""
         if self._aim is None:
             return alive
         self._aim.caution(alive, self._advice)
-        masks = self._aim.best(ranks)
+        masks = self._aim.best(alive, ranks)
         self._reached = self._aim.reached(masks)
         return masks
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -23,12 +23,13 @@ class Ranked:
     """Units of all groups in one order, the best first.
 
     ranks: per group [units], higher stays. round_to: numbers of units are multiples of it, or all. Every group but those of `may_empty`
-    (blocks) keeps its best unit, whatever it costs.
+    (blocks) keeps its best unit, whatever it costs. kept: per group a mask of units that stay in any case, too.
     """
 
     ranks: Mapping[str, Tensor]
     round_to: int = 1
     may_empty: Collection[str] = ()
+    kept: Mapping[str, Tensor] = field(default_factory=dict)
 
     def within(self, cost: Cost, limit: float, *, exchange: bool = True) -> dict[str, Tensor]:
         """Masks of the units that stay: the longest row of best units whose cost is within `limit`, then what else fits, see `fill`.
@@ -71,6 +72,8 @@ class Ranked:
         lifted = []
         for name, row in ranks.items():
             values = row.detach().double().cpu().clone()
+            if name in self.kept:
+                values[self.kept[name]] = torch.inf
             if name not in self.may_empty:
                 values[values.argmax()] = torch.inf
             lifted.append(values)
@@ -78,7 +81,8 @@ class Ranked:
 
     def _always(self, groups: Collection[str]) -> int:
         """How many units of these groups stay in any case."""
-        return sum(name not in self.may_empty for name in groups)
+        kept = {name: int(mask.sum()) for name, mask in self.kept.items()}
+        return sum(max(kept.get(name, 0), int(name not in self.may_empty)) for name in groups)
 
     def _first(self, count: int, order: Tensor | None = None, groups: Collection[str] | None = None) -> dict[str, Tensor]:
         """Masks of so many units of an order over some groups, by default of all."""
