@@ -23,6 +23,7 @@ DYING = [*toys.NOISY, "group-lasso"]
 WEAK: dict[str, dict[str, Any]] = {**{name: {"kl": 1e-9} for name in toys.NOISY}, "l0": {"lam": 1e-9}, "group-lasso": {"lam": 1e-9}}
 SUDDEN = "ignore:.*goes at once"
 MISSED = "ignore:.*was not met within"
+pytestmark = pytest.mark.filterwarnings("ignore:.*had died")
 
 
 @pytest.mark.filterwarnings(SUDDEN, MISSED)
@@ -177,3 +178,11 @@ def test_of_zeros_all_groups_keep_like_shares() -> None:
     run.advance()
     widths = run.pruner.widths()
     assert abs(widths["conv"] / 6 - widths["fc1"] / 10) < 0.3
+
+
+@pytest.mark.filterwarnings(MISSED)
+@pytest.mark.parametrize(("name", "price"), [("vib", {"kl": 50.0}), ("group-lasso", {"lam": 60.0})])
+def test_a_price_that_kills_what_the_target_has_room_for_is_told(name: str, price: dict[str, float]) -> None:
+    run = toys.Run(name, target="params=80%", **price)
+    with pytest.warns(UserWarning, match=rf"{name}: at the last decision what is alive costs .* had died\. A lower (price|lam)"):
+        run.advance()

@@ -314,13 +314,17 @@ def test_part_of_a_number_is_another_number(says: str, text: str) -> None:
 
 
 def test_the_page_of_a_suite_is_what_its_records_make(tmp_path: Path) -> None:
-    """Else it is named, and made anew."""
-    path = planted(tmp_path, [], "")
+    """Else it is named, and made anew; not where the records are gone."""
+    path, quick = planted(tmp_path, [], ""), Path(__file__).parent.parent.parent / "benchmarks" / "quick"
     path.write_text(f"{path.read_text()}reports: {{quick: made}}\n")
     (tmp_path / "made").mkdir()
     (tmp_path / "made" / "report.md").write_text("# quick\n\nAll won.\n")
     with pytest.raises(RunError, match=r"made/report\.md: line 1: the records make it '# "):
         check(path)
+    with pytest.raises(DataError, match="made holds no records of quick"):
+        rewrite(path)
+    assert "All won." in (tmp_path / "made" / "report.md").read_text()
+    (tmp_path / "made" / "records.jsonl").write_bytes((quick / "records.jsonl").read_bytes())
     rewrite(path)
     check(path)
-    assert "Nothing is trained yet." in (tmp_path / "made" / "report.md").read_text()
+    assert (tmp_path / "made" / "report.md").read_text() == (quick / "report.md").read_text()

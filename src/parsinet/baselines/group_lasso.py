@@ -28,9 +28,6 @@ def shrinkage(norms: Tensor, threshold: Tensor) -> Tensor:
     return (1 - threshold / norms.clamp(min=torch.finfo(norms.dtype).tiny)).clamp(min=0)
 
 
-ADVICE = "A larger lam, or a longer run, shrinks more units to zero before."
-
-
 class GroupLasso(JudgedUnits):
     """After every optimizer step w_g ← w_g · max(0, 1 − η λ √|g| / ‖w_g‖₂) for every unit g, η the optimizer's present learning rate.
     Tensors that train at rates of their own shrink each by its own.
@@ -66,7 +63,7 @@ class GroupLasso(JudgedUnits):
         check_either(self.name, "weights", weights, *SIDES)
         self.lam, self.weights, self.early = lam, weights, early
         self.silences = weights == "outgoing"
-        self.goal = Goal(self.name, target, ADVICE)
+        self.goal = Goal(self.name, target, "lam")
         self._optimizers: Sequence[torch.optim.Optimizer] = ()
         self._found: dict[str, tuple[list[Slices], Tensor]] = {}
         super().__init__(begin=begin, end=end, **options)

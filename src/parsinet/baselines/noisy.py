@@ -24,8 +24,6 @@ from parsinet.methods.options import check_above_zero, check_either, check_list,
 from parsinet.methods.schedule import last_step, usual_interval
 from parsinet.structure import Plan, Structure
 
-ADVICE = "A higher price, or a longer run, lets more units die before."
-
 
 class NoisyOptions(UnitOptions, total=False):
     """What every method with random factors takes, with the same meaning and default: see `NoisyGates`."""
@@ -79,7 +77,7 @@ class NoisyGates(Distribution):
         check_seed(self.name, seed)
         self.rate, self.draws, self.gated, self.early, self.interval = rate, draws, gated, early, interval
         self.inputs = inputs
-        self.goal = Goal(self.name, target, ADVICE)
+        self.goal = Goal(self.name, target, "price")
         self.settled = False
         self._wanted = groups
         self._generator, self._ranks = generator(seed), ALONE

@@ -33,7 +33,9 @@ def rewrite(path: Path) -> str:
     """
     stored, texts = load_claims(path), Texts()
     for suite, out in stored.reports.items():
-        texts.put(out / PAGE, page_text(load(suite), records(out)))
+        if not (events := records(out)):
+            raise DataError(f"{out.name} holds no records of {suite}, which {PAGE} is made of. Put them back, or take it out of `reports`.")
+        texts.put(out / PAGE, page_text(load(suite), events))
     changes = [_changes(claim, path.parent) for claim in stored.claims]
     texts.put(path, _claims_with(texts.read(path), changes))
     for claim, cells in zip(stored.claims, changes, strict=True):

@@ -82,9 +82,11 @@ class Aim:
         filled = self.filled(masks, ranks)
         return filled if self._of(filled) <= self.limit.count else Ranked(ranks, self._round_to).within(self._of, self.limit.count)
 
-    def caution(self, masks: Mapping[str, Tensor], advice: str) -> None:
-        """Warn if what these masks leave is far above the target and the rest goes at once."""
-        self.limit.caution(self._of(masks), advice)
+    def caution(self, masks: Mapping[str, Tensor], above: str, below: str) -> None:
+        """Warn if what these masks of live units leave is far above the target, or far below. above, below: what to do then."""
+        found = self._of(masks)
+        self.limit.caution(found, above)
+        self.limit.regret(found, below)
 
     def reached(self, masks: Mapping[str, Tensor]) -> float:
         """What the network with the units under `masks` comes to; warns if that is not near the target."""

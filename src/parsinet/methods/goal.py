@@ -16,12 +16,12 @@ from parsinet.structure import Plan, Structure
 class Goal:
     """While units die on their own, none leaves that the target has room for; at the end so many of the best stay as fit under it.
 
-    Without a target units leave as the method says. advice: what brings a network that is far above it nearer before the end.
+    Without a target units leave as the method says. price: what the method calls what makes units die, for warnings.
     """
 
-    def __init__(self, who: str, target: str | None, advice: str) -> None:
+    def __init__(self, who: str, target: str | None, price: str) -> None:
         self.target = Target.given(who, target)
-        self._who, self._advice = who, advice
+        self._who, self._price = who, price
         self._aim: Aim | None = None
         self._reached: float | None = None
 
@@ -45,10 +45,11 @@ class Goal:
         return alive if self._aim is None else self._aim.filled(alive, ranks)
 
     def last(self, alive: Mapping[str, Tensor], ranks: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Which units stay at the end; warns where much more than the dead ones has to go, and where the target is not met."""
+        """Which units stay at the end; warns where far too few or too many had died, and where the target is not met."""
         if self._aim is None:
             return alive
-        self._aim.caution(alive, self._advice)
+        more = f"A higher {self._price}, or a longer run, lets more units die before."
+        self._aim.caution(alive, more, f"A lower {self._price} lets more units live.")
         masks = self._aim.best(alive, ranks)
         self._reached = self._aim.reached(masks)
         return masks

@@ -98,6 +98,15 @@ class Limit:
                 stacklevel=2,
             )
 
+    def regret(self, count: float, advice: str) -> None:
+        """Warn if what is alive at the last decision, of that count, is far below the target. advice: as in `caution`."""
+        if SUDDEN * count < self.count:
+            warnings.warn(
+                f"{self.who}: at the last decision what is alive costs {self.target.told(self.amount(count))}; what else the target "
+                f"{self.target} has room for had died. {advice}",
+                stacklevel=2,
+            )
+
     def fit(self, choose: Chooser, cost: Complexity, model: nn.Module, structure: Structure) -> tuple[Mapping[str, Tensor], float]:
         """What stays, and what it comes to in the target's unit; a latency is measured on copies, at most `TRIES` of them."""
         masks = choose(self.count)
