@@ -18,20 +18,21 @@ import argparse
 import math
 import sys
 import time
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 from lenet_results import equal, plot, table
-from lenet_rows import ALONE, ROWS, SETTINGS, Setting
+from lenet_rows import ALONE, NAMES, ROWS, SETTINGS, Setting
 from peers import cut, has_torch_pruning
-from protocol import BATCH, DECAY, HOLD, RATE, Costs, scheduled, sizes, stored, train, write
+from protocol import Costs, Recipe, sizes, stored, train, write
 from torch import nn
 
 import parsinet as pn
 from parsinet.bench import put_tables
-from parsinet.data import Batches, Dataset, Split
+from parsinet.data import Dataset, Split
 from parsinet.methods import Dense
 from parsinet.structure.record import from_ranges
 from parsinet.training.evaluate import evaluate
@@ -41,34 +42,42 @@ RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parent / "README.md"
 
 
-def torch_pruning(ratio: float, model: nn.Sequential, seed: int, split: Split, epochs: int) -> tuple[nn.Module, dict[str, Any]]:
+def torch_pruning(
+    ratio: float, model: nn.Sequential, seed: int, split: Split, epochs: int, recipe: Recipe
+) -> tuple[nn.Module, dict[str, Any]]:
     """Train to the end of the held rate, cut by Torch-Pruning's group norms, fine-tune along the cosine with a fresh Adam."""
-    batches, costs = Batches(split, BATCH, seed=seed), Costs(split.inputs[:1])
-    steps, begin = epochs * len(batches), round(HOLD * epochs)
+    batches, costs = recipe.batches(split, seed), Costs(split.inputs[:1])
+    steps, begin = epochs * len(batches), round(recipe.hold * epochs)
     start = time.process_time()
-    fit(model, _adam(model), batches, epochs=begin, learning_rate=lambda step: scheduled(step, steps), callbacks=[costs])
+    fit(model, _fresh(model, recipe), batches, epochs=begin, learning_rate=lambda step: recipe.scheduled(step, steps), callbacks=[costs])
     model = cut(model, split.inputs[:1], ratio, [str(len(model) - 1)])
     done, later = begin * len(batches), Costs(split.inputs[:1])
-    fit(model, _adam(model), batches, epochs=epochs, learning_rate=lambda step: scheduled(step + done, steps), callbacks=[later])
+    rate = partial(_later, recipe, done, steps)
+    fit(model, _fresh(model, recipe), batches, epochs=epochs, learning_rate=rate, callbacks=[later])
     seconds = time.process_time() - start
     return model, {"cpu_seconds": round(seconds, 1), "train_macs": costs.spent + later.spent}
 
 
-def _adam(model: nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.Adam(Dense().param_groups(model), lr=RATE, weight_decay=DECAY, fused=True)
+def _later(recipe: Recipe, done: int, steps: int, step: int) -> float:
+    return recipe.scheduled(step + done, steps)
+
+
+def _fresh(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    return recipe.optimizer(Dense().param_groups(model), recipe.rate)
 
 
 def job(
-    name: str, strength: float, seed: int, inputs: bool, split: Split, model: nn.Sequential, epochs: int
+    name: str, strength: float, seed: int, inputs: bool, split: Split, model: nn.Sequential, setting: Setting
 ) -> tuple[nn.Module, dict[str, Any]]:
     """One row of the table, from a new network."""
+    epochs, recipe = setting.epochs, setting.recipe
     if name == "Torch-Pruning":
-        return torch_pruning(strength, model, seed, split, epochs)
+        return torch_pruning(strength, model, seed, split, epochs, recipe)
     if name in ALONE:
-        return train(Dense(), model, seed, split, epochs=epochs)
+        return train(Dense(), model, seed, split, epochs=epochs, recipe=recipe)
     row = ROWS[name]
     fold = "mean" if inputs and row.fold else row.fold  # pixels are no constants
-    return train(row.build(strength, seed, inputs), model, seed, split, epochs=epochs, fold=fold)
+    return train(row.build(strength, seed, inputs), model, seed, split, epochs=epochs, fold=fold, recipe=recipe)
 
 
 def tune(network: str, names: list[str], inputs: bool, data: Dataset) -> None:
@@ -80,12 +89,12 @@ def tune(network: str, names: list[str], inputs: bool, data: Dataset) -> None:
     for name in names:
         if name in ALONE or ROWS[name].strength != "price":
             continue
-        for target in (None, *setting.targets):
+        for target in (None, *setting.wanted(inputs)):
             mine = [row for row in rows if row["method"] == name and row["inputs"] == inputs]
             if any(row["target"] == target for row in mine):
                 continue
             strength = ROWS[name].first if target is None else predicted(mine, target)
-            model, told = job(name, strength, 0, inputs, parts[0], setting.network(0), setting.epochs)
+            model, told = job(name, strength, 0, inputs, parts[0], setting.network(0), setting)
             error = evaluate(model, parts[1]).error
             rows.append({"method": name, "inputs": inputs, "target": target, "strength": strength, "validation_error": error})
             rows[-1] |= {**sizes(model, data.test.inputs[:1]), **told}
@@ -111,7 +120,7 @@ def _rounded(value: float) -> float:
 
 def strengths(network: str, name: str, inputs: bool) -> list[float]:
     """One per wanted size, from the trials or from the size itself."""
-    targets = SETTINGS[network].targets
+    targets = SETTINGS[network].wanted(inputs)
     if name in ("dense", "Torch-Pruning") and inputs:
         return []
     if name == "dense":
@@ -153,7 +162,7 @@ def run(network: str, names: list[str], seeds: list[int], inputs: bool, data: Da
                 if start is None:
                     print("scratch needs the rows of Gates of the same seed: left out", flush=True)
                     continue
-                model, told = job(name, strength, seed, inputs, data.train, start, setting.epochs)
+                model, told = job(name, strength, seed, inputs, data.train, start, setting)
                 error = evaluate(model, data.test).error
                 rows.append({**key, "test_error": error, **sizes(model, data.test.inputs[:1]), **told})
                 print(rows[-1], flush=True)
@@ -162,36 +171,36 @@ def run(network: str, names: list[str], seeds: list[int], inputs: bool, data: Da
 
 def _small(setting: Setting, rows: list[dict[str, Any]], key: dict[str, Any]) -> nn.Sequential | None:
     """A new network with the widths and pixels that Gates left at that size and seed."""
-    wanted = {**key, "method": "Gates"}
+    wanted = {**key, "method": setting.leader}
     mine = [row for row in rows if wanted.items() <= row.items()]
     return setting.network(key["seed"], mine[0]["widths"], from_ranges(mine[0].get("pixels", []))) if mine else None
 
 
 def main() -> None:
-    names = ["dense", *ROWS, "Torch-Pruning", "scratch"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="folder with mnist/ inside")
     parser.add_argument("--network", choices=SETTINGS, default="lenet-300-100")
-    parser.add_argument("--only", nargs="+", default=names, choices=names)
+    parser.add_argument("--only", nargs="+", choices=NAMES)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--inputs", action="store_true", help="pixels may leave too")
     parser.add_argument("--tune", action="store_true")
     parser.add_argument("--table", action="store_true", help="only rewrite the tables of README.md and their claims")
     parser.add_argument("--plot", action="store_true", help="only draw the curves")
     options = parser.parse_args()
-    if options.inputs and options.network != "lenet-300-100":
+    if options.inputs and not options.network.startswith("lenet-300-100"):
         sys.exit("Pixels can leave LeNet-300-100 only: a convolution reads them all.")
+    names = options.only or SETTINGS[options.network].rows
     if not (options.table or options.plot):
         data = pn.data.load("mnist", folder=None if options.data is None else Path(options.data) / "mnist")
         if options.tune:
-            return tune(options.network, options.only, options.inputs, data)
-        run(options.network, options.only, options.seeds, options.inputs, data)
+            return tune(options.network, names, options.inputs, data)
+        run(options.network, names, options.seeds, options.inputs, data)
     rows = stored(RESULTS / f"{options.network}.json")
     tables = {options.network: table(rows)}
     setting = SETTINGS[options.network]
     for inputs in sorted({row["inputs"] for row in rows}) if setting.curves else ():
         name = f"{options.network} at equal size, pixels {'leave' if inputs else 'stay'}"
-        tables[name] = equal(rows, inputs, setting.targets)
+        tables[name] = equal(rows, inputs, setting.wanted(inputs))
     if setting.macs and setting.curves:
         tables[f"{options.network} at equal multiply-adds"] = equal(rows, False, setting.macs, "macs")
     print("\n\n".join(tables.values()))
@@ -199,7 +208,7 @@ def main() -> None:
         put_tables(README.parent.parent / "claims.yaml", README, tables)
     elif setting.curves:
         path = RESULTS / f"{options.network}{'-inputs' if options.inputs else ''}.png"
-        print(plot(rows, options.inputs, names, path))
+        print(plot(rows, options.inputs, NAMES, path))
     return None
 
 

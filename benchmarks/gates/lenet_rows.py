@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
 
 import torch
-from protocol import HOLD
+from protocol import HOLD, Recipe
 from torch import Tensor, nn
 
 from parsinet import baselines
+from parsinet.data import Augmentation
 from parsinet.methods import Gates, Method
 
 Build = Callable[[float, int, bool], Method]
@@ -33,6 +34,7 @@ EARLY: dict[str, Any] = {"gated": 0.4, "fall_steps": 390, "pursuit": 0.0, "doubt
 Older than the default of `pursuit`, without which a target of multiply-adds is not come near in time."""
 ROWS = {
     "Gates": Row(lambda s, seed, inputs: Gates(target=f"params={s:.0f}", inputs=inputs, seed=seed, **EARLY), "size"),
+    "Gates, defaults": Row(lambda s, seed, inputs: Gates(target=f"params={s:.0f}", inputs=inputs, seed=seed), "size"),
     "Gates, MACs too": Row(
         lambda s, seed, inputs: Gates(target=f"params={s:.0f}", computation=0.5, inputs=inputs, seed=seed, **EARLY), "size"
     ),
@@ -50,6 +52,7 @@ ROWS = {
 }
 ALONE = ("dense", "Torch-Pruning", "scratch")
 """Rows with a training of their own: the whole network, the peer's library, a small network with the widths that Gates left."""
+NAMES = ("dense", *ROWS, "Torch-Pruning", "scratch")
 
 
 class Pixels(nn.Module):
@@ -83,15 +86,24 @@ def convolutional(widths: Sequence[int], pixels: Sequence[int] = ()) -> nn.Seque
 
 @dataclass(frozen=True)
 class Setting:
-    """A network and how long it trains. build: from widths and pixels; targets, macs: numbers of parameters and of multiply-adds that
-    methods are compared at; curves: whether there are rows enough to compare them between their sizes."""
+    """A network and how it trains. build: from widths and pixels; targets, macs: numbers of parameters and of multiply-adds that methods
+    are compared at, few: the former where pixels may leave, if others; curves: whether there are rows enough to compare them between
+    their sizes; leader: the row whose widths "scratch" has; rows: what is run unless told otherwise."""
 
     build: Callable[[Sequence[int], Sequence[int]], nn.Sequential]
     widths: tuple[int, ...]
     epochs: int
     targets: tuple[int, ...]
     macs: tuple[int, ...] = ()
+    few: tuple[int, ...] = ()
     curves: bool = True
+    recipe: Recipe = field(default_factory=Recipe)
+    leader: str = "Gates"
+    rows: tuple[str, ...] = tuple(name for name in NAMES if name != "Gates, defaults")
+
+    def wanted(self, inputs: bool) -> tuple[int, ...]:
+        """Numbers of parameters that methods are compared at."""
+        return self.few if inputs and self.few else self.targets
 
     def network(self, seed: int, widths: Sequence[int] = (), pixels: Sequence[int] = ()) -> nn.Sequential:
         """A new one, of other widths if they are given."""
@@ -106,8 +118,13 @@ class Setting:
         return sum(parameter.numel() for parameter in model.parameters())
 
 
+SHIFTED: dict[str, Any] = {"recipe": Recipe(augment=Augmentation(crop_padding=1)), "curves": False, "leader": "Gates, defaults"}
+COMPARED = ("dense", "Gates, defaults", "VIB", "SBP", "L0", "group lasso", "magnitude", "Torch-Pruning", "scratch")
 SETTINGS = {
     "lenet-300-100": Setting(perceptron, (784, 300, 100, 10), 20, (100_000, 50_000, 25_000, 10_000, 5_000)),
     "lenet-5-caffe": Setting(convolutional, (1, 20, 50, 500, 10), 10, (100_000, 40_000, 20_000), (600_000, 450_000, 250_000, 150_000)),
     "lenet-5-caffe-20-epochs": Setting(convolutional, (1, 20, 50, 500, 10), 20, (42_000, 22_000), (150_000,), curves=False),
+    "lenet-300-100-shifted": Setting(
+        perceptron, (784, 300, 100, 10), 40, (75_000, 45_000, 26_000), few=(15_000, 10_000), rows=COMPARED, **SHIFTED
+    ),
 }
