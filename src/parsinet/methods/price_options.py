@@ -14,9 +14,12 @@ from parsinet.methods.blocking import BlockOptions, BlockTerms, Sheltered
 from parsinet.methods.controller import PURSUIT, Targeted
 from parsinet.methods.options import check_number
 from parsinet.methods.pricing import Costed, Pricing, Uniform
+from parsinet.methods.rising import Rising
 from parsinet.methods.target import Target
 
 DEFAULT_PRICE = 1e-3
+RISE = 10.0
+"""With it what is left of a perceptron hardly depends on its width at the start (benchmarks/gates, robustness)."""
 MOST = 1e9
 """Nats: no unit is worth so much, and float32 still counts with it."""
 COMPUTATION = {"macs": 1.0, "latency": 1.0, "parameters": 0.0}
@@ -26,7 +29,7 @@ COMPUTATION = {"macs": 1.0, "latency": 1.0, "parameters": 0.0}
 @dataclass(frozen=True)
 class PriceOptions:
     """At most one of `price`, `log_gamma`, `cost_price` and `target`; `computation` and `evenness` go with the last two, `pursuit` with the
-    last."""
+    last, `rise` with the others."""
 
     price: float | None = None
     log_gamma: float | None = None
@@ -35,6 +38,7 @@ class PriceOptions:
     target: Target | None = None
     pursuit: float | None = None
     evenness: float | None = None
+    rise: float | None = None
 
     def __post_init__(self) -> None:
         """UsageError for values out of range and for two ways at once."""
@@ -56,9 +60,13 @@ class PriceOptions:
         check_number("Gates", "pursuit", self.pursuit, least=0, most=4)
         if self.pursuit is not None and self.target is None:
             raise UsageError("Gates: pursuit is how the price follows a target; give it with one.")
+        check_number("Gates", "rise", self.rise, "how many times lower prices begin", least=1, most=MOST)
+        if self.rise is not None and self.target is not None:
+            raise UsageError("Gates: rise is how a given price grows; with a target the price is found, and begins low by itself.")
 
-    def pricing(self, budget: Budget, blocks: BlockTerms | None = None, left_out: Mapping[str, str] | None = None) -> Pricing:
-        """The prices, not attached yet. blocks: the residual branches that are gated too. left_out: groups without a gate, with the reason.
+    def pricing(self, budget: Budget, until: float, blocks: BlockTerms | None = None, left_out: Mapping[str, str] | None = None) -> Pricing:
+        """The prices, not attached yet. until: share of the gated phase in which given ones rise. blocks: the residual branches that are
+        gated too. left_out: groups without a gate, with the reason.
 
         UsageError for log_gamma without the number of training examples.
         """
@@ -67,6 +75,11 @@ class PriceOptions:
             terms |= {"factors": blocks.factors(), "blocks": blocks.modules}
         if self.target is not None:
             return Targeted(self.target, self._shares(), PURSUIT if self.pursuit is None else self.pursuit, left_out=left_out, **terms)
+        rise = RISE if self.rise is None else self.rise
+        given = self._given(budget, blocks, terms)
+        return given if rise == 1 else Rising(given, rise, until)
+
+    def _given(self, budget: Budget, blocks: BlockTerms | None, terms: Mapping[str, Any]) -> Pricing:
         if self.cost_price is not None:
             return Costed(self.cost_price, self._shares(), **terms)
         if self.log_gamma is not None and budget.examples is None:

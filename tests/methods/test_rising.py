@@ -1,0 +1,118 @@
+"""Prices that rise: from where, how far and until when, with every way to pay, and what a checkpoint and the record keep of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from parsinet.errors import UsageError
+from parsinet.methods import Gates, Pruner
+
+X = torch.randn(16, 8, generator=torch.Generator().manual_seed(0))
+WAYS = ({"price": 2e-3}, {"log_gamma": 2.0}, {"cost_price": 0.5})
+
+
+class Residual(nn.Module):
+    """One branch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.inner, self.outer, self.last = nn.Linear(8, 6), nn.Linear(6, 5), nn.Linear(5, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.relu(self.first(x))
+        return self.last(h + self.outer(torch.relu(self.inner(h))))  # type: ignore[no-any-return]
+
+
+def pruner(steps: int | None = 1000, model: nn.Module | None = None, **options: Any) -> Pruner:
+    if model is None:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(8, 12), nn.ReLU(), nn.Linear(12, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    return Pruner(model, optimizer, Gates(**{"interval": 10, "theta": 1.0, **options}), X, steps=steps, examples=1000)
+
+
+def advance(run: Pruner, steps: int) -> None:
+    for _ in range(steps):
+        run.model(X).square().mean().backward()
+        run.step()
+
+
+def paid(run: Pruner) -> Tensor:
+    return torch.as_tensor(run.method._pricing.row())  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_prices_grow_by_equal_factors_from_a_tenth_until_gates_are_decided(way: dict[str, float]) -> None:
+    """Of 1,000 steps gates act for 600 and walk freely for 360: a tenth at the start, √10 times that half-way."""
+    run, full = pruner(fall_steps=10**9, **way), paid(pruner(fall_steps=10**9, rise=1.0, **way))
+    found = []
+    for _ in range(3):
+        found.append(paid(run).clone())
+        advance(run, 180)
+    torch.testing.assert_close(found[0], full / 10)
+    torch.testing.assert_close(found[1], full / 10**0.5)
+    torch.testing.assert_close(found[2], full)
+    torch.testing.assert_close(paid(run), full)
+
+
+def test_rise_and_deciding_say_from_where_and_until_when() -> None:
+    run = pruner(fall_steps=10**9, price=1e-3, rise=4.0, deciding=0.5)
+    assert float(paid(run)) == pytest.approx(1e-3 / 4)
+    advance(run, 150)
+    assert float(paid(run)) == pytest.approx(1e-3 / 2)
+    advance(run, 150)
+    assert float(paid(run)) == pytest.approx(1e-3)
+
+
+def test_prices_stay_where_they_are_told_to_and_where_the_run_has_no_length() -> None:
+    for run in (pruner(rise=1.0), pruner(steps=None), pruner(deciding=1.0)):
+        assert float(paid(run)) == pytest.approx(1e-3)
+        advance(run, 20)
+        assert float(paid(run)) == pytest.approx(1e-3)
+
+
+def test_blocks_pay_little_at_first_too() -> None:
+    steady, rising = pruner(model=Residual(), rise=1.0, blocks=True), pruner(model=Residual(), blocks=True)
+    torch.testing.assert_close(paid(rising), paid(steady) / 10)
+    told, full = rising.describe(), steady.describe()
+    assert told["block_prices"] == pytest.approx({name: price / 10 for name, price in full["block_prices"].items()})
+
+
+def test_the_record_tells_what_is_paid_now_and_how_far_that_is() -> None:
+    run = pruner(fall_steps=10**9, price=1e-3)
+    assert (run.describe()["price"], run.describe()["risen"]) == pytest.approx((1e-4, 0.1))
+    advance(run, 180)
+    assert (run.describe()["price"], run.describe()["risen"]) == pytest.approx((1e-3 / 10**0.5, 10**-0.5))
+    assert run.describe()["groups"]["0"]["price"] == pytest.approx(1e-3 / 10**0.5)
+
+
+def test_a_price_that_is_half_way_up_goes_on_from_there() -> None:
+    whole, first, second = pruner(), pruner(), pruner()
+    advance(whole, 215)
+    advance(first, 105)
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(paid(second), paid(first)), "before the next look, too"
+    advance(second, 110)
+    assert torch.equal(paid(second), paid(whole))
+    assert torch.equal(second.method._bank.theta, whole.method._bank.theta)  # type: ignore[attr-defined]
+
+
+def test_a_run_whose_price_stayed_does_not_go_on_with_one_that_rises() -> None:
+    steady, rising = pruner(rise=1.0), pruner()
+    with pytest.raises(UsageError, match=r"rise was 1\.0, here it is None"):
+        rising.load_state_dict(steady.state_dict())
+
+
+@pytest.mark.parametrize("options", [{"rise": 0.5}, {"rise": float("nan")}, {"rise": float("inf")}])
+def test_what_is_no_rise_is_refused(options: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match="rise"):
+        Gates(**options)  # type: ignore[arg-type]
+
+
+def test_with_a_target_there_is_no_price_to_rise() -> None:
+    with pytest.raises(UsageError, match="rise is how a given price grows"):
+        Gates(target="macs=20%", rise=10.0)
