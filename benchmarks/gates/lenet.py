@@ -5,7 +5,9 @@
     python benchmarks/gates/lenet.py [--network lenet-5-caffe] --table | --plot [--inputs]
 
 One recipe for all: 20 epochs (LeNet-5-Caffe 10; lenet-5-caffe-20-epochs is the same network at 20, for three sizes), batch 128, Adam
-2e-3 held for 36 % of the run and then one cosine to 0, weight decay 5e-4 in the gradient, test error of the last epoch. --tune: strengths.
+2e-3 held for 36 % of the run and then one cosine to 0, weight decay 5e-4 in the gradient, test error of the last epoch. "-shifted":
+images are moved by up to one pixel each way, new at every step; LeNet-300-100 has 40 epochs there, and methods with a price the strengths
+of its trials without shifts and the size to end with. --tune: strengths.
 Each method with one gets trials, seed 0, 10,000 training images held out: a first guess, then one trial per wanted size at the strength
 that the trials so far predict for it; the strengths that all of them predict are those of the other runs. Methods that are told a share
 or a size need no trial. --inputs: pixels may leave as well; rows that cannot let them go are left out. Rows already in the results are
@@ -18,8 +20,9 @@ import argparse
 import math
 import sys
 import time
+from collections.abc import Iterable
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, repeat
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +70,9 @@ def _fresh(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def job(
-    name: str, strength: float, seed: int, inputs: bool, split: Split, model: nn.Sequential, setting: Setting
+    name: str, strength: float, seed: int, inputs: bool, split: Split, model: nn.Sequential, setting: Setting, target: int | None = None
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """One row of the table, from a new network."""
+    """One row of the table, from a new network. target: parameters that a method with a price is told to end with."""
     epochs, recipe = setting.epochs, setting.recipe
     if name == "Torch-Pruning":
         return torch_pruning(strength, model, seed, split, epochs, recipe)
@@ -77,7 +80,8 @@ def job(
         return train(Dense(), model, seed, split, epochs=epochs, recipe=recipe)
     row = ROWS[name]
     fold = "mean" if inputs and row.fold else row.fold  # pixels are no constants
-    return train(row.build(strength, seed, inputs), model, seed, split, epochs=epochs, fold=fold, recipe=recipe)
+    told = {} if target is None else {"target": f"params={target}"}
+    return train(row.build(strength, seed, inputs, **told), model, seed, split, epochs=epochs, fold=fold, recipe=recipe)
 
 
 def tune(network: str, names: list[str], inputs: bool, data: Dataset) -> None:
@@ -130,10 +134,17 @@ def strengths(network: str, name: str, inputs: bool) -> list[float]:
     kind = {"scratch": "size", "Torch-Pruning": "share"}.get(name) or ROWS[name].strength
     if kind != "price":
         return [share_for(SETTINGS[network], target, inputs) if kind == "share" else float(target) for target in targets]
-    trials = [row for row in stored(RESULTS / f"{network}-tuning.json") if row["method"] == name and row["inputs"] == inputs]
+    tuned = SETTINGS[network].tuned or network
+    trials = [row for row in stored(RESULTS / f"{tuned}-tuning.json") if row["method"] == name and row["inputs"] == inputs]
     if not trials:
         sys.exit(f"There are no strengths for {name} yet: run with --tune first.")
     return [predicted(trials, target) for target in targets]
+
+
+def told_sizes(setting: Setting, name: str, inputs: bool) -> Iterable[int | None]:
+    """For every strength the number of parameters that the method is told beside it, if any."""
+    price = setting.tuned and name in ROWS and ROWS[name].strength == "price"
+    return setting.wanted(inputs) if price else repeat(None)
 
 
 def share_for(setting: Setting, target: int, inputs: bool) -> float:
@@ -154,7 +165,7 @@ def run(network: str, names: list[str], seeds: list[int], inputs: bool, data: Da
             if name == "Torch-Pruning" and not has_torch_pruning():
                 print('Torch-Pruning is not installed (pip install "parsinet[peers]"): left out', flush=True)
                 continue
-            for strength in strengths(network, name, inputs):
+            for strength, target in zip(strengths(network, name, inputs), told_sizes(setting, name, inputs), strict=False):
                 key = {"method": name, "inputs": inputs, "strength": strength, "seed": seed}
                 if any(key.items() <= row.items() for row in rows):
                     continue
@@ -162,7 +173,7 @@ def run(network: str, names: list[str], seeds: list[int], inputs: bool, data: Da
                 if start is None:
                     print("scratch needs the rows of Gates of the same seed: left out", flush=True)
                     continue
-                model, told = job(name, strength, seed, inputs, data.train, start, setting)
+                model, told = job(name, strength, seed, inputs, data.train, start, setting, target)
                 error = evaluate(model, data.test).error
                 rows.append({**key, "test_error": error, **sizes(model, data.test.inputs[:1]), **told})
                 print(rows[-1], flush=True)

@@ -15,7 +15,8 @@ from parsinet import baselines
 from parsinet.data import Augmentation
 from parsinet.methods import Gates, Method
 
-Build = Callable[[float, int, bool], Method]
+Build = Callable[..., Method]
+"""From strength, seed and whether pixels may leave; those with a price take a `target` too."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,13 @@ ROWS = {
     "Gates, to MACs, no doubt": Row(
         lambda s, seed, inputs: Gates(target=f"macs={s:.0f}", inputs=inputs, seed=seed, doubt=0.0, gated=0.4), "macs"
     ),
-    "Gates, one price": Row(lambda s, seed, inputs: Gates(price=s, inputs=inputs, seed=seed), "price", 1e-3),
-    "VIB": Row(lambda s, seed, inputs: baselines.VIB(kl=s, rate=5e-3, inputs=inputs, seed=seed), "price", 5e-4),
-    "SBP": Row(lambda s, seed, inputs: baselines.SBP(kl=s, rate=1e-2, draws="batch", inputs=inputs, seed=seed), "price", 20.0),
-    "L0": Row(lambda s, seed, inputs: baselines.L0(lam=s, drop=0.2, rate=3e-2, inputs=inputs, seed=seed), "price"),
-    "group lasso": Row(lambda s, seed, inputs: baselines.GroupLasso(lam=s, inputs=inputs), "price", 0.05, fold="constant"),
+    "Gates, one price": Row(lambda s, seed, inputs: Gates(price=s, rise=1.0, inputs=inputs, seed=seed), "price", 1e-3),
+    "VIB": Row(lambda s, seed, inputs, **more: baselines.VIB(kl=s, rate=5e-3, inputs=inputs, seed=seed, **more), "price", 5e-4),
+    "SBP": Row(
+        lambda s, seed, inputs, **more: baselines.SBP(kl=s, rate=1e-2, draws="batch", inputs=inputs, seed=seed, **more), "price", 20.0
+    ),
+    "L0": Row(lambda s, seed, inputs, **more: baselines.L0(lam=s, drop=0.2, rate=3e-2, inputs=inputs, seed=seed, **more), "price"),
+    "group lasso": Row(lambda s, seed, inputs, **more: baselines.GroupLasso(lam=s, inputs=inputs, **more), "price", 0.05, fold="constant"),
     "magnitude": Row(lambda s, seed, inputs: baselines.MagnitudeUnits(share=s, begin=HOLD, end=HOLD, inputs=inputs), "share", fold="mean"),
     "random": Row(lambda s, seed, inputs: baselines.RandomUnits(share=s, begin=HOLD, end=HOLD, inputs=inputs, seed=seed), "share"),
 }
@@ -88,7 +91,8 @@ def convolutional(widths: Sequence[int], pixels: Sequence[int] = ()) -> nn.Seque
 class Setting:
     """A network and how it trains. build: from widths and pixels; targets, macs: numbers of parameters and of multiply-adds that methods
     are compared at, few: the former where pixels may leave, if others; curves: whether there are rows enough to compare them between
-    their sizes; leader: the row whose widths "scratch" has; rows: what is run unless told otherwise."""
+    their sizes; leader: the row whose widths "scratch" has; rows: what is run unless told otherwise; tuned: the network whose trials say
+    how strong methods with a price are, which are told the size then as well."""
 
     build: Callable[[Sequence[int], Sequence[int]], nn.Sequential]
     widths: tuple[int, ...]
@@ -100,6 +104,7 @@ class Setting:
     recipe: Recipe = field(default_factory=Recipe)
     leader: str = "Gates"
     rows: tuple[str, ...] = tuple(name for name in NAMES if name != "Gates, defaults")
+    tuned: str = ""
 
     def wanted(self, inputs: bool) -> tuple[int, ...]:
         """Numbers of parameters that methods are compared at."""
@@ -119,12 +124,21 @@ class Setting:
 
 
 SHIFTED: dict[str, Any] = {"recipe": Recipe(augment=Augmentation(crop_padding=1)), "curves": False, "leader": "Gates, defaults"}
-COMPARED = ("dense", "Gates, defaults", "VIB", "SBP", "L0", "group lasso", "magnitude", "Torch-Pruning", "scratch")
+COMPARED = ("dense", "Gates, defaults", "VIB", "SBP", "group lasso", "magnitude", "scratch")
 SETTINGS = {
     "lenet-300-100": Setting(perceptron, (784, 300, 100, 10), 20, (100_000, 50_000, 25_000, 10_000, 5_000)),
     "lenet-5-caffe": Setting(convolutional, (1, 20, 50, 500, 10), 10, (100_000, 40_000, 20_000), (600_000, 450_000, 250_000, 150_000)),
     "lenet-5-caffe-20-epochs": Setting(convolutional, (1, 20, 50, 500, 10), 20, (42_000, 22_000), (150_000,), curves=False),
+    "lenet-5-caffe-shifted": Setting(
+        convolutional,
+        (1, 20, 50, 500, 10),
+        20,
+        (42_000, 22_000),
+        (150_000,),
+        rows=("dense", "Gates, MACs too", "Gates, to MACs"),
+        **SHIFTED,
+    ),
     "lenet-300-100-shifted": Setting(
-        perceptron, (784, 300, 100, 10), 40, (75_000, 45_000, 26_000), few=(15_000, 10_000), rows=COMPARED, **SHIFTED
+        perceptron, (784, 300, 100, 10), 40, (75_000, 45_000, 26_000), few=(15_000, 10_000), rows=COMPARED, tuned="lenet-300-100", **SHIFTED
     ),
 }
