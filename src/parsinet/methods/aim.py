@@ -65,9 +65,21 @@ class Aim:
         return Ranked(ranks, self._round_to, kept=self._rounded(masks, ranks)).within(self._of, self._limit.count)
 
     def best(self, masks: Mapping[str, Tensor], ranks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The best units that fit under the target together; all of `masks`, where these do."""
-        filled = self.filled(masks, ranks)
-        return filled if self._of(filled) <= self._limit.count else Ranked(ranks, self._round_to).within(self._of, self._limit.count)
+        """The best units of `masks`, one of every group at least, that fit under the target together; all, where these do.
+
+        The others fill what room these leave, and make their numbers up to multiples of round_to.
+        """
+        filled, count = self.filled(masks, ranks), self._limit.count
+        if self._of(filled) <= count:
+            return filled
+        live = {name: mask.cpu() for name, mask in masks.items()}
+
+        def whole(chosen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return self._rounded({name: _spread(live[name], mask) for name, mask in chosen.items()}, ranks)
+
+        among = Ranked({name: ranks[name].detach().cpu()[mask] for name, mask in live.items()}, self._round_to)
+        kept = whole(among.within(lambda chosen: self._of(whole(chosen)), count))
+        return Ranked(ranks, self._round_to, kept=kept).fill(self._of, kept, count)
 
     def caution(self, masks: Mapping[str, Tensor], above: str, below: str) -> None:
         """Warn if what these masks of live units leave is far above the target, or far below. above, below: what to do then."""
@@ -108,7 +120,12 @@ class Aim:
 
     def _original(self, name: str, mask: Tensor) -> Tensor:
         """A mask over the present units as one over the original ones."""
-        return self._there[name].masked_scatter(self._there[name], mask.cpu())
+        return _spread(self._there[name], mask.cpu())
 
     def _rounded(self, masks: Mapping[str, Tensor], scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: round_up(mask.cpu(), scores[name], self._round_to) for name, mask in masks.items()}
+
+
+def _spread(there: Tensor, mask: Tensor) -> Tensor:
+    """A mask over the units under `there` as one over all."""
+    return there.masked_scatter(there, mask)
