@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from baselines import toys
 from methods import runs
@@ -18,9 +18,16 @@ from methods.test_target import wide
 from parsinet import baselines, measure
 from parsinet.errors import UsageError
 from parsinet.gates.prices import Complexity
+from parsinet.methods import Budget
+from parsinet.methods.aim import Aim
+from parsinet.methods.limits import Limit
+from parsinet.methods.target import Target
+from parsinet.methods.trimming import CLOSE
+from parsinet.structure import Structure, trace
 
 DYING = [*toys.NOISY, "group-lasso"]
 WEAK: dict[str, dict[str, Any]] = {**{name: {"kl": 1e-9} for name in toys.NOISY}, "l0": {"lam": 1e-9}, "group-lasso": {"lam": 1e-9}}
+SIZES = {"conv": 6, "fc1": 10}
 SUDDEN = "ignore:.*goes at once"
 MISSED = "ignore:.*was not met within"
 pytestmark = pytest.mark.filterwarnings("ignore:.*had died")
@@ -35,7 +42,7 @@ def test_the_network_meets_the_target_whatever_the_price(name: str, strength: st
     run.advance()
     told = json.loads(json.dumps(run.pruner.describe()))["target"]
     found = measure.macs(run.pruner.finish(), toys.batch(0))
-    assert found == told["reached"]
+    assert found == told["reached"] == run.method.state_dict()["reached"]
     assert 0.8 * told["wanted"] <= found <= told["wanted"]
 
 
@@ -126,6 +133,74 @@ def test_no_live_unit_gives_way_to_a_dead_one(dead: int) -> None:
         assert run.pruner.widths()["fc1"] == 10
     run.pruner.finish()
     assert run.pruner.widths() == {"conv": 3, "fc1": 10}
+
+
+@pytest.mark.filterwarnings(MISSED)
+@pytest.mark.parametrize(("target", "dead", "left"), [("macs=47%", 3, (3, 7)), ("macs=45%", 3, (3, 6)), ("macs=57%", 2, (4, 5))])
+def test_no_live_unit_gives_way_where_not_all_fit(target: str, dead: int, left: tuple[int, int]) -> None:
+    """A dead channel in the place of live hidden units would come nearer to the target."""
+    run = planted(target, {"conv": dead})
+    run.pruner.finish()
+    assert run.pruner.widths() == dict(zip(("conv", "fc1"), left, strict=True))
+    assert min(run.pruner.units("conv")) >= dead, "the live ones"
+
+
+@pytest.fixture(scope="module")
+def structure() -> Structure:
+    return trace(toys.Net().double(), toys.batch(0))
+
+
+def aimed(structure: Structure, target: str, round_to: int = 1) -> Aim:
+    """At the small network of these runs."""
+    budget = Budget(example_inputs=toys.batch(0))
+    limit = Limit("vib", Target.parse("vib", target), toys.Net().double(), structure, budget, SIZES)
+    return Aim(limit, SIZES, round_to)
+
+
+def drawn(seed: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Who lives, and ranks, those of the dead below all others."""
+    random = torch.Generator().manual_seed(seed)
+    alive = {name: torch.rand(size, generator=random) < 0.6 for name, size in SIZES.items()}
+    for mask in alive.values():
+        mask[0] |= ~mask.any()
+    return alive, {name: torch.rand(len(mask), generator=random) + mask for name, mask in alive.items()}
+
+
+def macs(conv: int, fc1: int) -> int:
+    return 108 * conv + 6 * conv * fc1 + 3 * fc1
+
+
+def wanted(target: str) -> float:
+    return Target.parse("vib", target).of("vib", macs(**SIZES))
+
+
+@pytest.mark.parametrize("target", ["macs=32%", "macs=35%", "macs=50%"])
+def test_the_live_units_that_stay_are_those_that_would_without_dead_ones(structure: Structure, target: str) -> None:
+    """And no dead one is left out that there is room for."""
+    aim, limit = aimed(structure, target), wanted(target)
+    for seed in range(10):
+        alive, ranks = drawn(seed)
+        without = aimed(structure, target)
+        without.removed(structure.plan(alive))
+        left = {name: ranks[name][mask] for name, mask in alive.items()}
+        best = without.best({name: torch.ones(len(row), dtype=torch.bool) for name, row in left.items()}, left)
+        found = aim.best(alive, ranks)
+        assert all(torch.equal(found[name][mask], best[name]) for name, mask in alive.items())
+        channels, hidden = (int(mask.sum()) for mask in found.values())
+        assert macs(channels, hidden) <= limit
+        if macs(channels, hidden) < (1 - CLOSE) * limit:
+            assert channels == 6 or macs(channels + 1, hidden) > limit
+            assert hidden == 10 or macs(channels, hidden + 1) > limit
+
+
+@pytest.mark.parametrize("target", ["macs=60%", "macs=80%"])
+def test_dead_units_that_make_live_ones_up_to_multiples_count(structure: Structure, target: str) -> None:
+    aim = aimed(structure, target, 4)
+    for seed in range(20):
+        channels, hidden = (int(mask.sum()) for mask in aim.best(*drawn(seed)).values())
+        assert channels in (4, 6)
+        assert hidden in (4, 8, 10)
+        assert macs(channels, hidden) <= wanted(target)
 
 
 def test_a_large_unit_that_dies_late_leaves_room_that_small_ones_fill() -> None:

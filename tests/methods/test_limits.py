@@ -69,7 +69,7 @@ def test_noise_that_makes_a_smaller_network_slower_is_levelled() -> None:
 def test_calibration_measures_copies() -> None:
     model = network()
     structure = trace(model, X)
-    limit = Limit("Gates", Target("latency", 1.0, True), model, structure, Budget(example_inputs=X), ["0", "2"])
+    limit = Limit("Gates", Target("latency", 1.0, True), model, structure, Budget(example_inputs=X), ["0", "2"], timed=True)
     counts = [count for count, _ in limit.stopwatch.points]
     assert counts == [8 + 1 + 4, 8 * 6 + 6 * 3 + 3 * 4, 8 * 12 + 12 * 6 + 6 * 4, 400]
     assert limit.wanted == limit.stopwatch.points[-1][1]

@@ -18,6 +18,7 @@ from parsinet.methods.aim import Aim
 from parsinet.methods.amount import Amount, Metric, Share
 from parsinet.methods.base import generator
 from parsinet.methods.choice import left_out
+from parsinet.methods.limits import Limit
 from parsinet.methods.options import check_either, check_known, check_number, check_seed
 from parsinet.methods.ranking import SCOPES, keep_best
 from parsinet.methods.schedule import cubic
@@ -83,7 +84,8 @@ class RankedUnits(JudgedUnits):
         self._ranks = budget.ranks
         if self.amount.target is not None:
             others = left_out(structure, self._original, partial(self._against, structure))
-            self.amount.aim(Aim(self.name, self.amount.target, model, structure, budget, self._original, left_out=others))
+            limit = Limit(self.name, self.amount.target, model, structure, budget, self._original)
+            self.amount.aim(Aim(limit, self._original, budget.round_to, left_out=others))
 
     def removed(self, structure: Structure, plan: Plan) -> None:
         """The weights are the only state, and they have been cut; what is left is counted from here."""

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from parsinet.errors import UsageError
-from parsinet.methods.base import Budget
 from parsinet.methods.limits import Limit
 from parsinet.methods.ranking import round_up
-from parsinet.methods.target import Target
 from parsinet.methods.trimming import CLOSE, Ranked, smallest
-from parsinet.structure import Plan, Structure
+from parsinet.structure import Plan
 
 HALVINGS = 40
 
@@ -22,32 +20,21 @@ ByShare = Callable[[float], Mapping[str, Tensor]]
 
 
 class Aim:
-    """Finds what stays so that the network meets a target of multiply-adds, parameters or bytes.
+    """Finds what stays so that the network meets a target of multiply-adds, parameters or bytes, and keeps what it came to.
 
-    model, structure: the plain network, as it is before anything leaves. sizes: units per group that may lose some. least: units that
-    stay in every group. left_out: the other groups, each with the reason. The cost is that of the original with masks over its
-    units, so that it needs no model later.
-    Raises UsageError for a latency, and for a target the method cannot reach.
+    limit: the target, for the plain network as it is before anything leaves. sizes: units per group that may lose some. round_to: numbers
+    of units are multiples of it, or all. least: units that stay in every group. left_out: the other groups, each with the reason. The
+    cost is that of the original with masks over its units, so that it needs no model later.
+    Raises UsageError for a target the method cannot reach.
     """
 
     def __init__(
-        self,
-        who: str,
-        target: Target,
-        model: nn.Module,
-        structure: Structure,
-        budget: Budget,
-        sizes: Mapping[str, int],
-        least: int = 1,
-        left_out: Mapping[str, str] | None = None,
+        self, limit: Limit, sizes: Mapping[str, int], round_to: int, least: int = 1, left_out: Mapping[str, str] | None = None
     ) -> None:
-        if target.kind == "latency":
-            raise UsageError(f"{who}: a target is met here by counting, and {target} has to be timed; give macs, params or bytes.")
-        self.limit = Limit(who, target, model, structure, budget, sizes)
-        self._cost = self.limit.cost(model, structure)
-        self._round_to = budget.round_to
+        self._limit, self._cost, self._round_to = limit, limit.whole, round_to
         self._there = {name: torch.ones(size, dtype=torch.bool) for name, size in sizes.items()}
-        self.limit.check(smallest(self._cost.of, sizes, max(least, budget.round_to)), left_out)
+        self._reached: float | None = None
+        limit.check(smallest(self._cost.of, sizes, max(least, round_to)), left_out)
 
     def choose(self, best: ByShare, scores: Mapping[str, Tensor], progress: float) -> tuple[dict[str, Tensor], float]:
         """What stays when part `progress` of the way to the target is gone, and the share that is.
@@ -56,7 +43,7 @@ class Aim:
         unit whose turn comes late must find small ones that can stay in its place. At the end the smallest share whose plan fits, and what
         else fits is taken in, best scores first.
         """
-        allowed = self.limit.dense - progress * (self.limit.dense - self.limit.count)
+        allowed = self._limit.dense - progress * (self._limit.dense - self._limit.count)
         low, high = 0.0, 1.0
         for _ in range(HALVINGS):
             middle = (low + high) / 2
@@ -71,34 +58,57 @@ class Aim:
         What is left beyond the target fills, at the end, the room that a large unit makes when it is one too many.
         """
         kept = Ranked(ranks, self._round_to, kept=self._rounded(masks, ranks))
-        return kept.within(self._of, (self.limit.count + self._largest()) / (1 - CLOSE), exchange=False)
+        return kept.within(self._of, (self._limit.count + self._largest()) / (1 - CLOSE), exchange=False)
 
     def filled(self, masks: Mapping[str, Tensor], ranks: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """These units, and the best of the others that the target has room for; none of these gives way to one."""
-        return Ranked(ranks, self._round_to, kept=self._rounded(masks, ranks)).within(self._of, self.limit.count)
+        return Ranked(ranks, self._round_to, kept=self._rounded(masks, ranks)).within(self._of, self._limit.count)
 
     def best(self, masks: Mapping[str, Tensor], ranks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The best units that fit under the target together; all of `masks`, where these do."""
-        filled = self.filled(masks, ranks)
-        return filled if self._of(filled) <= self.limit.count else Ranked(ranks, self._round_to).within(self._of, self.limit.count)
+        """The best units of `masks`, one of every group at least, that fit under the target together; all, where these do.
+
+        The others fill what room these leave, and make their numbers up to multiples of round_to.
+        """
+        filled, count = self.filled(masks, ranks), self._limit.count
+        if self._of(filled) <= count:
+            return filled
+        live = {name: mask.cpu() for name, mask in masks.items()}
+
+        def whole(chosen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return self._rounded({name: _spread(live[name], mask) for name, mask in chosen.items()}, ranks)
+
+        among = Ranked({name: ranks[name].detach().cpu()[mask] for name, mask in live.items()}, self._round_to)
+        kept = whole(among.within(lambda chosen: self._of(whole(chosen)), count))
+        return Ranked(ranks, self._round_to, kept=kept).fill(self._of, kept, count)
 
     def caution(self, masks: Mapping[str, Tensor], above: str, below: str) -> None:
         """Warn if what these masks of live units leave is far above the target, or far below. above, below: what to do then."""
         found = self._of(masks)
-        self.limit.caution(found, above)
-        self.limit.regret(found, below)
+        self._limit.caution(found, above)
+        self._limit.regret(found, below)
 
-    def reached(self, masks: Mapping[str, Tensor]) -> float:
-        """What the network with the units under `masks` comes to; warns if that is not near the target."""
-        found = self._of(masks)
-        self.limit.judge(found)
-        return found
+    def judge(self, masks: Mapping[str, Tensor]) -> None:
+        """Keep what the network with the units under `masks` comes to; warn if that is not near the target."""
+        self._reached = self._of(masks)
+        self._limit.judge(self._reached)
 
     def removed(self, plan: Plan) -> None:
         """Follow a removal."""
         for name, mask in plan.masks().items():
             if name in self._there:
                 self._there[name] = self._original(name, mask)
+
+    def told(self) -> dict[str, Any]:
+        """The target, for the record."""
+        return {"target": self._limit.told(self._reached)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was reached."""
+        return {"reached": self._reached}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` was taken."""
+        self._reached = state["reached"]
 
     def _largest(self) -> float:
         """What the largest unit costs that is there, or round_to of its group."""
@@ -110,7 +120,12 @@ class Aim:
 
     def _original(self, name: str, mask: Tensor) -> Tensor:
         """A mask over the present units as one over the original ones."""
-        return self._there[name].masked_scatter(self._there[name], mask.cpu())
+        return _spread(self._there[name], mask.cpu())
 
     def _rounded(self, masks: Mapping[str, Tensor], scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: round_up(mask.cpu(), scores[name], self._round_to) for name, mask in masks.items()}
+
+
+def _spread(there: Tensor, mask: Tensor) -> Tensor:
+    """A mask over the units under `there` as one over all."""
+    return there.masked_scatter(there, mask)

@@ -44,7 +44,6 @@ class Amount:
         self.target, self.max_fall = Target.given(who, target), max_fall
         self._who = who
         self._aim: Aim | None = None
-        self._reached: float | None = None
         self._borne: Borne | None = None
 
     def check_removals(self, one: bool, advice: str) -> None:
@@ -83,7 +82,7 @@ class Amount:
         """Which units stay at the end; a target that they do not meet is told."""
         masks = self.masks(best, scores, 1.0)
         if self._aim is not None:
-            self._reached = self._aim.reached(masks)
+            self._aim.judge(masks)
         return masks
 
     def borne(self, best: ByShare, model: nn.Module, structure: Structure, metric: Metric, ranks: Ranks) -> dict[str, Tensor]:
@@ -110,17 +109,18 @@ class Amount:
         """The share found for a target, and the target; the share that the metric bore, and the metric; else nothing."""
         if self._borne is not None:
             return {"share": self._borne.share, "metric": {"whole": self._borne.whole, "left": self._borne.left}}
-        return {} if self._aim is None else {"share": self.share, "target": self._aim.limit.told(self._reached)}
+        return {} if self._aim is None else {"share": self.share, **self._aim.told()}
 
     def state_dict(self) -> dict[str, Any]:
         """With a target the share found last and what was reached, with max_fall what was borne, else nothing."""
         if self.max_fall is not None:
             return {"borne": None if self._borne is None else [self._borne.share, self._borne.whole, self._borne.left]}
-        return {} if self._aim is None else {"share": self.share, "reached": self._reached}
+        return {} if self._aim is None else {"share": self.share, **self._aim.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken."""
         if self.max_fall is not None:
             self._borne = None if state["borne"] is None else Borne(*state["borne"])
         if self._aim is not None:
-            self.share, self._reached = float(state["share"]), state["reached"]
+            self.share = float(state["share"])
+            self._aim.load_state_dict(state)

@@ -86,8 +86,8 @@ class Targeted(Pricing):
             )
         self._model, self._structure, self._budget, self._last, self._fall = model, structure, budget, last, fall_steps
         self._costed.attach(model, structure, budget, rows, last, fall_steps)
-        self._limit = Limit("Gates", self.target, model, structure, budget, [name for name, _, _ in rows], self._blocks)
-        self._cost = self._limit.cost(model, structure)
+        self._limit = Limit("Gates", self.target, model, structure, budget, [name for name, _, _ in rows], self._blocks, timed=True)
+        self._cost = self._limit.whole
         sizes = {name: len(theta) for name, theta, _ in rows}
         self._limit.check(smallest(self._cost.of, sizes, budget.round_to, may_empty=self._blocks), self._left_out)
 

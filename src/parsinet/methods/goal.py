@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from parsinet.methods.aim import Aim
 from parsinet.methods.base import Budget
+from parsinet.methods.limits import Limit
 from parsinet.methods.target import Target
 from parsinet.structure import Plan, Structure
 
@@ -23,7 +24,6 @@ class Goal:
         self.target = Target.given(who, target)
         self._who, self._price = who, price
         self._aim: Aim | None = None
-        self._reached: float | None = None
 
     def aim(
         self, model: nn.Module, structure: Structure, budget: Budget, chosen: Sequence[str], left_out: Mapping[str, str] | None = None
@@ -34,7 +34,8 @@ class Goal:
         """
         if self.target is not None:
             sizes = {name: structure.group(name).size for name in chosen}
-            self._aim = Aim(self._who, self.target, model, structure, budget, sizes, left_out=left_out)
+            limit = Limit(self._who, self.target, model, structure, budget, sizes)
+            self._aim = Aim(limit, sizes, budget.round_to, left_out=left_out)
 
     def held(self, alive: Mapping[str, Tensor], ranks: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Which units stay on the way. alive: as the method says; ranks: what units are worth, comparable over groups."""
@@ -51,7 +52,7 @@ class Goal:
         more = f"A higher {self._price}, or a longer run, lets more units die before."
         self._aim.caution(alive, more, f"A lower {self._price} lets more units live.")
         masks = self._aim.best(alive, ranks)
-        self._reached = self._aim.reached(masks)
+        self._aim.judge(masks)
         return masks
 
     def removed(self, plan: Plan) -> None:
@@ -61,13 +62,13 @@ class Goal:
 
     def told(self) -> dict[str, Any]:
         """The target, for the record; nothing without one."""
-        return {} if self._aim is None else {"target": self._aim.limit.told(self._reached)}
+        return {} if self._aim is None else self._aim.told()
 
     def state_dict(self) -> dict[str, Any]:
         """With a target what was reached, else nothing."""
-        return {} if self._aim is None else {"reached": self._reached}
+        return {} if self._aim is None else self._aim.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was taken."""
         if self._aim is not None:
-            self._reached = state["reached"]
+            self._aim.load_state_dict(state)

@@ -33,8 +33,9 @@ class Limit:
     """What a target allows a network to cost.
 
     wanted: the target in its own unit. count: the same in what is counted (`kind`): itself, or for a latency the multiply-adds at which
-    this machine is expected to need so long. dense: the count before anything leaves. blocks: groups that stand for whole modules.
-    Raises UsageError for a target above what the network has.
+    this machine is expected to need so long. whole: the count as a function of the open units of `groups`, before anything leaves; dense:
+    of all. blocks: groups that stand for whole modules. timed: whether the method meets a latency, by measuring copies.
+    Raises UsageError for a target above what the network has, and for a latency where none is timed.
     """
 
     def __init__(
@@ -46,7 +47,11 @@ class Limit:
         budget: Budget,
         groups: Collection[str],
         blocks: Blocks | None = None,
+        *,
+        timed: bool = False,
     ) -> None:
+        if target.kind == "latency" and not timed:
+            raise UsageError(f"{who}: a target is met here by counting, and {target} has to be timed; give macs, params or bytes.")
         if budget.example_inputs is None:
             raise UsageError(f"{who}: target needs the example inputs of the network; give the method to a Pruner.")
         self.who, self.target, self.groups, self._blocks = who, target, tuple(groups), blocks
@@ -56,12 +61,12 @@ class Limit:
         self._batch = measure.batch_size(self._inputs)
         self._gap = self._unpriced(model, structure)
         self.stopwatch = Stopwatch(budget.ranks)
-        cost = self.cost(model, structure)
-        self.dense = cost.dense
+        self.whole = self.cost(model, structure)
+        self.dense = self.whole.dense
         if target.kind != "latency":
             self.wanted = self.count = target.of(who, self.dense)
             return
-        self.stopwatch.calibrate(model, structure, self.groups, cost, self._inputs, tuple(blocks or ()))
+        self.stopwatch.calibrate(model, structure, self.groups, self.whole, self._inputs, tuple(blocks or ()))
         self.wanted = target.of(who, self.stopwatch.seconds(self.dense))
         self.count = self.stopwatch.count(self.wanted)
 

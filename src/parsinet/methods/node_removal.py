@@ -14,6 +14,7 @@ from parsinet.errors import StructureError, UsageError
 from parsinet.methods.aim import Aim
 from parsinet.methods.amount import Amount, Metric, Share
 from parsinet.methods.base import Budget
+from parsinet.methods.limits import Limit
 from parsinet.methods.nodes import SCORES, node_scores
 from parsinet.methods.options import check_known, check_number, check_whole
 from parsinet.methods.phases import Phases
@@ -77,7 +78,8 @@ class NodeRemoval:
             raise UsageError("Spectral: target needs the example inputs of the network; give the method to a Pruner.")
         plain = spectral.fold(duplicate(model))
         inside = trace(plain, budget.example_inputs)
-        self.amount.aim(Aim("Spectral", self.amount.target, plain, inside, budget, self._sizes, self.options.min_units))
+        limit = Limit("Spectral", self.amount.target, plain, inside, budget, self._sizes)
+        self.amount.aim(Aim(limit, self._sizes, budget.round_to, self.options.min_units))
 
     def scores(self) -> dict[str, Tensor]:
         """The chosen score of every unit of the groups; none before there is a network."""
