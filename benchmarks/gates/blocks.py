@@ -101,7 +101,7 @@ def train(network: str, options: dict[str, Any] | None, seed: int, data: Dataset
     torch.manual_seed(seed)
     model, batch, epochs, rate, decay = build(network, data)
     before = pn.measure.profile(model, data.test.inputs[:1], latency=False)
-    method = Dense() if options is None else Gates(seed=seed, **options)
+    method = Dense() if options is None else Gates(seed=seed, rise=1.0, **options)
     kind = torch.optim.Adam if network == "residual-mlp" else torch.optim.AdamW
     optimizer = kind(method.param_groups(model), lr=rate, weight_decay=decay)
     batches = Batches(data.train, batch, seed=seed)

@@ -88,7 +88,7 @@ class Watch(Callback):
 def train(options: dict[str, Any], seed: int, data: Split, held: Split, epochs: int = EPOCHS) -> dict[str, Any]:
     """One run and what it came to."""
     torch.manual_seed(seed)
-    model, method = pn.models.build("lenet-300-100", (1, 28, 28), 10), Gates(price=PRICE, seed=seed, **options)
+    model, method = pn.models.build("lenet-300-100", (1, 28, 28), 10), Gates(price=PRICE, rise=1.0, seed=seed, **options)
     optimizer = torch.optim.Adam(method.param_groups(model), lr=RATE, weight_decay=DECAY)
     batches = Batches(data, BATCH, seed=seed)
     steps = epochs * len(batches)

@@ -57,7 +57,7 @@ def drawn(data: Split, epochs: int, price: float) -> Iterator[tuple[str, str, nn
         theta = [torch.full((units,), keep) for units in (300, 100)]
         yield "dense", draw, model, theta, [(torch.rand(len(row), generator=random) < keep).float() for row in theta]
     torch.manual_seed(0)
-    model, method = pn.models.build("lenet-300-100", (1, 28, 28), 10), Gates(price=price)
+    model, method = pn.models.build("lenet-300-100", (1, 28, 28), 10), Gates(price=price, rise=1.0)
     optimizer = torch.optim.Adam(method.param_groups(model), lr=RATE, weight_decay=DECAY)
     batches = Batches(data, BATCH, seed=0)
     pruner = pn.Pruner(model, optimizer, method, data.inputs[:2], steps=epochs * len(batches))

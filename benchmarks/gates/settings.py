@@ -89,8 +89,11 @@ SETTINGS = {
         5,
         IMAGES,
         DENSE
-        | {f"blocks, price {price:g}": Row("gates", {"groups": [], "blocks": True, "block_price": price}) for price in (3e-3, 1e-2)}
-        | {"blocks and units, cost price 0.3": Row("gates", {"cost_price": 0.3, "computation": 1.0, "blocks": True})}
+        | {
+            f"blocks, price {price:g}": Row("gates", {"groups": [], "blocks": True, "block_price": price, "rise": 1.0})
+            for price in (3e-3, 1e-2)
+        }
+        | {"blocks and units, cost price 0.3": Row("gates", {"cost_price": 0.3, "computation": 1.0, "blocks": True, "rise": 1.0})}
         | {"blocks and units, 40 %": Row("gates", {"target": "macs=40%", "blocks": True, "pursuit": 0.0, "gated": 0.6, "doubt": 0.0})}
         | {"doubting blocks and units, 40 %": Row("gates", {"target": "macs=40%", "blocks": True, "doubt": 2.0, "gated": 0.4})}
         | {"blocks and units, defaults, 40 %": Row("gates", {"target": "macs=40%", "blocks": True})}

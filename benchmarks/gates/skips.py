@@ -149,7 +149,7 @@ def train(network: Network, case: Case, seed: int, data: Dataset) -> dict[str, A
     if case.layers:
         pn.add_skips(model, x, case.layers, start=case.start)
     start = pn.measure.profile(model, x, latency=False)
-    gates = {"groups": [], "blocks": True, "block_price": case.price}
+    gates = {"groups": [], "blocks": True, "block_price": case.price, "rise": 1.0}
     method = Dense() if case.price is None else Gates(seed=seed, **gates)
     optimizer = torch.optim.Adam(method.param_groups(model), lr=1e-3, weight_decay=5e-4)
     batches = Batches(data.train, network.batch, seed=seed)

@@ -44,7 +44,7 @@ def train(name: str, seed: int, data: Dataset, **options: Any) -> dict[str, Any]
     torch.manual_seed(seed)
     model = pn.models.build(name, data.input_shape, data.num_classes)
     before = pn.measure.profile(model, data.test.inputs[:1], latency=False)
-    older = {"pursuit": 0.0, "gated": 0.6, "doubt": 0.0} if "target" in options else {}  # once the defaults
+    older = {"pursuit": 0.0, "gated": 0.6, "doubt": 0.0} if "target" in options else {"rise": 1.0}  # once the defaults
     method = Gates(seed=seed, **older, **options)
     optimizer = torch.optim.Adam(method.param_groups(model), lr=RATE, weight_decay=DECAY, fused=True)
     batches = Batches(data.train, BATCH, seed=seed)
