@@ -22,19 +22,30 @@ COUNT = re.compile(r"\d{1,3}(,\d{3})+")
 def selector(claim: Claim, folder: Path) -> Select:
     """Picks entries of a claim's records, each file read once."""
     known = cache(lambda source: entries(folder, source, claim.entries))
-    return cache(lambda source, description: [entry for entry in known(source) if fits(entry, json.loads(description))])
+
+    @cache
+    def select(source: str, description: str) -> list[Entry]:
+        wanted = json.loads(description)
+        return [entry for entry in known(source) if fits(entry, wanted)]
+
+    return select
 
 
 def expected(claim: Claim, row: str, column: str, select: Select) -> list[tuple[float, float | None]]:
-    """The numbers a cell should show, each with how far off it may be (None: half a unit of the last digit printed).
+    """The numbers a cell should show, each with how far off it may be (None: half a unit of the last digit printed). A row that is set
+    against nothing has no relative ones.
 
     Errors: DataError where the records do not hold them.
     """
     found: list[tuple[float, float | None]] = []
     for quantity in claim.columns[column]:
         picked, against, path = _picked(claim, row, quantity)
+        if quantity.relative and against is None:
+            continue
         fitting = select(*picked)
-        divisors = select(*against) if against and quantity.relative else []
+        if not fitting and not (quantity.where and select(*_picked(claim, row, quantity.model_copy(update={"where": {}}))[0])):
+            raise DataError("no entry fits")
+        divisors = select(*against) if against is not None and quantity.relative else []
         tolerance = claim.tolerance if quantity.tolerance is None else quantity.tolerance
         found += [(value, tolerance) for value in computed(quantity, fitting, path, divisors)]
     return found

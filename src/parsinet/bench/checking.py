@@ -1,6 +1,6 @@
 """Claims checked against their records and against the documents that print them."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from parsinet.bench.cells import expected, rows, selector
 from parsinet.bench.claims import Claim
+from parsinet.bench.coverage import tables
 from parsinet.bench.documents import holds, numbers, read, table_after
 from parsinet.bench.page import PAGE, text
 from parsinet.bench.reading import load_claims
@@ -35,19 +36,23 @@ def check(path: Path) -> str:
     found = [finding for claim in stored.claims for finding in findings(claim, folder)]
     for page in stored.pages.values():
         found += [Finding(page.document, words, reason) for words, reason in page.findings(folder)]
-    tables = [(document, claim.after) for claim in stored.claims for document in claim.documents]
-    for document, words, reason in unclaimed(stored.pages.values(), stored.prose, tables, folder):
+    cells = defaultdict[Path, list[tuple[int, int]]](list)
+    for table in tables(stored.claims, folder):
+        cells[table.path] += table.places()
+        for column, reason in table.uncovered():
+            found.append(Finding(table.document, f"the table of {table.claims[0].after!r}, column {column!r}", reason))
+    for document, words, reason in unclaimed(stored.pages.values(), stored.prose, cells, folder):
         found.append(Finding(document.relative_to(folder).as_posix(), words, reason))
     found += [finding for suite, out in stored.reports.items() for finding in _against_report(suite, out)]
-    cells = sum(len(row) for claim in stored.claims for row in claim.cells.values())
+    count = sum(len(row) for claim in stored.claims for row in claim.cells.values())
     told = f"{sum(page.count for page in stored.pages.values()):,} numbers of running text"
     if found:
         listed = "\n".join(f"  {finding}" for finding in found)
-        raise RunError(f"{len(found)} of {cells:,} claimed cells and {told} do not hold, or have no claim:\n{listed}")
+        raise RunError(f"{len(found)} of {count:,} claimed cells and {told} do not hold, or have no claim:\n{listed}")
     more = f" So do {told} in the tables and records that they repeat." if stored.pages else ""
     if stored.reports:
         more += f" {len(stored.reports)} pages of suites are what their records make."
-    return f"All {cells:,} claimed cells of {len(stored.claims)} tables hold in the records, and stand so in the documents.{more}"
+    return f"All {count:,} claimed cells of {len(stored.claims)} tables hold in the records, and stand so in the documents.{more}"
 
 
 def _against_report(suite: str, out: Path) -> Iterator[Finding]:
@@ -81,14 +86,15 @@ def findings(claim: Claim, folder: Path) -> Iterator[Finding]:
 
 
 def _against_records(printed: str, wanted: Sequence[tuple[float, float | None]]) -> str:
-    """Why a cell does not hold, "" if it does."""
+    """Why a cell does not hold, "" if it does. It may leave out ends of a range that is one number, and a spread of 0."""
     shown = numbers(printed)
     if wanted and len(shown) > len(wanted):
         return f"prints {printed!r}, more numbers than the {len(wanted)} that the claim explains"
     for number, value in zip(shown, wanted, strict=False):
         if not holds(number, value):
             return f"prints {number[0]:g} in {printed!r}, the records say {value[0]:.6g}"
-    return ""
+    left = [value for value in wanted[len(shown) :] if shown and value[0] and not holds(shown[-1], value)]
+    return f"prints {printed!r}, the records say {left[0][0]:.6g} as well" if left else ""
 
 
 def _against_document(claim: Claim, path: Path) -> Iterator[Finding]:

@@ -17,10 +17,11 @@ class Claim(Part):
     records, relative to the claims file (`quantities.entries`). against: what the entries have that all rows are set against. match:
     column title → how its cells pick a row's entries: the field that has their value, or per cell text the description to fit, in which
     `source` names records, `against` names records or describes other entries of the same ones, and `path` is a key, or several, that
-    leads to the number. columns: column title → the quantities its cells show, none where the number is not ours. cells: rows as printed,
-    by the text of their matched cells joined with ` | `; a cell without a number claims nothing. tolerance: how far a record may be off,
+    leads to the number. columns: column title → the quantities its cells show, none where the numbers are not ours. cells: rows as printed,
+    by the text of their matched cells joined with ` | `; a cell without a number claims nothing. Cells of a column without quantities are
+    held against the documents alone; if none are listed, the column is read as running text. tolerance: how far a record may be off,
     without it half a unit of the last digit printed. documents: where the table is printed, relative to the claims file; after: words in
-    a line before it or in it. partial: it prints further rows, of which nothing is claimed.
+    a line before it or in it. partial: it prints further rows, of which nothing is claimed here.
     """
 
     claim: str

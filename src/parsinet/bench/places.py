@@ -68,11 +68,11 @@ class Recorded(Part):
         """Errors: DataError where the records do not hold it, or hold several."""
         each = Quantity(number=self.number, over=self.over)
         found = [entry for entry in entries(folder, self.source, self.entries) if fits(entry, self.where)]
-        if self.between is not None and found:
+        if not found:
+            raise DataError("no entry fits")
+        if self.between is not None:
             low, high = self.between
             found = [entry for entry in found if low <= computed(each, [entry], (), ())[0] <= high]
-            if self.give == "count":
-                return float(len(found))
         given = computed(each.model_copy(update={"times": self.times, "give": (self.give,)}), found, (), ())
         if len(given) != 1:
             raise DataError(f"{self} are {len(given)} numbers; a place in a sentence has one")
