@@ -184,6 +184,30 @@ def test_what_is_no_file_of_sentences_is_refused_with_its_place(tmp_path: Path, 
     assert words in str(caught.value)
 
 
+MAY_BE = "a cell of a table (`table`, `row`, `column`), made of records (`source`, `number`), or the `difference` or `ratio` of two such"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        (3, "numbers: must be a list that says of each number where it comes from, or words about all of them, got 3."),
+        (CELL, "numbers: must be a list that says of each number where it comes from, or words about all of them, got {"),
+        ([3], f"numbers.0: a number is {MAY_BE}, or words where no record of ours holds it, got 3."),
+        ([CELL, {"tabel": "t"}], f"numbers.1: a number is {MAY_BE}, or words where no record of ours holds it, got {{'tabel': 't'}}."),
+        ([{"difference": [CELL, "x"]}], f"numbers.0.difference.1: a number is {MAY_BE}, got 'x'."),
+        ([{"table": "t", "row": "a"}], "numbers.0.column: Field required, got {"),
+        ([{"ratio": [CELL]}], "numbers.0.ratio.1: Field required, got [{"),
+        ([{**RECORD, "gives": "mean"}], "numbers.0.gives: Extra inputs are not permitted, got 'mean'."),
+        ([{"ratio": [CELL, CELL], "difference": [CELL, CELL]}], "numbers.0: needs a difference or a ratio, one of the two."),
+        ([""], "numbers.0: String should have at least 1 character, got ''."),
+    ],
+)
+def test_what_is_no_place_of_a_number_is_refused_with_what_may_be(tmp_path: Path, numbers: Any, words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        check(planted(tmp_path, [{"says": "has {3.0} %", "numbers": numbers}], ""))
+    assert str(caught.value).startswith(f"page.yaml: sentences.0.{words}")
+
+
 @pytest.mark.parametrize(
     "key", ["sentences: said/*.yaml", "prose: ['']", "prose: [/tmp/*.md]", "sentenses: []", "reports: [quick]", "prose:"]
 )

@@ -1,6 +1,6 @@
 """A claims file, read with the files of sentences that it names."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -79,6 +79,20 @@ def _valid(kind: type[Kind], values: Any, path: Path) -> Kind:
         return kind.model_validate(values)
     except ValidationError as error:
         finding = error.errors(include_url=False)[0]
-        told = [path.name, ".".join(map(str, finding["loc"])), finding["msg"]]
+        told = [path.name, ".".join(_leading(values, finding["loc"], finding["type"])), finding["msg"].removeprefix("Value error, ")]
         got = "" if finding["type"] == "value_error" else f", got {finding['input']!r}"
         raise UsageError(f"{': '.join(filter(None, told))}{got}.") from None
+
+
+def _leading(values: Any, keys: Sequence[str | int], fault: str) -> Iterator[str]:
+    """The keys that lead to a fault in a file, without names of kinds that pydantic puts between them."""
+    for number, key in enumerate(keys, start=1):
+        if _leads(values, key):
+            values = values[key]
+            yield str(key)
+        elif number == len(keys) and fault == "missing":
+            yield str(key)
+
+
+def _leads(values: Any, key: str | int) -> bool:
+    return key in values if isinstance(values, Mapping) else isinstance(values, list) and isinstance(key, int) and key < len(values)

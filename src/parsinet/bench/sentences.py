@@ -8,15 +8,31 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import Discriminator, Field, StringConstraints, Tag
 
 from parsinet.bench.documents import NUMBER, cell_places, holds, numbers, read, table_lines
-from parsinet.bench.places import Printed, Where
+from parsinet.bench.places import MAY_BE, Cell, Printed, Recorded, Where, Worked, kind
 from parsinet.bench.prose import BRACED, SUFFIXES, measured, standing
 from parsinet.errors import DataError, UsageError
 from parsinet.training.recipe_parts import Part
 
 Words = Annotated[str, StringConstraints(min_length=1)]
+Place = Annotated[
+    Annotated[Cell, Tag("cell")] | Annotated[Recorded, Tag("records")] | Annotated[Worked, Tag("worked")] | Annotated[Words, Tag("words")],
+    Discriminator(
+        lambda place: "words" if isinstance(place, str) else kind(place),
+        custom_error_type="place",
+        custom_error_message=f"a number is {MAY_BE}, or words where no record of ours holds it",
+    ),
+]
+Places = Annotated[
+    Annotated[tuple[Place, ...], Tag("each")] | Annotated[Words, Tag("all")],
+    Discriminator(
+        lambda places: {list: "each", str: "all"}.get(type(places)),
+        custom_error_type="places",
+        custom_error_message="must be a list that says of each number where it comes from, or words about all of them",
+    ),
+]
 
 
 class Sentence(Part):
@@ -27,7 +43,7 @@ class Sentence(Part):
     """
 
     says: str
-    numbers: tuple[Where | Words, ...] | Words
+    numbers: Places
 
     @cached_property
     def printed(self) -> list[str]:
