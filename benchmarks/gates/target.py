@@ -139,7 +139,8 @@ def table() -> str:
         same = [row for row in rows if (row["network"], row["target"], row["kind"]) == (name, target, kind)]
         how = "target" if kind == "target" else f"price {same[0]['price']:g}"
         cells = [spread([100 * row[key] for row in same]) for key in ("macs", "parameters", "test_error")]
-        lines.append(f"| {name} | {target} | {how} | {len(same)} | {' | '.join(cells)} | {'-'.join(map(str, same[0]['widths']))} |")
+        first = next(row for row in same if row["seed"] == 0)
+        lines.append(f"| {name} | {target} | {how} | {len(same)} | {' | '.join(cells)} | {'-'.join(map(str, first['widths']))} |")
     return "\n".join(lines)
 
 

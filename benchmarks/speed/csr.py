@@ -103,7 +103,7 @@ def _line(size: str, threads: int, batch: int, rows: Sequence[Row]) -> list[str]
         str(threads),
         str(batch),
         *(f"{by_density[density]['csr / dense']:.2f}" for density in DENSITIES),
-        "never" if even is None else "above 50 %" if even == 1 else f"{100 * even:.2g} %",
+        "never" if even is None else "always" if even == 1 else f"{100 * even:.2g} %",
         f"{len(chosen)} of {len(rows)}",
         f"{max(chosen):.2f}" if chosen else "–",
     ]

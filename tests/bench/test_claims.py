@@ -65,6 +65,7 @@ def test_true_claims_hold(tmp_path: Path) -> None:
         ({"mean (range)": "2.33 (1.00–3.00)"}, "prints 3 in '2.33 (1.00–3.00)', the records say 4"),
         ({"at 200": "1.732"}, "page.md prints '1.73', the claim is '1.732'"),
         ({"at 200": "1.73 (5)"}, "more numbers than the 1 that the claim explains"),
+        ({"mean (range)": "2.33"}, "prints '2.33', the records say 1 as well"),
     ],
 )
 def test_a_false_claim_is_noticed(cells: dict[str, str], words: str, tmp_path: Path) -> None:
@@ -99,10 +100,20 @@ RUNS: list[dict[str, Any]] = [
         ({"number": "widths.0", "give": ["variation"]}, [], [pytest.approx(47.14, abs=0.01)]),
         ({"number": ["layers", "*", "h"]}, ["1.weight"], [pytest.approx(0.2)]),
         ({"number": "layers"}, ["1.weight", "h"], [pytest.approx(0.2)]),
+        ({"number": ["layers", "*", "h"], "give": ["each"]}, [], [0.1, 0.3]),
     ],
 )
 def test_what_a_quantity_makes_of_entries(told: dict[str, Any], path: list[str], wanted: list[float]) -> None:
     assert computed(Quantity.model_validate(told), RUNS, path, ()) == wanted
+
+
+def test_what_stands_at_several_places_of_an_entry_is_taken_one_by_one() -> None:
+    """Entry by entry, in a list as in a mapping; what holds no several things is told."""
+    groups = [{"groups": {"a": {"n": 1}, "b": {"n": 2}}}, {"groups": [{"n": 3}, {"n": 4}]}]
+    quantity = Quantity(number=("groups", "*", "n"), give=("each",))
+    assert computed(quantity, groups, (), ()) == [1, 2, 3, 4]
+    with pytest.raises(DataError, match=r"holds no several things at groups: 0\.5"):
+        computed(quantity, [{"groups": 0.5}], (), ())
 
 
 def test_a_place_without_a_number_is_told() -> None:
@@ -122,12 +133,22 @@ def test_lists_in_a_mapping_are_entries_with_its_keys(tmp_path: Path) -> None:
     assert [(entry["key"], entry["n"]) for entry in entries(tmp_path, "rows.json", None)] == [("a", 1), ("a", 2), ("b", 3)]
 
 
+def test_events_of_a_run_know_its_start(tmp_path: Path) -> None:
+    """So that what a run ends with has the seed that it began with."""
+    events = [{"event": "start", "seed": 3}, {"event": "end", "n": 1}]
+    (tmp_path / "run.jsonl").write_text("\n".join(map(json.dumps, events)))
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"event": "row", "n": 1}))
+    (run,) = [entry for entry in entries(tmp_path, "run.jsonl", None) if entry["event"] == "end"]
+    assert computed(Quantity(number="start.seed"), [run], (), ()) == [3]
+    assert "start" not in entries(tmp_path, "rows.jsonl", None)[0]
+
+
 def test_a_row_is_set_against_other_entries_of_its_records(tmp_path: Path) -> None:
     path = planted(
         tmp_path,
         {},
         match={"method": {"a": {"size": 400, "against": {"size": 100}}}},
-        columns={"at 200": [{"number": "error", "times": 5.19, "relative": True}]},
+        columns={"at 200": [{"number": "error", "times": 5.19, "relative": True}], "mean (range)": []},
     )
     values = yaml.safe_load(path.read_text())
     del values["claims"][0]["cells"]["a"]["mean (range)"]
@@ -143,6 +164,96 @@ def test_entries_are_set_against_those_of_the_same_seed() -> None:
     assert computed(quantity.model_copy(update={"pair": None}), found, (), below) == [1.0, 4.5]
     with pytest.raises(DataError, match="nothing with the same seed"):
         computed(quantity, found, (), below[:1])
+
+
+def columned(folder: Path, *claims: dict[str, Any], page: str = "| a | 2.33 (1.00–4.00) | 1.73 |\n") -> Path:
+    """Claims about one table, each like the planted one but for what it says here."""
+    path = planted(folder, {})
+    (claim,) = yaml.safe_load(path.read_text())["claims"]
+    path.write_text(yaml.safe_dump({"claims": [{**claim, **each} for each in claims]}, allow_unicode=True))
+    (folder / "page.md").write_text(f"# Page\n\n| method | mean (range) | at 200 |\n|---|---|---|\n{page}")
+    return path
+
+
+RANGE: dict[str, Any] = {
+    "columns": {"mean (range)": [{"number": "error", "times": 100, "give": ["mean", "min", "max"]}]},
+    "cells": {"a": {"mean (range)": "2.33 (1.00–4.00)"}},
+}
+AT: dict[str, Any] = {
+    "columns": {"at 200": [{"number": "error", "times": 100, "at": {"size": 200}}]},
+    "cells": {"a": {"at 200": "1.73"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("claims", "words"),
+    [
+        ([RANGE], "page.md: the table of '# Page', column 'at 200': no claim about the table names it: 1 of 1 cells with numbers"),
+        ([{**RANGE, "columns": {**RANGE["columns"], **AT["columns"]}}], "column 'at 200': no claim about the table lists them: 1 of 1"),
+        ([{**RANGE, "columns": {}, "cells": {"a": {}}}, AT], "column 'mean (range)': no claim about the table names it"),
+    ],
+)
+def test_a_column_without_a_claim_is_noticed(tmp_path: Path, claims: list[dict[str, Any]], words: str) -> None:
+    """No claim names it, or one does and lists no cell of it."""
+    with pytest.raises(RunError) as caught:
+        check(columned(tmp_path, *claims))
+    assert words in str(caught.value)
+    assert str(caught.value).count("\n") == 1
+
+
+@pytest.mark.parametrize("claims", [[RANGE, AT], [{**RANGE, "columns": {**RANGE["columns"], "at 200": []}}]])
+def test_several_claims_hold_a_table_together(tmp_path: Path, claims: list[dict[str, Any]]) -> None:
+    """Or one that says that the numbers of a column are none of ours."""
+    check(columned(tmp_path, *claims))
+
+
+def test_rows_that_parts_of_claims_leave_out_are_noticed(tmp_path: Path) -> None:
+    """In a column of ours, and in one of which cells are listed that are none of ours; not where a column has no number."""
+    page = "| a | 2.33 (1.00–4.00) | 1.73 |\n| b | 5.00 | – |\n"
+    others = {"columns": {"mean (range)": []}, "cells": {"a": {"mean (range)": "2.33 (1.00–4.00)"}}, "partial": True}
+    for claim in ({**RANGE, "partial": True}, others):
+        with pytest.raises(RunError, match=r"column 'mean \(range\)': no claim about the table lists them: 1 of 2 .* such as '5\.00'"):
+            check(columned(tmp_path, claim, {**AT, "partial": True}, page=page))
+
+
+def only(folder: Path, quantities: list[dict[str, Any]], cell: str, row: str = "a") -> str:
+    """What `check` finds in a table whose one claimed cell is this one."""
+    told = {"columns": {"mean (range)": quantities, "at 200": []}, "cells": {row: {"mean (range)": cell}}}
+    try:
+        check(columned(folder, told, page=f"| {row} | {cell} | 1 |\n"))
+    except RunError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("size", "give", "cell", "words"),
+    [
+        (400, ["mean", "min", "max"], "1.00", ""),
+        (400, ["mean", "pstdev"], "1.00 (one run)", ""),
+        (100, ["mean", "pstdev"], "3.00", "prints '3.00', the records say 1 as well"),
+        (100, ["each"], "4 / 2", ""),
+        (100, ["each"], "4", "prints '4', the records say 2 as well"),
+    ],
+)
+def test_a_cell_may_leave_out_what_tells_nothing(tmp_path: Path, size: int, give: list[str], cell: str, words: str) -> None:
+    """The ends of a range that is one number, and a spread of 0; no number of a list."""
+    found = only(tmp_path, [{"number": "error", "times": 100, "give": give, "where": {"size": size}}], cell)
+    assert words in found
+    assert bool(words) == bool(found)
+
+
+def test_none_of_a_rows_entries_can_be_counted(tmp_path: Path) -> None:
+    """A row that has no entries at all is no 0."""
+    counts = [{"give": ["count"], "where": {"size": 7}}, {"give": ["count"]}]
+    assert not only(tmp_path, counts, "0 of 3")
+    assert "c, mean (range): no entry fits" in only(tmp_path, counts, "0 of 3", row="c")
+
+
+def test_a_row_that_is_set_against_nothing_has_no_relative_number(tmp_path: Path) -> None:
+    quantities = [{"number": "error", "times": 100}, {"number": "error", "relative": True}]
+    assert not only(tmp_path, quantities, "2.33")
+    assert "more numbers than the 1 that the claim explains" in only(tmp_path, quantities, "2.33 (2)")
 
 
 def test_a_row_without_a_claim_is_noticed(tmp_path: Path) -> None:

@@ -96,6 +96,21 @@ def test_tables_of_settings_need_no_claim(tmp_path: Path) -> None:
     check(planted(tmp_path, [{"says": "a has {3.0} %", "numbers": [CELL]}], text, unmeasured=["| option | default |"]))
 
 
+@pytest.mark.parametrize("row", ["| b | falls off at 99 % |", "| b | falls off at 99 % |\n| c | |"])
+def test_words_of_a_claimed_table_are_running_text(tmp_path: Path, row: str) -> None:
+    """In a column whose numbers are none of ours; also above a row of which nothing is left, which looks like the line below a head."""
+    path = planted(tmp_path, [], "")
+    values = yaml.safe_load(path.read_text())
+    values["claims"][0] |= {"columns": {"weak points": []}, "cells": {}, "partial": True}
+    path.write_text(yaml.safe_dump(values))
+    (tmp_path / "page.md").write_text(f"# Page\n\n| method | weak points |\n|---|---|\n| a 2.5 | none |\n{row}\n")
+    with pytest.raises(RunError, match=r"line 6: .*falls off at 99 %.*: a number without a claim"):
+        check(path)
+    told = {"document": "page.md", "sentences": [{"says": "at {99} %", "numbers": "a setting"}]}
+    (tmp_path / "said" / "page.yaml").write_text(yaml.safe_dump(told))
+    check(path)
+
+
 BROKEN = [
     ({**RECORD, "number": "error", "over": "none"}, "error is divided by 0"),
     ({**RECORD, "number": "none", "give": "variation"}, "none is divided by 0"),
@@ -106,6 +121,7 @@ BROKEN = [
     ({**RECORD, "source": "numbers.jsonl", "entries": None}, "numbers.jsonl: entries are mappings"),
     ({**RECORD, "source": "/absolute.json"}, "No record fits /absolute.json"),
     ({**RECORD, "source": ""}, "No record fits"),
+    ({**RECORD, "where": {"method": "c"}, "give": "count"}, "no entry fits"),
     ({**CELL, "row": "short"}, "page.md prints 0 numbers for short"),
 ]
 
@@ -166,6 +182,30 @@ def test_what_is_no_file_of_sentences_is_refused_with_its_place(tmp_path: Path, 
     with pytest.raises(UsageError) as caught:
         check(path)
     assert words in str(caught.value)
+
+
+MAY_BE = "a cell of a table (`table`, `row`, `column`), made of records (`source`, `number`), or the `difference` or `ratio` of two such"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        (3, "numbers: must be a list that says of each number where it comes from, or words about all of them, got 3."),
+        (CELL, "numbers: must be a list that says of each number where it comes from, or words about all of them, got {"),
+        ([3], f"numbers.0: a number is {MAY_BE}, or words where no record of ours holds it, got 3."),
+        ([CELL, {"tabel": "t"}], f"numbers.1: a number is {MAY_BE}, or words where no record of ours holds it, got {{'tabel': 't'}}."),
+        ([{"difference": [CELL, "x"]}], f"numbers.0.difference.1: a number is {MAY_BE}, got 'x'."),
+        ([{"table": "t", "row": "a"}], "numbers.0.column: Field required, got {"),
+        ([{"ratio": [CELL]}], "numbers.0.ratio.1: Field required, got [{"),
+        ([{**RECORD, "gives": "mean"}], "numbers.0.gives: Extra inputs are not permitted, got 'mean'."),
+        ([{"ratio": [CELL, CELL], "difference": [CELL, CELL]}], "numbers.0: needs a difference or a ratio, one of the two."),
+        ([""], "numbers.0: String should have at least 1 character, got ''."),
+    ],
+)
+def test_what_is_no_place_of_a_number_is_refused_with_what_may_be(tmp_path: Path, numbers: Any, words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        check(planted(tmp_path, [{"says": "has {3.0} %", "numbers": numbers}], ""))
+    assert str(caught.value).startswith(f"page.yaml: sentences.0.{words}")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """The fair comparison: suites of methods under one recipe, equal trials, watched trainings, reports and claims checked against records."""
 
-from parsinet.bench.claims import check
+from parsinet.bench.checking import check
 from parsinet.bench.page import PAGE, write_report
 from parsinet.bench.rewriting import put_tables, redraft, rewrite
 from parsinet.bench.running import run, stored

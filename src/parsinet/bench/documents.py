@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from parsinet.errors import DataError
@@ -35,12 +36,17 @@ def read(document: Path) -> str:
 
 
 def table_after(path: Path, words: str, read: Read = read) -> Table:
-    """The table the first line that holds `words` belongs to, or else the next one behind it. Rows that lack cells get empty ones.
+    """The table the first line that holds `words` belongs to, or else the next one behind it.
 
     Errors: DataError if there is no such line, or no table behind it.
     """
     lines = read(path).splitlines()
-    head, *rows = [_cells(lines[number]) for number in table_lines(lines, words, path.name)]
+    return table_at(lines, table_lines(lines, words, path.name))
+
+
+def table_at(lines: Sequence[str], places: range) -> Table:
+    """The table that these of a document's lines are. Rows that lack cells get empty ones."""
+    head, *rows = [_cells(lines[number]) for number in places]
     return Table(head, tuple(row + ("",) * (len(head) - len(row)) for row in rows[1:]))
 
 
@@ -56,6 +62,17 @@ def table_lines(lines: Sequence[str], words: str, document: str) -> range:
         raise DataError(f"{document} holds no table behind {words!r}.")
     end = next((number for number in range(begin, len(lines)) if not lines[number].startswith("|")), len(lines))
     return range(begin, end)
+
+
+def cell_places(text: str, places: range) -> list[list[tuple[int, int]]]:
+    """Where the cells of a table stand in a document: per line, from the first to behind the last character of each."""
+    found, begin = [], 0
+    for number, line in enumerate(text.splitlines(keepends=True)):
+        if number in places:
+            bars = [begin + bar.start() for bar in BAR.finditer(line)]
+            found.append([(left + 1, right) for left, right in pairwise(bars)])
+        begin += len(line)
+    return found
 
 
 def with_cells(text: str, words: str, keys: Sequence[str], cells: Mapping[str, Mapping[str, str]], document: str) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from parsinet.bench.documents import Read, numbers, position, read, table_after
 from parsinet.bench.quantities import Quantity, computed, entries, fits
@@ -68,11 +68,11 @@ class Recorded(Part):
         """Errors: DataError where the records do not hold it, or hold several."""
         each = Quantity(number=self.number, over=self.over)
         found = [entry for entry in entries(folder, self.source, self.entries) if fits(entry, self.where)]
-        if self.between is not None and found:
+        if not found:
+            raise DataError("no entry fits")
+        if self.between is not None:
             low, high = self.between
             found = [entry for entry in found if low <= computed(each, [entry], (), ())[0] <= high]
-            if self.give == "count":
-                return float(len(found))
         given = computed(each.model_copy(update={"times": self.times, "give": (self.give,)}), found, (), ())
         if len(given) != 1:
             raise DataError(f"{self} are {len(given)} numbers; a place in a sentence has one")
@@ -107,4 +107,17 @@ class Worked(Part):
         return f"{first} {word} {second}"
 
 
-Where = Cell | Recorded | Worked
+KINDS = {"table": "cell", "source": "records", "difference": "worked", "ratio": "worked"}
+"""By the key that only it has."""
+MAY_BE = "a cell of a table (`table`, `row`, `column`), made of records (`source`, `number`), or the `difference` or `ratio` of two such"
+
+
+def kind(place: Any) -> str | None:
+    """Which of them a place in a file is meant to be."""
+    return next((name for key, name in KINDS.items() if key in place), None) if isinstance(place, Mapping) else None
+
+
+Where = Annotated[
+    Annotated[Cell, Tag("cell")] | Annotated[Recorded, Tag("records")] | Annotated[Worked, Tag("worked")],
+    Discriminator(kind, custom_error_type="place", custom_error_message=f"a number is {MAY_BE}"),
+]

@@ -12,7 +12,7 @@ ASIDE = re.compile(
     r"|</?[A-Za-z][^>\n]*>"  # HTML, addresses
     r"|\bhttps?://\S+"
     r"|^#[^\n]*"  # headings
-    r"|^\|[^\n]*\n\|[-| :]+$"  # heads of tables
+    r"|^\|[^\n]*\n\|[| :]*-[-| :]*$"  # heads of tables
     r"|`+[^`]*`+"
     r"|(?<=\])\([^)\n]*\)"  # targets of links
     r"|(?:arXiv )?\b\d{4}\.\d{5}\b",
@@ -35,19 +35,25 @@ EXACT = re.compile(WORD)
 SUFFIX = re.compile(rf"[{''.join(SUFFIXES)}]\b")
 
 
-def measured(text: str, tables: Iterable[range] = ()) -> Iterator[tuple[int, int]]:
+def measured(text: str, cells: Iterable[tuple[int, int]] = ()) -> Iterator[tuple[int, int]]:
     """Where numbers stand that a reader takes for measured ones: with a decimal point, with thousands set apart, before a unit (`%`,
     points, nats, seconds, times, `k`, `48 of 50`), or listed before such a one. Code, headings, heads of tables and addresses are no
-    running text, and neither are the lines of these tables."""
-    lines = text.splitlines(keepends=True)
-    for number in {number for table in tables for number in table}:
-        lines[number] = _blank(lines[number])
-    running = _without_indented(ASIDE.sub(lambda aside: _blank(aside[0]), "".join(lines)))
+    running text, and neither is what stands in these cells of tables, given by their places."""
+    running = _without_indented(ASIDE.sub(lambda aside: _blank(aside[0]), _without(text, cells)))
     found = {match.span() for match in EXACT.finditer(running) if re.search(r"[.,]", match[0])}
     for chain in WITH_UNIT.finditer(running):
         found |= {match.span() for match in NUMBER.finditer(running, *chain.span())}
     for first, last in sorted(found):
         yield first, last + bool(SUFFIX.match(running, last))
+
+
+def _without(text: str, places: Iterable[tuple[int, int]]) -> str:
+    """The text with these places blank."""
+    parts, last = list[str](), 0
+    for first, end in sorted(set(places)):
+        parts += [text[last:first], _blank(text[first:end])]
+        last = end
+    return "".join([*parts, text[last:]])
 
 
 def _without_indented(text: str) -> str:
@@ -74,8 +80,18 @@ def standing(says: str, text: str) -> list[list[tuple[int, int]]]:
     parts = BRACED.split(says)
     words = [rf"({re.escape(part)})" if place % 2 else _words(part) for place, part in enumerate(parts)]
     sign = "" if parts[0] else r"(?<![-−])(?<!\d,)"
-    found = re.finditer(rf"(?<![\w.]){sign}{''.join(words)}(?!\w|[.,]\d)", text)
-    return [[match.span(number) for number in range(1, len(parts) // 2 + 1)] for match in found]
+    pattern = re.compile(rf"(?<![\w.]){sign}{''.join(words)}(?!\w|[.,]\d)")
+    first = "".join(parts).split(maxsplit=1)[:1]
+    found = (pattern.match(text, start) for start in _starts(text, "".join(first)))
+    return [[match.span(number) for number in range(1, len(parts) // 2 + 1)] for match in found if match]
+
+
+def _starts(text: str, word: str) -> Iterator[int]:
+    """Where a word begins in a text: a pattern that looks behind first would try every place."""
+    start = text.find(word)
+    while start >= 0:
+        yield start
+        start = text.find(word, start + 1)
 
 
 def _words(part: str) -> str:

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from statistics import mean, median, pstdev, stdev
 from typing import Annotated, Any
@@ -39,12 +40,12 @@ class Quantity(Part):
     """What a printed cell shows, number by number.
 
     number: where it stands in an entry, a dotted path or a list of keys; `*` among them is where the keys that a row adds go, else they
-    go behind. A list or a mapping that stands there gives all of its numbers; counted: how many things it holds, instead. minus, over:
-    what is taken from it, then what it is divided by, in the same entry. relative: divided by the mean of the records the row is set
-    against; pair: only of those that have the same there, such as the same seed. times: a factor. at: {field: size}, for the number at
-    that size between the neighbouring curves' means; curve: the field that tells the points of a curve apart. where: further description.
-    give: which summaries, in the order of the printed numbers, `each` for all numbers one by one. source, tolerance: instead of the
-    claim's.
+    go behind; a row that adds none takes all that stands at `*`, one after the other. A list or a mapping that stands there gives all of
+    its numbers; counted: how many things it holds, instead. minus, over: what is taken from it, then what it is divided by, in the same
+    entry. relative: divided by the mean of the records the row is set against; pair: only of those that have the same there, such as the
+    same seed. times: a factor. at: {field: size}, for the number at that size between the neighbouring curves' means; curve: the field
+    that tells the points of a curve apart. where: further description. give: which summaries, in the order of the printed numbers, `each`
+    for all numbers one by one. source, tolerance: instead of the claim's.
     """
 
     number: str | tuple[str, ...] | None = None
@@ -64,7 +65,8 @@ class Quantity(Part):
 
 def entries(folder: Path, source: str, key: str | None) -> list[Entry]:
     """All entries of the files a pattern names, below `folder`. key: where a JSON file holds them; a mapping gives its values, or what
-    lists as its values hold, each with its own key as `key`. JSON lines are entries themselves; each entry knows its file's name as `file`.
+    lists as its values hold, each with its own key as `key`. JSON lines are entries themselves; where the first is the event `start` of a
+    run, each has it as `start`. Each entry knows its file's name as `file`.
 
     Errors: DataError if no file fits, or one holds no such entries.
     """
@@ -84,18 +86,27 @@ def matching(folder: Path, pattern: str) -> list[Path]:
 
 def _read(path: Path, key: str | None) -> list[Entry]:
     try:
-        text = path.read_text(encoding="utf-8")
-        if path.suffix == ".jsonl":
-            found = [json.loads(line) for line in text.splitlines() if line.strip()]
-        else:
-            found = json.loads(text)
-            found = found if key is None else found[key]
+        found = _parsed(path.read_text(encoding="utf-8"), path.suffix == ".jsonl")
+        found = found if key is None or path.suffix == ".jsonl" else found[key]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path.name}: no entries can be read ({type(error).__name__}: {error}).") from None
     found = _listed(found) if isinstance(found, Mapping) else found
     if not isinstance(found, list) or not all(isinstance(entry, Mapping) for entry in found):
         raise DataError(f"{path.name}: entries are mappings, or a list of them; name the key under which they stand as entries.")
     return found
+
+
+@lru_cache(maxsize=256)
+def _parsed(text: str, lines: bool) -> Any:
+    """A file of JSON, or of JSON lines; many claims ask for the same one, and nobody changes what is in it."""
+    return _with_start([json.loads(line) for line in text.splitlines() if line.strip()]) if lines else json.loads(text)
+
+
+def _with_start(events: list[Any]) -> list[Any]:
+    first = events[0] if events else None
+    if not isinstance(first, Mapping) or first.get("event") != "start":
+        return events
+    return [{"start": first, **event} if isinstance(event, Mapping) else event for event in events]
 
 
 def _listed(found: Mapping[str, Any]) -> list[Entry]:
@@ -136,15 +147,16 @@ def value_at(entry: Any, path: str | Sequence[str], missing: Any = ...) -> Any:
 def computed(quantity: Quantity, found: Sequence[Entry], path: Sequence[str], divisors: Sequence[Entry]) -> list[float]:
     """The numbers of a cell from the entries that fit. path: keys the row adds to `number`. divisors: what they are set against.
 
-    Errors: DataError if nothing fits, no finite number stands there or a size lies outside of the curve; UsageError for an unknown summary.
+    Errors: DataError if nothing fits (but a count is 0 then), no finite number stands there or a size lies outside of the curve; UsageError
+    for an unknown summary.
     """
-    if not found:
-        raise DataError("no entry fits")
     unknown = [name for name in quantity.give if name not in (*GIVEN, EACH)]
     if unknown:
         raise UsageError(f"There is no summary {unknown[0]!r}.{suggest(unknown[0], (*GIVEN, EACH))}")
     if quantity.give == ("count",):
         return [float(len(found))]
+    if not found:
+        raise DataError("no entry fits")
     try:
         numbers = [quantity.times * _between(quantity, found, path)] if quantity.at else _each(quantity, found, path, divisors)
         given = numbers if quantity.at else [each for name in quantity.give for each in _given(name, numbers)]
@@ -186,7 +198,7 @@ def _below(quantity: Quantity, entry: Entry, path: Sequence[str], divisors: Sequ
 
 def _numbers(quantity: Quantity, entry: Entry, path: Sequence[str]) -> list[float]:
     """What one entry has at a quantity's place, less and over what it says."""
-    found = value_at(entry, _path(quantity.number, path))
+    found = _standing(entry, _path(quantity.number, path))
     if quantity.counted and not isinstance(found, list | Mapping):
         raise DataError(f"an entry has nothing to count at {quantity.number}: {found!r}")
     held = list(found.values()) if isinstance(found, Mapping) else found if isinstance(found, list) else [found]
@@ -194,6 +206,17 @@ def _numbers(quantity: Quantity, entry: Entry, path: Sequence[str]) -> list[floa
     less = 0.0 if quantity.minus is None else _number(value_at(entry, quantity.minus), quantity.minus)
     below = 1.0 if quantity.over is None else _number(value_at(entry, quantity.over), quantity.over)
     return [(number - less) / below for number in numbers]
+
+
+def _standing(entry: Entry, keys: Sequence[str]) -> Any:
+    """What stands at a path, for `*` a list of all that stand there."""
+    if "*" not in keys:
+        return value_at(entry, keys)
+    place = keys.index("*")
+    held = value_at(entry, keys[:place])
+    if not isinstance(held, list | Mapping):
+        raise DataError(f"an entry holds no several things at {'.'.join(keys[:place])}: {held!r}")
+    return [value_at(each, keys[place + 1 :]) for each in (held.values() if isinstance(held, Mapping) else held)]
 
 
 def _number(found: Any, place: Any) -> float:
@@ -205,8 +228,10 @@ def _number(found: Any, place: Any) -> float:
 
 def _path(number: str | Sequence[str] | None, further: Sequence[str]) -> list[str]:
     keys = [] if number is None else number.split(".") if isinstance(number, str) else list(number)
-    place = keys.index("*") if "*" in keys else len(keys)
-    return [*keys[:place], *further, *keys[place + 1 :]]
+    if "*" not in keys:
+        return [*keys, *further]
+    place = keys.index("*")
+    return [*keys[:place], *further, *keys[place + 1 :]] if further else keys
 
 
 def _between(quantity: Quantity, found: Sequence[Entry], path: Sequence[str]) -> float:

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import yaml
 
-from parsinet.bench.claims import Claim, drafted, expected, load_claims, selector
+from parsinet.bench.cells import drafted, expected, selector
+from parsinet.bench.claims import Claim
 from parsinet.bench.documents import NUMBER, Read, holds, numbers, with_cells, with_tables
 from parsinet.bench.page import PAGE
 from parsinet.bench.page import text as page_text
 from parsinet.bench.places import Where
 from parsinet.bench.prose import BRACED, standing
+from parsinet.bench.reading import load_claims
 from parsinet.bench.running import stored as records
 from parsinet.bench.sentences import Page, bare, scale, shown
 from parsinet.bench.suite import load

@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import Discriminator, Field, StringConstraints, Tag
 
-from parsinet.bench.documents import NUMBER, holds, numbers, read, table_lines
-from parsinet.bench.places import Printed, Where
+from parsinet.bench.documents import NUMBER, cell_places, holds, numbers, read, table_lines
+from parsinet.bench.places import MAY_BE, Cell, Printed, Recorded, Where, Worked, kind
 from parsinet.bench.prose import BRACED, SUFFIXES, measured, standing
 from parsinet.errors import DataError, UsageError
 from parsinet.training.recipe_parts import Part
 
 Words = Annotated[str, StringConstraints(min_length=1)]
+Place = Annotated[
+    Annotated[Cell, Tag("cell")] | Annotated[Recorded, Tag("records")] | Annotated[Worked, Tag("worked")] | Annotated[Words, Tag("words")],
+    Discriminator(
+        lambda place: "words" if isinstance(place, str) else kind(place),
+        custom_error_type="place",
+        custom_error_message=f"a number is {MAY_BE}, or words where no record of ours holds it",
+    ),
+]
+Places = Annotated[
+    Annotated[tuple[Place, ...], Tag("each")] | Annotated[Words, Tag("all")],
+    Discriminator(
+        lambda places: {list: "each", str: "all"}.get(type(places)),
+        custom_error_type="places",
+        custom_error_message="must be a list that says of each number where it comes from, or words about all of them",
+    ),
+]
 
 
 class Sentence(Part):
@@ -27,7 +43,7 @@ class Sentence(Part):
     """
 
     says: str
-    numbers: tuple[Where | Words, ...] | Words
+    numbers: Places
 
     @cached_property
     def printed(self) -> list[str]:
@@ -109,33 +125,32 @@ def scale(word: str) -> float:
 
 
 def unclaimed(
-    pages: Iterable[Page], documents: Iterable[Path], claimed: Iterable[tuple[str, str]], folder: Path
+    pages: Iterable[Page], documents: Iterable[Path], claimed: Mapping[Path, Iterable[tuple[int, int]]], folder: Path
 ) -> Iterator[tuple[Path, str, str]]:
-    """Numbers that look measured and stand neither in a sentence's braces nor in a claimed table: the document, the words around each,
+    """Numbers that look measured and stand neither in a sentence's braces nor in a claimed cell: the document, the words around each,
     and that it has no claim. Also documents that cannot be read, and tables that they do not have.
 
-    claimed: document and words of each table with a claim.
+    claimed: where the cells stand that claims hold, by document.
     """
     sentences: dict[Path, list[Sentence]] = defaultdict(list)
-    tables: dict[Path, list[str]] = defaultdict(list)
-    for name, words in claimed:
-        tables[(folder / name).resolve()].append(words)
+    unmeasured: dict[Path, list[str]] = defaultdict(list)
     for page in pages:
         sentences[(folder / page.document).resolve()] += page.sentences
-        tables[(folder / page.document).resolve()] += page.unmeasured
+        unmeasured[(folder / page.document).resolve()] += page.unmeasured
     for path in documents:
         try:
-            text, lines = read(path), list[range]()
+            text, cells = read(path), list(claimed.get(path.resolve(), ()))
         except DataError as error:
             yield path, "all of it", str(error)
             continue
-        for words in tables[path.resolve()]:
+        for words in unmeasured[path.resolve()]:
             try:
-                lines.append(table_lines(text.splitlines(), words, path.name))
+                lines = table_lines(text.splitlines(), words, path.name)
+                cells += [place for line in cell_places(text, lines) for place in line]
             except DataError as error:
                 yield path, words, str(error)
         known = {place for sentence in sentences[path.resolve()] for places in standing(sentence.says, text) for place in places}
-        for first, last in measured(text, lines):
+        for first, last in measured(text, cells):
             if not any(start <= first and last <= end for start, end in known):
                 around = " ".join(text[max(0, first - 40) : last + 20].split())
                 yield path, f"line {text.count(chr(10), 0, first) + 1}: {around}", "a number without a claim"
