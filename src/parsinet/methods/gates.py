@@ -183,6 +183,7 @@ class Gates(Remembering):
         if self.settled:
             return None
         self._steps += 1
+        self._pricing.advance(self._steps)
         found, absorbing = self._estimating.estimates(self._bank), self._deciding.begun(self._steps)
         walk(self._bank, found, self._pricing, self._pace.fall_steps, self.pacing.clamp, absorbing=absorbing)
         if self._pace.guards(self._steps):

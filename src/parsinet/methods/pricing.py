@@ -39,6 +39,9 @@ class Pricing(ABC):
     def refresh(self, step: int, rows: Rows) -> None:
         """Follow the gates; called before units are named that leave."""
 
+    def advance(self, step: int) -> None:  # noqa: B027 - most prices know of no time
+        """A step begins, counted from 1: gates are moved by the prices of now."""
+
     def moved(self, model: nn.Module) -> None:  # noqa: B027 - most prices know of no network
         """The network is another object from now on."""
 

@@ -29,7 +29,7 @@ class Rising(Pricing):
     def attach(self, model: nn.Module, structure: Structure, budget: Budget, rows: Rows, last: int, fall_steps: int) -> None:
         """Begin at the foot."""
         self._end = self._until * last
-        self._climb(0)
+        self.advance(0)
         self._prices.attach(model, structure, budget, rows, last, fall_steps)
 
     def of(self, group: str) -> float | Tensor:
@@ -40,9 +40,13 @@ class Rising(Pricing):
         """The present prices of all units."""
         return self._prices.row() * self._factor
 
+    def advance(self, step: int) -> None:
+        """Climb."""
+        gone = min(1.0, step / self._end) if self._end > 0 else 1.0
+        self._factor = self._rise ** (gone - 1)
+
     def refresh(self, step: int, rows: Rows) -> None:
-        """Follow the gates, and climb."""
-        self._climb(step)
+        """Follow the gates."""
         self._prices.refresh(step, rows)
 
     def moved(self, model: nn.Module) -> None:
@@ -76,7 +80,3 @@ class Rising(Pricing):
         """Continue where the state was taken."""
         self._factor = float(state["risen"])
         self._prices.load_state_dict(state)
-
-    def _climb(self, step: int) -> None:
-        gone = min(1.0, step / self._end) if self._end > 0 else 1.0
-        self._factor = self._rise ** (gone - 1)
