@@ -193,7 +193,7 @@ def test_the_gated_phase_ends_with_the_rounded_network() -> None:
     assert pruner.units("fc1") == [1, 3, 5, 7, 9, 11]
     assert not any(module._forward_pre_hooks for module in model.modules())
     assert all(train_step(model, optimizer, pruner, k) is None for k in range(10, 30))
-    assert pruner.describe() == {"price": 1e-4, "gated": 0.5, "doubt": 0.0, "settled": True, "groups": {}}
+    assert pruner.describe() == {"price": 1e-4, "risen": 1.0, "gated": 0.5, "doubt": 0.0, "settled": True, "groups": {}}
 
 
 def test_finish_settles_once_and_may_be_called_again() -> None:
