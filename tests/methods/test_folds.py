@@ -153,7 +153,7 @@ class Watched(Gates):
 def test_gates_have_silenced_what_leaves(fall_steps: int, **options: Any) -> None:
     """Readers read ξ·h with ξ = 0: a removal, and the last one too, changes nothing in evaluation mode."""
     model, x = net(), points(50)[0].double()
-    method = Watched(model, x, price=0.05, fall_steps=fall_steps, interval=4, gated=0.9, theta=0.6)
+    method = Watched(model, x, price=0.05, rise=1.0, fall_steps=fall_steps, interval=4, gated=0.9, theta=0.6)
     optimizer, pruner = begin(model, method, **options)
     removals = []
     for k in range(18):

@@ -25,7 +25,7 @@ class Small(nn.Module):
 
 def pruner(model: nn.Module | None = None, **options: object) -> Pruner:
     model = Small() if model is None else model
-    return Pruner(model, torch.optim.SGD(model.parameters(), lr=0.0), Gates(**{"theta": 1.0, **options}), X, steps=1000)
+    return Pruner(model, torch.optim.SGD(model.parameters(), lr=0.0), Gates(**{"theta": 1.0, "rise": 1.0, **options}), X, steps=1000)
 
 
 def prices(run: Pruner) -> dict[str, Tensor]:

@@ -78,7 +78,7 @@ def test_every_method_lives_through_a_run(name: str) -> None:
     [
         ("gate", {}, "no method 'gate'. Did you mean 'gates'?"),
         ("xyz", {}, "Known: dense, gates"),
-        ("gates", {"prise": 1e-3}, "'gates' has no option 'prise'. Did you mean 'price'?"),
+        ("gates", {"prize": 1e-3}, "'gates' has no option 'prize'. Did you mean 'price'?"),
         ("dense", {"price": 1e-3}, "'dense' has no option 'price'"),
     ],
 )

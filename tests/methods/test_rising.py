@@ -46,13 +46,13 @@ def paid(run: Pruner) -> Tensor:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_prices_grow_by_equal_factors_from_a_tenth_until_gates_are_decided(way: dict[str, float]) -> None:
-    """Of 1,000 steps gates act for 600 and walk freely for 360: a tenth at the start, √10 times that half-way."""
+def test_prices_grow_by_equal_factors_from_a_tenth_to_half_of_the_way_to_the_decisions(way: dict[str, float]) -> None:
+    """Of 1,000 steps gates act for 600 and walk freely for 360, half of them while prices rise: √10 times the tenth after 90."""
     run, full = pruner(fall_steps=10**9, **way), paid(pruner(fall_steps=10**9, rise=1.0, **way))
     found = []
     for _ in range(3):
         found.append(paid(run).clone())
-        advance(run, 180)
+        advance(run, 90)
     torch.testing.assert_close(found[0], full / 10)
     torch.testing.assert_close(found[1], full / 10**0.5)
     torch.testing.assert_close(found[2], full)
@@ -62,9 +62,9 @@ def test_prices_grow_by_equal_factors_from_a_tenth_until_gates_are_decided(way: 
 def test_rise_and_deciding_say_from_where_and_until_when() -> None:
     run = pruner(fall_steps=10**9, price=1e-3, rise=4.0, deciding=0.5)
     assert float(paid(run)) == pytest.approx(1e-3 / 4)
-    advance(run, 150)
+    advance(run, 75)
     assert float(paid(run)) == pytest.approx(1e-3 / 2)
-    advance(run, 150)
+    advance(run, 75)
     assert float(paid(run)) == pytest.approx(1e-3)
 
 
@@ -85,18 +85,18 @@ def test_blocks_pay_little_at_first_too() -> None:
 def test_the_record_tells_what_is_paid_now_and_how_far_that_is() -> None:
     run = pruner(fall_steps=10**9, price=1e-3)
     assert (run.describe()["price"], run.describe()["risen"]) == pytest.approx((1e-4, 0.1))
-    advance(run, 180)
+    advance(run, 90)
     assert (run.describe()["price"], run.describe()["risen"]) == pytest.approx((1e-3 / 10**0.5, 10**-0.5))
     assert run.describe()["groups"]["0"]["price"] == pytest.approx(1e-3 / 10**0.5)
 
 
 def test_a_price_that_is_half_way_up_goes_on_from_there() -> None:
     whole, first, second = pruner(), pruner(), pruner()
-    advance(whole, 215)
-    advance(first, 105)
+    advance(whole, 115)
+    advance(first, 55)
     second.load_state_dict(first.state_dict())
     assert torch.equal(paid(second), paid(first)), "before the next look, too"
-    advance(second, 110)
+    advance(second, 60)
     assert torch.equal(paid(second), paid(whole))
     assert torch.equal(second.method._bank.theta, whole.method._bank.theta)  # type: ignore[attr-defined]
 

@@ -38,11 +38,16 @@ class Deciding:
         self.trials = Trials(0)
         self._begin = self._last = 0
 
+    @property
+    def walks(self) -> float:
+        """Share of the gated phase in which gates walk freely."""
+        return 1 - self.share
+
     def attach(self, units: int, last: int) -> None:
         """Begin with `units` gates; `last` is the last gated step, 0 if it is not known, and then no phase begins."""
         self.trials = Trials(units)
         self._last = last
-        self._begin = round((1 - self.share) * last)
+        self._begin = round(self.walks * last)
 
     def begun(self, step: int) -> bool:
         """Whether the phase has begun at 1-based `step`."""

@@ -43,8 +43,8 @@ class Gates(Remembering):
     power of (what is open ÷ what should be by now) by which ν is raised where the network is behind (default 1; 0 for none). evenness: with
     cost_price or a target, the power of (open part of a group ÷ mean of all groups) by which its units pay more (default 0: their worth
     alone decides). rise: without a target, how many times lower prices begin (default 10; 1 for prices that stay); they grow by equal
-    factors until `deciding` begins, so that units leave one after another and what is left hardly depends on the width at the start; in a
-    run of unknown length they stay.
+    factors to half of the way to where `deciding` begins, so that units leave one after another and what is left hardly depends on the
+    width at the start; in a run of unknown length they stay.
     theta: initial θ (default 0.9, with doubt 1); two numbers, such as (0, 1), spread the units between them at random. gated: share of the
     run in which gates act (default 0.6, with a target 0.4, or 0.7 where doubt is usual). fall_steps: steps in which θ falls from 1 to 0
     under the price alone (default a tenth of the run, 1000 if its length is unknown; half of that with doubt).
@@ -152,7 +152,7 @@ class Gates(Remembering):
         self._bank = GateBank(
             sizes, theta, device, self._estimating.heard, self._generator, blocks, budget.ranks, self.draws, doubt=self._pace.doubt
         )
-        self._pricing = self.prices.pricing(budget, 1 - self._deciding.share, self._block_options.terms(structure, blocks), others)
+        self._pricing = self.prices.pricing(budget, self._deciding.walks, self._block_options.terms(structure, blocks), others)
         self._pricing.attach(model, structure, budget, self._bank.rows(), self._pace.last, self._pace.fall_steps)
         self._bank.hearing.scaler = budget.scaler
         self._bank.place(model, structure)

@@ -20,6 +20,8 @@ from parsinet.methods.target import Target
 DEFAULT_PRICE = 1e-3
 RISE = 10.0
 """With it what is left of a perceptron hardly depends on its width at the start (benchmarks/gates, robustness)."""
+RISEN = 0.5
+"""Part of the way to the decisions: after it gates have time to fall at the full price."""
 MOST = 1e9
 """Nats: no unit is worth so much, and float32 still counts with it."""
 COMPUTATION = {"macs": 1.0, "latency": 1.0, "parameters": 0.0}
@@ -64,8 +66,8 @@ class PriceOptions:
         if self.rise is not None and self.target is not None:
             raise UsageError("Gates: rise is how a given price grows; with a target the price is found, and begins low by itself.")
 
-    def pricing(self, budget: Budget, until: float, blocks: BlockTerms | None = None, left_out: Mapping[str, str] | None = None) -> Pricing:
-        """The prices, not attached yet. until: share of the gated phase in which given ones rise. blocks: the residual branches that are
+    def pricing(self, budget: Budget, walks: float, blocks: BlockTerms | None = None, left_out: Mapping[str, str] | None = None) -> Pricing:
+        """The prices, not attached yet. walks: share of the gated phase in which gates walk freely. blocks: the residual branches that are
         gated too. left_out: groups without a gate, with the reason.
 
         UsageError for log_gamma without the number of training examples.
@@ -77,7 +79,7 @@ class PriceOptions:
             return Targeted(self.target, self._shares(), PURSUIT if self.pursuit is None else self.pursuit, left_out=left_out, **terms)
         rise = RISE if self.rise is None else self.rise
         given = self._given(budget, blocks, terms)
-        return given if rise == 1 else Rising(given, rise, until)
+        return given if rise == 1 else Rising(given, rise, RISEN * walks)
 
     def _given(self, budget: Budget, blocks: BlockTerms | None, terms: Mapping[str, Any]) -> Pricing:
         if self.cost_price is not None:
