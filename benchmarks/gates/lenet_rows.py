@@ -132,7 +132,7 @@ SETTINGS = {
     "lenet-5-caffe-shifted": Setting(
         convolutional,
         (1, 20, 50, 500, 10),
-        20,
+        15,
         (42_000, 22_000),
         (150_000,),
         rows=("dense", "Gates, MACs too", "Gates, to MACs"),
