@@ -324,7 +324,7 @@ def test_blocks_alone_meet_a_target_as_nearly_as_they_can() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"price": 2e-3, "block_price": 0.3}, {"cost_price": 20.0}, {"target": "params=50%", "block_factor": 30.0}],
+    [{"price": 2e-3, "block_price": 0.3}, {"cost_price": 2.0, "rise": 1.0}, {"target": "params=50%", "block_factor": 30.0}],
     ids=["price", "cost", "target"],
 )
 def test_resume_is_bitwise_across_the_removal_of_a_block(options: dict[str, Any]) -> None:

@@ -101,10 +101,55 @@ def test_a_price_that_is_half_way_up_goes_on_from_there() -> None:
     assert torch.equal(second.method._bank.theta, whole.method._bank.theta)  # type: ignore[attr-defined]
 
 
-def test_a_run_whose_price_stayed_does_not_go_on_with_one_that_rises() -> None:
-    steady, rising = pruner(rise=1.0), pruner()
-    with pytest.raises(UsageError, match=r"rise was 1\.0, here it is None"):
-        rising.load_state_dict(steady.state_dict())
+@pytest.mark.parametrize(("before", "after"), [(1000, 2000), (None, 1000)], ids=["longer", "then known"])
+def test_a_run_that_goes_on_with_another_length_never_pays_less(before: int | None, after: int | None) -> None:
+    first, second = pruner(before), pruner(after)
+    advance(first, 150)
+    with pytest.warns(UserWarning, match="steps"):
+        second.load_state_dict(first.state_dict())
+    found = float(paid(first))
+    for _ in range(5):
+        assert float(paid(second)) >= found
+        found = float(paid(second))
+        advance(second, 60)
+
+
+def test_a_checkpoint_without_a_rise_goes_on_at_the_full_price() -> None:
+    """As older versions wrote them."""
+    older, newer = pruner(rise=1.0), pruner()
+    advance(older, 20)
+    assert "risen" not in older.state_dict()["method"]["state"]
+    with pytest.warns(UserWarning, match="rise"):
+        newer.load_state_dict(older.state_dict())
+    for _ in range(2):
+        assert float(paid(newer)) == pytest.approx(1e-3)
+        advance(newer, 20)
+
+
+@pytest.mark.parametrize("options", [{"clamp": None}, {"doubt": 2.0}])
+def test_where_noise_would_grow_prices_rise_only_if_told_to(options: dict[str, Any]) -> None:
+    assert float(paid(pruner(**options))) == pytest.approx(1e-3)
+    assert float(paid(pruner(rise=10.0, **options))) == pytest.approx(1e-4)
+
+
+@pytest.mark.parametrize(("steps", "options"), [(None, {}), (1000, {"deciding": 1.0})])
+def test_a_rise_without_time_is_refused(steps: int | None, options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="rise"):
+        pruner(steps, rise=10.0, **options)
+
+
+def test_a_run_that_ends_while_prices_rise_says_so() -> None:
+    run = pruner()
+    advance(run, 90)
+    with pytest.warns(UserWarning, match="ends after step 90, while prices rise and are at 32% of their height"):
+        run.finish()
+
+
+def test_the_price_of_a_branch_rises_too() -> None:
+    steady = pruner(model=Residual(), rise=1.0, blocks=True, price=1e-3, block_price=0.3)
+    rising = pruner(model=Residual(), blocks=True, price=1e-3, block_price=0.3)
+    (full,), (now,) = steady.describe()["block_prices"].values(), rising.describe()["block_prices"].values()
+    assert (full, now) == pytest.approx((0.3, 0.03))
 
 
 @pytest.mark.parametrize("options", [{"rise": 0.5}, {"rise": float("nan")}, {"rise": float("inf")}])

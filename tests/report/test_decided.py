@@ -37,8 +37,8 @@ def test_prices_that_move_are_told_at_both_ends(gates: Path) -> None:
             event["method"]["price"] = 1e-4 * event["epoch"]
 
     words = decided(read(changed(gates, moving)))[0]
-    assert "0.01 % (0.0001 nats per example) after the first epoch" in words
-    assert "0.2 % (0.002 nats per example) when the last gates were decided" in words
+    assert words.endswith("after the first epoch, by 0.01 % (0.0001 nats per example).")
+    assert "fell by more than 0.2 % (0.002 nats per example);" in words
 
 
 def test_groups_that_pay_different_prices_are_told_apart(gates: Path) -> None:

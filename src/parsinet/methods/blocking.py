@@ -135,7 +135,8 @@ class Sheltered(UnitPrices):
 
     def describe(self) -> dict[str, Any]:
         """The price of a unit outside all blocks, and the present prices of the blocks."""
-        return {"price": self._price, "block_prices": {name: float(row) for name, row in self.prices.items() if name in self._inside}}
+        blocks = {name: float(self.of(name)) for name in self.prices if name in self._inside}
+        return {"price": self._price * self.part, "block_prices": blocks}
 
     def _of(self, name: str, thetas: Mapping[str, Tensor]) -> Tensor:
         if name not in self._inside:

@@ -40,7 +40,7 @@ class Deciding:
 
     @property
     def walks(self) -> float:
-        """Share of the gated phase in which gates walk freely."""
+        """Share of the gated phase before this part of it; where there is none, before it would begin."""
         return 1 - self.share
 
     def attach(self, units: int, last: int) -> None:

@@ -24,6 +24,7 @@ from parsinet.methods.options import check_either, check_list, check_number, che
 from parsinet.methods.pace import PaceOptions
 from parsinet.methods.price_options import PriceOptions
 from parsinet.methods.pricing import Pricing
+from parsinet.methods.rising import Rise
 from parsinet.methods.target import Target
 from parsinet.methods.walking import guard, staying, told, walk
 from parsinet.structure import Plan, Structure
@@ -42,9 +43,9 @@ class Gates(Remembering):
     what remains fits; needs the length of the run, and computation is 1 or 0 by the target's kind unless given. pursuit: with a target, the
     power of (what is open ÷ what should be by now) by which ν is raised where the network is behind (default 1; 0 for none). evenness: with
     cost_price or a target, the power of (open part of a group ÷ mean of all groups) by which its units pay more (default 0: their worth
-    alone decides). rise: without a target, how many times lower prices begin (default 10; 1 for prices that stay); they grow by equal
-    factors to half of the way to where `deciding` begins, so that units leave one after another and what is left hardly depends on the
-    width at the start; in a run of unknown length they stay.
+    alone decides). rise: without a target, how many times lower prices begin (default 10; with doubt, with clamp=None and in a run of
+    unknown length 1: they stay); they grow by equal factors until half of the way to where `deciding` begins, so that units leave one
+    after another and what is left hardly depends on the width at the start.
     theta: initial θ (default 0.9, with doubt 1); two numbers, such as (0, 1), spread the units between them at random. gated: share of the
     run in which gates act (default 0.6, with a target 0.4, or 0.7 where doubt is usual). fall_steps: steps in which θ falls from 1 to 0
     under the price alone (default a tenth of the run, 1000 if its length is unknown; half of that with doubt).
@@ -125,6 +126,7 @@ class Gates(Remembering):
         self._wanted, self.draws, self._generator = groups, draws, generator(seed)
         self._bank = GateBank({}, torch.empty(0), torch.device("cpu"), None, self._generator)
         self._pace = self.pacing.of(None)
+        self._rise = Rise()
         self._steps = 0
         self._model: nn.Module | None = None
 
@@ -152,8 +154,11 @@ class Gates(Remembering):
         self._bank = GateBank(
             sizes, theta, device, self._estimating.heard, self._generator, blocks, budget.ranks, self.draws, doubt=self._pace.doubt
         )
-        self._pricing = self.prices.pricing(budget, self._deciding.walks, self._block_options.terms(structure, blocks), others)
+        self._pricing = self.prices.pricing(budget, self._block_options.terms(structure, blocks), others)
         self._pricing.attach(model, structure, budget, self._bank.rows(), self._pace.last, self._pace.fall_steps)
+        steady = self.pacing.clamp is not None and not self._pace.doubt
+        self._rise = self.prices.rising(self._pace.last, self._deciding.walks, steady=steady)
+        self._pricing.part = self._rise.part(0)
         self._bank.hearing.scaler = budget.scaler
         self._bank.place(model, structure)
         self._deciding.attach(len(self._bank.theta), self._pace.last)
@@ -183,7 +188,7 @@ class Gates(Remembering):
         if self.settled:
             return None
         self._steps += 1
-        self._pricing.advance(self._steps)
+        self._pricing.part = max(self._pricing.part, self._rise.part(self._steps))
         found, absorbing = self._estimating.estimates(self._bank), self._deciding.begun(self._steps)
         walk(self._bank, found, self._pricing, self._pace.fall_steps, self.pacing.clamp, absorbing=absorbing)
         if self._pace.guards(self._steps):
@@ -226,6 +231,12 @@ class Gates(Remembering):
             return None
         self.settled = True
         self.detach()
+        if self._steps and self._pricing.part < 1:
+            warnings.warn(
+                f"Gates: the run ends after step {self._steps}, while prices rise and are at {self._pricing.part:.0%} of their height; "
+                "units worth no more than that stay. Let it go on for longer, tell Pruner the steps it has, or give rise=1.",
+                stacklevel=3,
+            )
         if self._steps and not bool(self._bank.usefulness.any()):
             warnings.warn(
                 f"Gates: in {self._steps} steps no backward pass went through a gate, so none has learned. Train in training mode "
@@ -243,7 +254,8 @@ class Gates(Remembering):
         """How the gates act; per group: θ of every unit, its sum, the share neither open nor closed, the mean price, the mean usefulness
         over the price."""
         groups = {} if self.settled else told(self._bank, self._pricing, self.threshold, self._steps)
-        acting = {"gated": self._pace.gated, "doubt": self._pace.doubt}
+        risen = {"risen": self._pricing.part} if self._rise.height > 1 else {}
+        acting = {**risen, "gated": self._pace.gated, "doubt": self._pace.doubt}
         return {**self._pricing.describe(), **acting, "settled": self.settled, "groups": groups}
 
     def state_dict(self) -> dict[str, Any]:
@@ -252,6 +264,7 @@ class Gates(Remembering):
         return {
             **({"pricing": pricing} if pricing else {}),
             **({"differentiated": True} if self._bank.hearing.differentiated else {}),
+            **({"risen": self._pricing.part} if self._rise.height > 1 else {}),
             "steps": self._steps,
             "settled": self.settled,
             "generator": self._generator.get_state(),
@@ -264,6 +277,7 @@ class Gates(Remembering):
         self._bank.load_state_dict(state)
         self._bank.hearing.differentiated = bool(state.get("differentiated", False))
         self._pricing.load_state_dict(state.get("pricing", {}))
+        self._pricing.part = float(state.get("risen", 1.0))
         self._deciding.trials.rows = state["trials"].to("cpu", copy=True)
         self._steps = int(state["steps"])
         self._generator.set_state(state["generator"].cpu())

@@ -14,7 +14,7 @@ from parsinet.methods.blocking import BlockOptions, BlockTerms, Sheltered
 from parsinet.methods.controller import PURSUIT, Targeted
 from parsinet.methods.options import check_number
 from parsinet.methods.pricing import Costed, Pricing, Uniform
-from parsinet.methods.rising import Rising
+from parsinet.methods.rising import Rise
 from parsinet.methods.target import Target
 
 DEFAULT_PRICE = 1e-3
@@ -66,9 +66,22 @@ class PriceOptions:
         if self.rise is not None and self.target is not None:
             raise UsageError("Gates: rise is how a given price grows; with a target the price is found, and begins low by itself.")
 
-    def pricing(self, budget: Budget, walks: float, blocks: BlockTerms | None = None, left_out: Mapping[str, str] | None = None) -> Pricing:
-        """The prices, not attached yet. walks: share of the gated phase in which gates walk freely. blocks: the residual branches that are
-        gated too. left_out: groups without a gate, with the reason.
+    def rising(self, last: int, walks: float, *, steady: bool) -> Rise:
+        """How prices rise in a run whose last gated step is `last`, 0 if that is not known.
+
+        walks: share of the gated phase before gates are decided. steady: each step is at most a few prices and no estimate is doubted;
+        otherwise noise costs the more the lower prices are, so that they stay unless `rise` is given. UsageError for one that has no time.
+        """
+        if self.target is not None or self.rise == 1 or (self.rise is None and not steady):
+            return Rise()
+        if self.rise is not None and not last:
+            raise UsageError("Gates: rise takes a part of the run, whose length is unknown; give Pruner(..., steps=N), or rise=1.")
+        if self.rise is not None and not walks:
+            raise UsageError("Gates: with deciding=1 gates are decided from the first step on, without time to rise; leave rise out.")
+        return Rise(RISE if self.rise is None else self.rise, RISEN * walks * last)
+
+    def pricing(self, budget: Budget, blocks: BlockTerms | None = None, left_out: Mapping[str, str] | None = None) -> Pricing:
+        """The prices, not attached yet. blocks: the residual branches that are gated too. left_out: groups without a gate, with the reason.
 
         UsageError for log_gamma without the number of training examples.
         """
@@ -77,11 +90,6 @@ class PriceOptions:
             terms |= {"factors": blocks.factors(), "blocks": blocks.modules}
         if self.target is not None:
             return Targeted(self.target, self._shares(), PURSUIT if self.pursuit is None else self.pursuit, left_out=left_out, **terms)
-        rise = RISE if self.rise is None else self.rise
-        given = self._given(budget, blocks, terms)
-        return given if rise == 1 else Rising(given, rise, RISEN * walks)
-
-    def _given(self, budget: Budget, blocks: BlockTerms | None, terms: Mapping[str, Any]) -> Pricing:
         if self.cost_price is not None:
             return Costed(self.cost_price, self._shares(), **terms)
         if self.log_gamma is not None and budget.examples is None:

@@ -21,7 +21,12 @@ Rows = list[tuple[str, Tensor, Tensor]]
 
 
 class Pricing(ABC):
-    """ρ in nats per example, as a float where all units of a group pay the same, else one entry per unit."""
+    """ρ in nats per example, as a float where all units of a group pay the same, else one entry per unit.
+
+    part: of their height, at which prices are now. Where they rise (`Rise`) the gates set it at every step.
+    """
+
+    part = 1.0
 
     @abstractmethod
     def attach(self, model: nn.Module, structure: Structure, budget: Budget, rows: Rows, last: int, fall_steps: int) -> None:
@@ -38,9 +43,6 @@ class Pricing(ABC):
     @abstractmethod
     def refresh(self, step: int, rows: Rows) -> None:
         """Follow the gates; called before units are named that leave."""
-
-    def advance(self, step: int) -> None:  # noqa: B027 - most prices know of no time
-        """A step begins, counted from 1: gates are moved by the prices of now."""
 
     def moved(self, model: nn.Module) -> None:  # noqa: B027 - most prices know of no network
         """The network is another object from now on."""
@@ -81,11 +83,11 @@ class Uniform(Pricing):
 
     def of(self, group: str) -> float:
         """The price."""
-        return self._price
+        return self._price * self.part
 
     def row(self) -> float:
         """The price."""
-        return self._price
+        return self._price * self.part
 
     def refresh(self, step: int, rows: Rows) -> None:
         """The price stays."""
@@ -95,7 +97,7 @@ class Uniform(Pricing):
 
     def describe(self) -> dict[str, Any]:
         """The price."""
-        return {"price": self._price}
+        return {"price": self.row()}
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing changes in a run."""
@@ -106,7 +108,7 @@ class Uniform(Pricing):
 
 
 class UnitPrices(Pricing, ABC):
-    """A price of its own for every unit, renewed at every refresh and cut with the units."""
+    """A price of its own for every unit, renewed at every refresh and cut with the units. prices: at their full height."""
 
     def __init__(self) -> None:
         self.prices: dict[str, Tensor] = {}
@@ -114,11 +116,11 @@ class UnitPrices(Pricing, ABC):
 
     def of(self, group: str) -> Tensor:
         """[units]."""
-        return self.prices[group]
+        return self.prices[group] * self.part
 
     def row(self) -> Tensor:
         """[all units]."""
-        return self._row
+        return self._row * self.part
 
     def removed(self, structure: Structure, plan: Plan) -> None:
         """Cut the prices."""
@@ -199,7 +201,7 @@ class Costed(UnitPrices):
 
     def describe(self) -> dict[str, Any]:
         """The mean price, ν, and R of the network as it stands with all its gates open."""
-        return {"price": float(self._row.mean()), "cost_price": self.nats, "cost": self._cost.dense}
+        return {"price": float(self.row().mean()), "cost_price": self.nats, "cost": self._cost.dense}
 
     def state_dict(self) -> dict[str, Any]:
         """ν and the prices of the last refresh."""

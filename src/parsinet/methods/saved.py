@@ -16,7 +16,7 @@ from parsinet.structure.record import from_ranges
 
 KEYS = {"step", "sizes", "units", "removals", "method"}
 
-OPTIONAL = frozenset({"differentiated"})
+OPTIONAL = frozenset({"differentiated", "risen"})
 """Entries that a method's state has only where there is something to tell."""
 
 

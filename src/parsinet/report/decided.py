@@ -23,8 +23,9 @@ def _prices(run: Run) -> list[str]:
     if not paid:
         return []
     first, last = (epoch.price or 0.0 for epoch in (paid[0], paid[-1]))
-    if math.isclose(first, last, rel_tol=NEAR) and not _differ(paid[-1].prices):
-        return [f"a unit stayed if without it the probability of the right answer fell by more than {_worth(last)}."]
+    if not _differ(paid[-1].prices):
+        risen = "" if math.isclose(first, last, rel_tol=NEAR) else f"; after the first epoch, by {_worth(first)}"
+        return [f"a unit stayed if without it the probability of the right answer fell by more than {_worth(last)}{risen}."]
     return [
         "a unit stayed if without it the probability of the right answer fell by more than its price, on average over the units "
         f"{_worth(first)} after the first epoch and {_worth(last)} when the last gates were decided.",
