@@ -24,7 +24,7 @@ SLOWER = 2
 
 @dataclass(frozen=True)
 class BlockOptions:
-    """blocks: all that can leave (True), those named, or none (False). price: fixed price of every block; factor: β. See `Gates`."""
+    """blocks: all that can leave (True), those named, or none (False). price: one for every block; factor: β. See `Gates`."""
 
     blocks: bool | Sequence[str] = False
     price: float | None = None
