@@ -21,7 +21,6 @@ import math
 import sys
 import time
 from collections.abc import Iterable
-from functools import partial
 from itertools import pairwise, repeat
 from pathlib import Path
 from typing import Any
@@ -55,14 +54,10 @@ def torch_pruning(
     fit(model, _fresh(model, recipe), batches, epochs=begin, learning_rate=lambda step: recipe.scheduled(step, steps), callbacks=[costs])
     model = cut(model, split.inputs[:1], ratio, [str(len(model) - 1)])
     done, later = begin * len(batches), Costs(split.inputs[:1])
-    rate = partial(_later, recipe, done, steps)
-    fit(model, _fresh(model, recipe), batches, epochs=epochs, learning_rate=rate, callbacks=[later])
+    optimizer = _fresh(model, recipe)
+    fit(model, optimizer, batches, epochs=epochs, learning_rate=lambda step: recipe.scheduled(step + done, steps), callbacks=[later])
     seconds = time.process_time() - start
     return model, {"cpu_seconds": round(seconds, 1), "train_macs": costs.spent + later.spent}
-
-
-def _later(recipe: Recipe, done: int, steps: int, step: int) -> float:
-    return recipe.scheduled(step + done, steps)
 
 
 def _fresh(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

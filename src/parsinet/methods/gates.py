@@ -125,9 +125,7 @@ class Gates(Remembering):
         self.inputs, self.blocks, self.settled = inputs, bool(blocks), False
         self._wanted, self.draws, self._generator = groups, draws, generator(seed)
         self._bank = GateBank({}, torch.empty(0), torch.device("cpu"), None, self._generator)
-        self._pace = self.pacing.of(None)
-        self._rise = Rise()
-        self._steps = 0
+        self._pace, self._rise, self._steps = self.pacing.of(None), Rise(), 0
         self._model: nn.Module | None = None
 
     def prepare(self, model: nn.Module) -> None:

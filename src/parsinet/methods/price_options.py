@@ -72,11 +72,11 @@ class PriceOptions:
         walks: share of the gated phase before gates are decided. steady: each step is at most a few prices and no estimate is doubted;
         otherwise noise costs the more the lower prices are, so that they stay unless `rise` is given. UsageError for one that has no time.
         """
-        if self.target is not None or self.rise == 1 or (self.rise is None and not steady):
+        if self.target is not None or self.rise == 1 or (self.rise is None and not (steady and last and walks)):
             return Rise()
-        if self.rise is not None and not last:
+        if not last:
             raise UsageError("Gates: rise takes a part of the run, whose length is unknown; give Pruner(..., steps=N), or rise=1.")
-        if self.rise is not None and not walks:
+        if not walks:
             raise UsageError("Gates: with deciding=1 gates are decided from the first step on, without time to rise; leave rise out.")
         return Rise(RISE if self.rise is None else self.rise, RISEN * walks * last)
 
