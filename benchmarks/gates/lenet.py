@@ -7,7 +7,8 @@
 One recipe for all: 20 epochs (LeNet-5-Caffe 10; lenet-5-caffe-20-epochs is the same network at 20, for three sizes), batch 128, Adam
 2e-3 held for 36 % of the run and then one cosine to 0, weight decay 5e-4 in the gradient, test error of the last epoch. "-shifted":
 images are moved by up to one pixel each way, new at every step; LeNet-300-100 has 40 epochs there, LeNet-5-Caffe 15, and methods with a
-price have the strengths of the trials without shifts and are told the size. --tune: strengths.
+price have the strengths of the trials without shifts and are told the size; lenet-300-100-shifted-100-epochs is the same at 100, for the
+size of one published network. --tune: strengths.
 Each method with one gets trials, seed 0, 10,000 training images held out: a first guess, then one trial per wanted size at the strength
 that the trials so far predict for it; the strengths that all of them predict are those of the other runs. Methods that are told a share
 or a size need no trial. --inputs: pixels may leave as well; rows that cannot let them go are left out. Rows already in the results are

@@ -141,4 +141,7 @@ SETTINGS = {
     "lenet-300-100-shifted": Setting(
         perceptron, (784, 300, 100, 10), 40, (75_000, 45_000, 26_000), few=(15_000, 10_000), rows=COMPARED, tuned="lenet-300-100", **SHIFTED
     ),
+    "lenet-300-100-shifted-100-epochs": Setting(
+        perceptron, (784, 300, 100, 10), 100, (9_600,), rows=("Gates, defaults", "VIB", "SBP", "scratch"), tuned="lenet-300-100", **SHIFTED
+    ),
 }
