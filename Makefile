@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 # The suite runs in two processes, one half each.
-HALF := tests/structure tests/spectral tests/sphere tests/export tests/training
+HALF := tests/baselines tests/structure tests/spectral tests/sphere tests/export tests/training
 
 .PHONY: demo test test-half test-rest slow lint docs clean
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Iterator
 
@@ -17,6 +18,14 @@ settings.load_profile("repeatable")
 LIMIT = 2.0
 """Seconds of this process' processor time, which other work on the machine does not lengthen (threads that wait busily do)."""
 HEAVY = pytest.StashKey[dict[str, float]]()
+
+gc.disable()  # while tests are collected, which leaves a million objects and no rubbish
+
+
+def pytest_collection_finish() -> None:
+    """What has been collected stays to the end: it need not be searched for rubbish again and again."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -43,7 +43,7 @@ README = Path(__file__).parent / "README.md"
 def magnitude(network: str, share: float, model: nn.Module, data: Dataset) -> Method:
     """Lets go of a share of the units of every layer where the rate begins to fall; of heads as a whole, as the other rows do."""
     groups = [group.name for group in trace(model, data.train.inputs[:2]).groups if group.removable and group.exact]
-    whole = [name for name in groups if not name.endswith("head_dim")]
+    whole = [name for name in groups if not name.endswith("_dim")]
     hold = SETTINGS[network].recipe.hold
     return MagnitudeUnits(share=share, begin=hold, end=hold, groups=whole)
 

@@ -83,9 +83,13 @@ class _Watch(TorchFunctionMode):
             return function(*args, **options)
 
     def _read(self, tensor: Tensor, found: Any, dim: int | None = None) -> Any:
-        """The shape or size as marked numbers; an operator that does nothing tells the graph which tensor it is of."""
+        """The shape or size as marked numbers; an operator that does nothing tells the graph which tensor it is of.
+
+        Not so of a real tensor: torch reads example inputs, and what they are views of, before it runs the model on stand-ins.
+        """
         sizes = (found,) if dim is not None else tuple(found)
-        if tensor.dim() < 2 or isinstance(tensor, nn.Parameter) or not all(type(size) is int for size in sizes):
+        known = type(tensor) is Tensor or isinstance(tensor, nn.Parameter)
+        if tensor.dim() < 2 or known or not all(type(size) is int for size in sizes):
             return found
         self.readings += 1
         try:
