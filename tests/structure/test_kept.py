@@ -11,10 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._pytree import tree_leaves, tree_map
 
 import parsinet as pn
 from architectures.handwritten import NanoGPT
 from architectures.strangers import Checked, Configured, CrossStage, Generator
+from networks import traced
 from parsinet.structure.kept import numbers_marked
 from parsinet.structure.numbers import Kept, Seen, Share
 
@@ -271,6 +273,15 @@ def test_numbers_of_padding_and_pooling_count_no_units(layer: nn.Module) -> None
     assert {"0", "4"} <= offered
     assert ("2" in offered) == isinstance(layer, nn.ConstantPad3d)
     shrunk(model, x)
+
+
+@pytest.mark.parametrize("name", ["configured", "perceiver", "state-space", pytest.param("nano-gpt", marks=pytest.mark.slow)])
+def test_inputs_that_are_part_of_a_larger_tensor_serve_as_well(name: str) -> None:
+    """`images[:2]`, which most example inputs are: torch looks at the whole of it before it runs the model."""
+    model, inputs, structure = traced(name)
+    larger = tree_map(lambda leaf: torch.cat([leaf, leaf])[: len(leaf)], inputs)
+    assert any(leaf._is_view() for leaf in tree_leaves(larger))
+    assert pn.trace(model, larger).groups == structure.groups
 
 
 def test_results_kept_for_one_place_are_not_taken_for_another() -> None:
