@@ -78,6 +78,8 @@ class Setting:
     options: Mapping[str, Any]
 
 
+VALUES = [f"blocks.{k}.{part}" for k in range(4) for part in ("attn.heads", "attn.v_dim", "mlp.fc1")]
+"""What `Gates` gate in char-gpt on the defaults, and the features that heads pass on."""
 IMAGES = Recipe(batch=32, rate=0.05, optimizer=sgd, augment=Augmentation(crop_padding=4, flip=True))
 SETTINGS = {
     "resnet-20": Setting("ResNet-20", 8_000, 6, IMAGES, _images(10, 7), ("fc",), {}),
@@ -110,6 +112,7 @@ SETTINGS = {
         DENSE
         | _gates("Gates", 0.5, 0.25)
         | _gates("doubting Gates", 0.5, 0.25, doubt=2.0)
+        | _gates("Gates on values too", 0.5, 0.25, groups=VALUES)
         | {"narrow, width 66": Row("dense", {"width": 66}), "narrow, width 45": Row("dense", {"width": 45, "heads": 5})}
         | _at("magnitude", "magnitude", 0.5, 0.25)
         | _at("peer", "Torch-Pruning", 0.5, 0.25),

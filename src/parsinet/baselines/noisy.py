@@ -49,7 +49,7 @@ class NoisyGates(Distribution):
     "example" or one for the "batch". gated: share of the run in which the factors act (all of it if its length is unknown). early:
     whether units leave before its end. interval: steps between looks (default a two-hundredth of the run, 10 … 100; 100 if unknown).
     groups: names of the groups (default all whose removal is exact, whose readers can be gated and whose readers' weights can take up a
-    factor). inputs: take the features of the network's inputs too. seed: of the draws.
+    factor, of attention heads as a whole). inputs: take the features of the network's inputs too. seed: of the draws.
     """
 
     silences = True

@@ -10,6 +10,9 @@ from parsinet.structure import Structure
 Against = Callable[[str], str]
 """A group's name → why the method cannot work on it, "" if it can."""
 
+HEADS, WIDTHS = "heads", ("qk_dim", "v_dim", "head_dim")
+"""What the structure calls attention heads, and the features within each."""
+
 TOLD = 3
 """Names for one reason, and reasons, in an error."""
 
@@ -48,10 +51,21 @@ def gateable_groups(
 ) -> list[str]:
     """`chosen_groups` of those all readers of which read through a module's input, where a gate can sit.
 
+    Of attention that is heads as a whole: features within gated heads are chosen if `wanted` names them.
     weights: a gate may also sit in the weights that read. may_lack: there may be none, or none wanted.
     """
 
-    return chosen_groups(who, "gated", structure, wanted, against_gates(structure, against, weights=weights), may_lack=may_lack)
+    chosen = chosen_groups(who, "gated", structure, wanted, against_gates(structure, against, weights=weights), may_lack=may_lack)
+    return chosen if wanted is not None else [name for name in chosen if not _heads_of(structure, name, chosen)]
+
+
+def _heads_of(structure: Structure, name: str, chosen: Collection[str]) -> str:
+    """The group of heads among those chosen that the units of a group are features within; "" if there is none."""
+    return next((heads for heads in structure.sharing(name) if heads in chosen and _role(heads) == HEADS and _role(name) in WIDTHS), "")
+
+
+def _role(name: str) -> str:
+    return name.rpartition(".")[2].partition("#")[0]
 
 
 def against_gates(structure: Structure, against: Against = lambda name: "", *, weights: bool = False) -> Against:
@@ -71,7 +85,14 @@ def against_gates(structure: Structure, against: Against = lambda name: "", *, w
 def left_out(structure: Structure, chosen: Collection[str], against: Against) -> dict[str, str]:
     """Per group of units that a method does not work on why; those that could leave first."""
     others = sorted((group for group in structure.groups if group.name not in chosen), key=lambda group: not group.removable)
-    return {group.name: _reason(structure, group.name, against, exact_only=True) or "groups does not name it" for group in others}
+    return {
+        group.name: _reason(structure, group.name, against, exact_only=True) or _unnamed(structure, group.name, chosen) for group in others
+    }
+
+
+def _unnamed(structure: Structure, name: str, chosen: Collection[str]) -> str:
+    heads = _heads_of(structure, name, chosen)
+    return f"{heads} are gated as a whole, and groups does not name it" if heads else "groups does not name it"
 
 
 def told_left_out(reasons: Mapping[str, str]) -> str:

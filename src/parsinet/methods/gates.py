@@ -63,10 +63,10 @@ class Gates(Remembering):
     target). "flips": gates that stand at 0 or 1 stay there, and the exact gains of single units are compared with their prices (if
     `Pruner.step` is given a closure, else as "absorb"); "absorb": gates that stand at 0 or 1 stay there; "round": no such part. What is
     undecided to the end is rounded.
-    groups: names of the groups to gate (default all whose removal is exact and whose readers can be gated). inputs: gate the features of
-    the network's inputs too, which layers then select. blocks: gate residual branches too, which leave whole: True for all that can, or
-    their names; θ of a block falls half as fast. block_price: what a block pays; else block_factor (default 1) times what its units pay
-    together, or with cost_price and target what it costs. groups=[] gates blocks alone. seed: of the draws.
+    groups: names of the groups to gate (default all whose removal is exact and whose readers can be gated, of attention heads as a whole).
+    inputs: gate the features of the network's inputs too, which layers then select. blocks: gate residual branches too, which leave whole:
+    True for all that can, or their names; θ of a block falls half as fast. block_price: what a block pays; else block_factor (default 1)
+    times what its units pay together, or with cost_price and target what it costs. groups=[] gates blocks alone. seed: of the draws.
 
     The loss must be a mean over the batch; of several backward passes before one step the sum of their losses must be (gradients are
     accumulated with each loss times its batch's share of the examples: divided by the number of passes, where batches are equal).
