@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 # The suite runs in two processes, one half each.
-HALF := tests/baselines tests/structure tests/spectral tests/sphere tests/export tests/training
+HALF := tests/integrations tests/models tests/tuning tests/structure tests/spectral tests/sphere tests/export tests/training
 
 .PHONY: demo test test-half test-rest slow lint docs clean
 
