@@ -23,7 +23,7 @@ def test_heads_are_gated_as_a_whole_and_features_within_them_where_they_are_name
     assert gateable_groups("Gates", structure, [heads, values]) == [heads, values]
     gates = Gates(groups=[heads, values])
     gates.attach(model, structure, Budget(steps=100))
-    assert {group for group, _, _ in gates._bank.rows()} == {heads, values}
+    assert set(gates.scores()) == {heads, values}
 
 
 def test_features_of_heads_that_carry_no_gate_are_gated() -> None:

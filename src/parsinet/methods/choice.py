@@ -61,7 +61,9 @@ def gateable_groups(
 
 def _heads_of(structure: Structure, name: str, chosen: Collection[str]) -> str:
     """The group of heads among those chosen that the units of a group are features within; "" if there is none."""
-    return next((heads for heads in structure.sharing(name) if heads in chosen and _role(heads) == HEADS and _role(name) in WIDTHS), "")
+    if _role(name) not in WIDTHS:
+        return ""
+    return next((heads for heads in structure.sharing(name) if heads in chosen and _role(heads) == HEADS), "")
 
 
 def _role(name: str) -> str:

@@ -114,8 +114,9 @@ class Structure:
 
     def sharing(self, name: str) -> list[str]:
         """The groups that have units along one dimension of a tensor with this one, as heads have with the features within each."""
-        found = {other for slot in self.layout.tensors.values() if self.group(name).name in slot.owners for other in slot.owners}
-        return [other for other in self.layout.groups if other in found - {name}]
+        own = self.group(name).name
+        found = {other for slot in self.layout.tensors.values() if own in slot.owners for other in slot.owners} - {own}
+        return [other for other in self.layout.groups if other in found]
 
     def owners(self, tensor: str, dim: int) -> dict[str, Tensor]:
         """Per group that has units along `dim` of the tensor: the unit of each index, -1 for none. Empty where nothing may leave."""
