@@ -20,6 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from parsinet.bench import run_script
+
 Record = dict[str, Any]
 
 
@@ -124,4 +126,4 @@ def spread(values: list[float], form: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -28,6 +28,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 import parsinet as pn
 from networks import Build, networks
 from parsinet import measure
+from parsinet.bench import run_script
 from parsinet.errors import ParsinetError
 from parsinet.training.environment import commit
 
@@ -197,4 +198,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

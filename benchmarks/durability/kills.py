@@ -32,6 +32,7 @@ from faults import Boundaries
 from rich.console import Console
 
 import parsinet.cli.commands  # noqa: F401 - imported once here, not in every run
+from parsinet.bench import run_script
 from parsinet.cli import main as command
 from parsinet.training import read_record, recipe_from
 from parsinet.training import train as run_training
@@ -195,4 +196,4 @@ def equal(one: Any, other: Any) -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

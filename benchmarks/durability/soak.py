@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 import parsinet as pn
 from parsinet.baselines import RandomUnits
+from parsinet.bench import run_script
 
 RESULTS = Path(__file__).parent / "results" / "soak.json"
 WIDTHS = (1000, 500)
@@ -95,4 +96,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

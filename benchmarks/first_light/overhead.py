@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from parsinet import methods, models
+from parsinet.bench import run_script
 from parsinet.data import Batches, Split
 from parsinet.methods import Method, Pruner
 from parsinet.training import fit
@@ -132,4 +133,4 @@ def looped(split: Split, method: Method, *, display: bool = False) -> Epoch:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -23,7 +23,7 @@ from protocol import stored, write
 from torch import Tensor, nn
 
 import parsinet as pn
-from parsinet.bench import put_tables
+from parsinet.bench import put_tables, run_script
 from parsinet.data import Batches, Dataset, Split
 from parsinet.methods import Dense, Gates
 from parsinet.methods.pruner import Removal
@@ -221,4 +221,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import parsinet as pn
-from parsinet.bench import put_tables
+from parsinet.bench import put_tables, run_script
 from parsinet.data import Batches, Split
 from parsinet.gates import open_units
 from parsinet.methods import Gates
@@ -195,4 +195,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -30,9 +30,10 @@ from torch import nn
 
 import parsinet as pn
 from parsinet.baselines import MagnitudeUnits
-from parsinet.bench import put_tables
+from parsinet.bench import put_tables, run_script
 from parsinet.data import Dataset
 from parsinet.methods import Dense, Gates, Method
+from parsinet.methods.choice import WIDTHS
 from parsinet.structure import trace
 from parsinet.training.evaluate import evaluate
 
@@ -42,8 +43,8 @@ README = Path(__file__).parent / "README.md"
 
 def magnitude(network: str, share: float, model: nn.Module, data: Dataset) -> Method:
     """Lets go of a share of the units of every layer where the rate begins to fall; of heads as a whole, as the other rows do."""
-    groups = [group.name for group in trace(model, data.train.inputs[:2]).groups if group.removable and group.exact]
-    whole = [name for name in groups if not name.endswith("_dim")]
+    groups = [group for group in trace(model, data.train.inputs[:2]).groups if group.removable and group.exact]
+    whole = [group.name for group in groups if group.role not in WIDTHS]
     hold = SETTINGS[network].recipe.hold
     return MagnitudeUnits(share=share, begin=hold, end=hold, groups=whole)
 
@@ -209,4 +210,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

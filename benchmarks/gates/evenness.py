@@ -26,7 +26,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import parsinet as pn
-from parsinet.bench import put_tables
+from parsinet.bench import put_tables, run_script
 from parsinet.data import Augmentation, Dataset, Split
 from parsinet.methods import Dense, Gates
 from parsinet.structure import trace
@@ -157,4 +157,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

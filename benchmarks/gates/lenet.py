@@ -34,7 +34,7 @@ from protocol import Costs, Recipe, sizes, stored, train, write
 from torch import nn
 
 import parsinet as pn
-from parsinet.bench import put_tables
+from parsinet.bench import put_tables, run_script
 from parsinet.data import Dataset, Split
 from parsinet.methods import Dense
 from parsinet.structure.record import from_ranges
@@ -220,4 +220,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

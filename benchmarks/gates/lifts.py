@@ -26,7 +26,7 @@ from torch import nn
 
 import parsinet as pn
 from parsinet import baselines
-from parsinet.bench import put_tables
+from parsinet.bench import put_tables, run_script
 from parsinet.data import Batches, Dataset, Split
 from parsinet.methods import Dense, Gates, Method
 from parsinet.training import Average, Callback, LoopState, Teacher, evaluate, fit
@@ -180,4 +180,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -21,7 +21,7 @@ from typing import Any
 
 from protocol import BATCH, DECAY, HOLD, RATE, stored, write
 
-from parsinet.bench import put_tables
+from parsinet.bench import put_tables, run_script
 
 RESULTS = Path(__file__).parent / "results" / "pursuit.json"
 README = Path(__file__).parent / "README.md"
@@ -125,4 +125,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

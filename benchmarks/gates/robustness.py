@@ -22,7 +22,7 @@ from protocol import sizes, stored, train, write
 from torch import nn
 
 import parsinet as pn
-from parsinet.bench import put_tables
+from parsinet.bench import put_tables, run_script
 from parsinet.data import Dataset
 from parsinet.methods import Gates
 from parsinet.training.evaluate import evaluate
@@ -111,4 +111,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -26,7 +26,7 @@ from protocol import stored, write
 from torch import nn
 
 import parsinet as pn
-from parsinet.bench import put_tables
+from parsinet.bench import put_tables, run_script
 from parsinet.data import Batches, Dataset, Split
 from parsinet.methods import Dense, Gates
 from parsinet.structure import Skipped
@@ -255,4 +255,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

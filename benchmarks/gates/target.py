@@ -24,6 +24,7 @@ from protocol import stored, write
 from torch import nn
 
 import parsinet as pn
+from parsinet.bench import run_script
 from parsinet.data import Batches, Dataset
 from parsinet.methods import Gates
 from parsinet.training.evaluate import evaluate
@@ -162,4 +163,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

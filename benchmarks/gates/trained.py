@@ -32,7 +32,7 @@ from torch import nn
 
 import parsinet as pn
 from parsinet.baselines import MagnitudeUnits
-from parsinet.bench import put_tables
+from parsinet.bench import put_tables, run_script
 from parsinet.data import Dataset, Split
 from parsinet.methods import Dense, Gates, Method
 from parsinet.training.evaluate import evaluate
@@ -136,4 +136,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -25,6 +25,7 @@ import torch
 from torch import nn
 
 import parsinet as pn
+from parsinet.bench import run_script
 from parsinet.data import Batches, Split
 from parsinet.methods import Dense, Method, Spectral
 from parsinet.training.evaluate import evaluate
@@ -157,4 +158,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 import parsinet as pn
+from parsinet.bench import run_script
 from parsinet.data import Batches, Dataset, Split
 from parsinet.training.evaluate import evaluate
 from parsinet.training.loop import fit
@@ -173,4 +174,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

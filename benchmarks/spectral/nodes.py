@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 import parsinet as pn
+from parsinet.bench import run_script
 from parsinet.data import Batches, Dataset, Split
 from parsinet.methods.nodes import node_scores
 from parsinet.methods.ranking import keep_best
@@ -270,4 +271,4 @@ def _shown(arguments: list[str]) -> list[str]:
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    main()
+    run_script(main)

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from parsinet import spectral
+from parsinet.bench import run_script
 
 HIDDEN, POINTS, BATCH, EPOCHS, THRESHOLD = 300, 10_000, 100, 60, 0.01
 
@@ -61,4 +62,4 @@ def train(block: spectral.SkipBlock, x: torch.Tensor, target: torch.Tensor, gene
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -29,7 +29,7 @@ from torch import nn
 
 import parsinet as pn
 from parsinet.baselines import GMP, SET, RigL
-from parsinet.bench import put_tables
+from parsinet.bench import put_tables, run_script
 from parsinet.data import Batches, Dataset, Split
 from parsinet.methods import Dense, Method, SpectralSparse
 from parsinet.training.evaluate import evaluate
@@ -225,4 +225,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

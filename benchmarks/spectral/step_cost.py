@@ -25,6 +25,7 @@ import torch
 from torch import nn
 
 from parsinet import spectral
+from parsinet.bench import run_script
 
 LINEAR = ((128, 784, 2000), (512, 2048, 2048), (64, 4096, 4096))
 """Batch, senders, receivers."""
@@ -137,4 +138,4 @@ class Step:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -20,7 +20,7 @@ import latency
 import steps
 from protocol import FOLDER, Benchmark
 
-from parsinet.bench import put_tables
+from parsinet.bench import put_tables, run_script
 
 BENCHMARKS = (steps.BENCHMARK, latency.BENCHMARK, csr.BENCHMARK, engine.BENCHMARK)
 README, CLAIMS = FOLDER / "README.md", FOLDER.parent / "claims.yaml"
@@ -44,4 +44,4 @@ def measured(benchmark: Benchmark, again: bool) -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

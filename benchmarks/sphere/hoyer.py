@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 import parsinet as pn
-from parsinet.bench import put_tables
+from parsinet.bench import put_tables, run_script
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -170,4 +170,4 @@ def markdown(table: dict[tuple[str, str, int], dict[float, tuple[float, float, f
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

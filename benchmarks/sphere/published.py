@@ -27,7 +27,7 @@ from torch import nn
 
 import parsinet as pn
 from parsinet.baselines import GMP
-from parsinet.bench import put_tables
+from parsinet.bench import put_tables, run_script
 from parsinet.data import Augmentation, Batches, Dataset, Split
 from parsinet.methods import Dense, Method, Sphere
 from parsinet.training.evaluate import evaluate
@@ -150,4 +150,4 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -31,6 +31,7 @@ from torch import nn
 
 import parsinet as pn
 from parsinet.baselines import GMP, SET, RandomMask, RigL
+from parsinet.bench import run_script
 from parsinet.data import Batches, Dataset, Split
 from parsinet.methods import Dense, Method, Sphere
 from parsinet.training.evaluate import evaluate
@@ -217,4 +218,4 @@ def _load(folder: str | None, text: bool) -> Dataset:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

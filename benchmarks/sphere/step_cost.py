@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from parsinet import models, sphere
+from parsinet.bench import run_script
 
 WARM_UP = 10
 PS = (1.07, 16 / 15, 1.2, 1.3, 4 / 3, 1.5, 3.0)
@@ -88,4 +89,4 @@ def ratio(one: list[float], other: list[float]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -387,6 +387,23 @@ def test_one_unit_cut_off_stays_and_those_behind_it_leave() -> None:
     assert (rest.size, rest.removable, rest.exact) == (5, True, True)
 
 
+def test_groups_know_what_their_units_are_within_a_module() -> None:
+    _, _, structure = traced("char-gpt")
+    roles = {group.name: group.role for group in structure.groups if group.name.startswith("blocks.0.")}
+    assert roles["blocks.0.attn.heads"] == "heads"
+    assert roles["blocks.0.attn.v_dim"] == "v_dim"
+    assert roles["blocks.0.mlp.fc1"] == ""
+
+
+def test_a_layer_that_is_called_heads_is_none() -> None:
+    layers = {"heads": nn.Linear(4, 6), "relu": nn.ReLU(), "v_dim": nn.Linear(6, 5), "again": nn.ReLU(), "out": nn.Linear(5, 2)}
+    model = nn.Sequential()
+    for name, layer in layers.items():
+        model.add_module(name, layer)
+    structure = pn.trace(model, torch.randn(3, 4))
+    assert {group.name: group.role for group in structure.removable()} == {"heads": "", "v_dim": ""}
+
+
 def test_frozen_encoder_layers_show_their_heads() -> None:
     """Without gradients torch would fuse the whole layer into one operator."""
     model, x = make("torch-encoder")

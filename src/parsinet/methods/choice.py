@@ -11,7 +11,7 @@ Against = Callable[[str], str]
 """A group's name → why the method cannot work on it, "" if it can."""
 
 HEADS, WIDTHS = "heads", ("qk_dim", "v_dim", "head_dim")
-"""What the structure calls attention heads, and the features within each."""
+"""Roles of groups: attention heads, and the features within each."""
 
 TOLD = 3
 """Names for one reason, and reasons, in an error."""
@@ -61,13 +61,9 @@ def gateable_groups(
 
 def _heads_of(structure: Structure, name: str, chosen: Collection[str]) -> str:
     """The group of heads among those chosen that the units of a group are features within; "" if there is none."""
-    if _role(name) not in WIDTHS:
+    if structure.group(name).role not in WIDTHS:
         return ""
-    return next((heads for heads in structure.sharing(name) if heads in chosen and _role(heads) == HEADS), "")
-
-
-def _role(name: str) -> str:
-    return name.rpartition(".")[2].partition("#")[0]
+    return next((heads for heads in structure.sharing(name) if heads in chosen and structure.group(heads).role == HEADS), "")
 
 
 def against_gates(structure: Structure, against: Against = lambda name: "", *, weights: bool = False) -> Against:

@@ -35,8 +35,10 @@ class _Classes:
     """Whether it is a factor of a product that has another one which may leave."""
 
 
-def gather(tracing: Tracing, axes: Mapping[str, tuple[Axis, ...]], resolved: Mapping[Place, Rows]) -> dict[str, Rows]:
-    """Classes that occur in the same places form a group; a group that holds both frozen and free units is cut in two.
+def gather(
+    tracing: Tracing, axes: Mapping[str, tuple[Axis, ...]], resolved: Mapping[Place, Rows], roles: Mapping[int, str]
+) -> dict[str, Rows]:
+    """Classes that occur in the same places and have the same role form a group; one that holds frozen and free units is cut in two.
 
     Factors of one index (head and dimension) are different places.
 
@@ -44,7 +46,6 @@ def gather(tracing: Tracing, axes: Mapping[str, tuple[Axis, ...]], resolved: Map
     nothing may change (positions, rows of an embedding, the model's input) is no group, nor is the fixed or single half of a
     product (query, key, value as thirds of one projection), unless all of its factors are fixed.
     """
-    roles = _roles(tracing)
     raw, given, names = _producers(tracing, axes)
     kinds = ["", *sorted({role for role in roles.values() if role})]
     classes = _classes(tracing, resolved, raw, given, {root: kinds.index(role) for root, role in roles.items()})
@@ -147,8 +148,8 @@ def _producers(tracing: Tracing, axes: Mapping[str, tuple[Axis, ...]]) -> tuple[
     return raw, np.where(given < len(names) - 1, given, own), [*names, *(name for _, name in starts)]
 
 
-def _roles(tracing: Tracing) -> dict[int, str]:
-    """Class → what the units are within their module."""
+def roles_by_class(tracing: Tracing) -> dict[int, str]:
+    """Class → what its units are within their module (`UnitGroup.role`); nothing for plain outputs."""
     found: dict[int, set[str]] = {}
     for axis, role in tracing.roles:
         for root in np.flatnonzero(roots_of(tracing, [axis])).tolist():

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from parsinet.structure.axes import NONE, Axis, Rows, labelled, marked
 from parsinet.structure.blocks import NO_BLOCKS, Blocks
-from parsinet.structure.classes import gather, roots_of
+from parsinet.structure.classes import gather, roles_by_class, roots_of
 from parsinet.structure.tracing import Norm, Read, Tracing
 
 Owners = NDArray[np.int64]
@@ -25,6 +25,8 @@ class UnitGroup:
     name: the module that produces them. size: number of units. removable: whether units may leave, else `reason` says why not.
     exact: whether removing a unit gives the same function as silencing it. parameters: names of the tensors that lose entries.
     kind: "units", or "block" for a residual branch: a single unit that leaves whole, with all of these parameters.
+    role: what the units are within their module: "heads" of attention, "queries" of grouped heads, "qk_dim", "v_dim" or "head_dim" for
+    the features within each head, "groups" of a convolution; "" for plain outputs. A module may have such a name without being one.
     """
 
     name: str
@@ -34,6 +36,7 @@ class UnitGroup:
     reason: str
     parameters: tuple[str, ...]
     kind: Literal["units", "block"] = "units"
+    role: str = ""
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,8 @@ class Layout:
 def build_layout(tracing: Tracing, axes: dict[str, tuple[Axis, ...]]) -> Layout:
     """Turn labels into groups of units."""
     resolved = {(name, d): tracing.labels.resolve(axis) for name, tensor in axes.items() for d, axis in enumerate(tensor)}
-    units = gather(tracing, axes, resolved)
+    roles = roles_by_class(tracing)
+    units = gather(tracing, axes, resolved, roles)
     slot = _slots(tracing, units)
     tensors = {place: slot(rows, rows.shape[1]) for place, rows in resolved.items()}
     tensors = {place: found for place, found in tensors.items() if found.owners}
@@ -142,7 +146,7 @@ def build_layout(tracing: Tracing, axes: dict[str, tuple[Axis, ...]]) -> Layout:
     reading = _reading_rows(tracing)
     cuts = {group: f"{where} cuts it by position" for axis, where in tracing.cuts for group in slot(resolve(axis), axis.size).owners}
     return Layout(
-        groups=_groups(tracing, units, tensors, cuts),
+        groups=_groups(tracing, units, roles, tensors, cuts),
         tensors=tensors,
         counts={place: slot(resolve(axis), axis.size) for place, axis in tracing.counts.items()},
         reads={(entry.module, entry.axis): _reading(entry, lambda axis: slot(resolve(axis), axis.size)) for entry in tracing.reads},
@@ -159,7 +163,11 @@ def build_layout(tracing: Tracing, axes: dict[str, tuple[Axis, ...]]) -> Layout:
 
 
 def _groups(
-    tracing: Tracing, units: Mapping[str, Rows], tensors: Mapping[tuple[str, int], Slot], cuts: Mapping[str, str]
+    tracing: Tracing,
+    units: Mapping[str, Rows],
+    roles: Mapping[int, str],
+    tensors: Mapping[tuple[str, int], Slot],
+    cuts: Mapping[str, str],
 ) -> dict[str, UnitGroup]:
     """The groups with their verdicts so far: what is frozen stays; what a computation runs over is inexact.
 
@@ -181,7 +189,8 @@ def _groups(
         exact = bool((why[roots] == NONE).all())
         stays = frozen or single or ("" if exact else cuts.get(group, ""))
         reason = stays or ("" if exact else reasons[why[roots[0]]])
-        groups[group] = UnitGroup(group, len(roots), not stays, exact, reason, tuple(parameters[group]))
+        role = roles.get(int(roots[0]), "")
+        groups[group] = UnitGroup(group, len(roots), not stays, exact, reason, tuple(parameters[group]), role=role)
     return groups
 
 

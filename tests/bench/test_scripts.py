@@ -1,0 +1,41 @@
+"""Scripts of benchmarks/: what they cannot do is one sentence."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from parsinet.bench import run_script
+from parsinet.errors import DataError
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+def test_an_error_of_ours_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def main() -> None:
+        raise DataError("There is no such data.")
+
+    monkeypatch.setattr(sys, "argv", ["benchmarks/gates/lenet.py"])
+    with pytest.raises(SystemExit) as stopped:
+        run_script(main)
+    assert stopped.value.code == "lenet.py: There is no such data."
+
+
+def test_a_fault_of_the_script_keeps_its_traceback() -> None:
+    def main() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_script(main)
+
+
+def test_a_folder_without_data_is_told(tmp_path: Path) -> None:
+    command = [sys.executable, "benchmarks/gates/lenet.py", "--data", str(tmp_path), "--only", "dense", "--seeds", "99"]
+    told = subprocess.run(command, cwd=BENCHMARKS.parent, capture_output=True, text=True, env=os.environ)
+    assert told.returncode == 1
+    assert told.stderr.startswith("lenet.py: mnist: found no train-images-idx3-ubyte(.gz) in ")
+    assert told.stderr.count("\n") == 1
