@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 import parsinet as pn
 from parsinet.draws import Place
+from parsinet.errors import ParsinetWarning
 from parsinet.methods import Gates, Pruner
 from parsinet.structure.capture import capture
 from parsinet.structure.in_training import used
@@ -254,7 +255,8 @@ def test_the_graph_is_that_of_the_passes_that_are_compared(seed: int) -> None:
     random.seed(seed)
     model, x = Choosing(), torch.randn(2, 6)
     Call.of(x).on(model)
-    captured = capture(model, x, {}, blocks=False)
+    with pytest.warns(ParsinetWarning, match=r"numbers that modules of Choosing keep .* type\(self.sides\) is int"):
+        captured = capture(model, x, {}, blocks=False)
     assert captured.coins
     assert used(captured.exported) == {f"layers.{model.chosen}.weight", f"layers.{model.chosen}.bias"}
 

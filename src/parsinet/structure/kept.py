@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -17,12 +18,13 @@ from torch import Tensor, nn
 from torch.fx.traceback import annotate, preserve_node_meta
 from torch.overrides import TorchFunctionMode
 
-from parsinet.errors import StructureError
+from parsinet.errors import ParsinetWarning, StructureError
 from parsinet.structure.attributes import LENGTHS, RULES, numbers_of_class
 from parsinet.structure.calling import ExampleInputs
 from parsinet.structure.configs import is_named_tuple
 from parsinet.structure.export import Exported, export
 from parsinet.structure.numbers import Kept, Marked, Seen, comparisons_noted
+from parsinet.structure.origins import in_words, line_of
 from parsinet.structure.secluded import OWN
 from parsinet.switches import replaced
 
@@ -39,7 +41,8 @@ WITHOUT_SIZES = {f"torch.nn.modules.{kind}" for kind in ("activation", "containe
 
 
 def export_watched(model: nn.Module, example_inputs: ExampleInputs, understood: Callable[[Any], bool]) -> Exported:
-    """`export`, with the kept numbers among every operator's sizes noted in its node; without where the model minds them."""
+    """`export`, with the kept numbers among every operator's sizes noted in its node; without, and a ParsinetWarning, where the model
+    minds numbers that know where they are kept."""
     try:
         with numbers_marked(model) as found, contextlib.ExitStack() as watching:
             if not found:
@@ -49,8 +52,16 @@ def export_watched(model: nn.Module, example_inputs: ExampleInputs, understood: 
             watching.enter_context(_nothing_remembered())
             equal = watching.enter_context(comparisons_noted())
             return replace(export(model, example_inputs, understood), equal=tuple(equal))
-    except StructureError:
-        return export(model, example_inputs, understood)
+    except StructureError as error:
+        unwatched, fault = export(model, example_inputs, understood), error.__cause__
+    reason = f" ({in_words(fault)}{line_of(fault)})" if isinstance(fault, Exception) else ""
+    warnings.warn(
+        f"trace: numbers that modules of {type(model).__name__} keep (self.heads, self.width) are not followed, as its forward cannot run "
+        f"on numbers that know where they are kept{reason}. Units that such a number counts may stay although they could leave.",
+        ParsinetWarning,
+        stacklevel=2,
+    )
+    return unwatched
 
 
 @contextlib.contextmanager
