@@ -21,10 +21,8 @@ from parsinet.structure.numbers import Kept, Seen
 from parsinet.structure.origins import in_words, line_of
 from parsinet.structure.packing import packed_as_padded
 from parsinet.structure.secluded import secluded
+from parsinet.structure.wrappers import unwrap, wraps
 from parsinet.switches import no_fused_attention
-
-WRAPPERS = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
-"""Operators that run a graph of their own (`with torch.no_grad():` in the user's forward); taking apart puts it in line."""
 
 DEPTH = 3
 """How often composites are taken apart into composites."""
@@ -134,12 +132,13 @@ def _advice(model: nn.Module, message: str) -> str:
 
 def _plain(program: torch.export.ExportedProgram, understood: Callable[[Any], bool]) -> torch.export.ExportedProgram:
     """Without writes into views (`y[:, :4] = x`), which hide where values go, and without composites nobody understands."""
+    unwrap(program)
     for _ in range(DEPTH):
         operators = {node.target for node in program.graph.nodes if node.op == "call_function"}
         strange = [target for target in operators if not understood(target)]
         table = torch.export.default_decompositions() if strange else {}
         apart = {target: table[target] for target in strange if target in table}
-        if not apart and not any(_writes_into_a_view(node) or str(node.target) in WRAPPERS for node in program.graph.nodes):
+        if not apart and not any(_writes_into_a_view(node) or wraps(node) for node in program.graph.nodes):
             break
         smaller: torch.export.ExportedProgram = program.run_decompositions(apart)
         program = smaller

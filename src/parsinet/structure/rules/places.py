@@ -87,6 +87,15 @@ def along(ctx: Tracing, x: Value, shifts: Any = None, dims: Any = None, *_: Any,
     return x
 
 
+def differences(ctx: Tracing, x: Value, n: int = 1, dim: int = -1, *edges: Value | None, **named: Value | None) -> Value:
+    """Differences of neighbours along `dim`, edges put before and behind; the other axes meet index by index."""
+    d = dim % len(x.axes)
+    values = [x, *(edge for edge in (*edges, *named.values()) if edge is not None)]
+    for value in values:
+        ctx.labels.freeze(value.axes[d], f"{ctx.where} subtracts neighbours")
+    return _beside(ctx, d, values, ctx.shape())
+
+
 def triangle(ctx: Tracing, x: Value, *_: Any) -> Value:
     """tril, triu: which entries stay depends on their position in both axes."""
     for axis in x.axes[-2:]:
