@@ -218,6 +218,40 @@ def test_a_tile_of_fewer_numbers_than_axes_repeats_the_last() -> None:
     assert model.last.in_features == 12
 
 
+@pytest.mark.parametrize("mask", ["rows", "of one position", "entries"])
+def test_what_is_put_among_rows_by_a_mask_has_their_units(mask: str) -> None:
+    class Pictures(nn.Module):
+        """Embeddings of a text, some of them replaced by those of a picture, as in LLaVA."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.words, self.picture, self.last = nn.Embedding(7, 6), nn.Linear(4, 6), nn.Linear(6, 3)
+
+        def forward(self, x: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+            words, seen = self.words(tokens), self.picture(x)
+            held = (tokens == 0).unsqueeze(-1)
+            if mask == "rows":
+                held = held.expand_as(words)
+            elif mask == "entries":
+                held = held & (words == words)
+            return self.last(words.masked_scatter(held, seen))  # type: ignore[no-any-return]
+
+    model, inputs = Pictures().double(), (torch.randn(2, 2, 4, dtype=torch.float64), torch.tensor([[0, 3, 0], [0, 0, 2]]))
+    structure = pn.trace(model, inputs)
+    group = structure.group("picture" if mask == "entries" else "words")
+    assert group.removable is (mask != "entries"), group.reason
+    if mask == "entries":
+        assert "fills places in their order" in group.reason
+        return
+    assert group.exact and {"words.weight", "picture.weight", "last.weight"} <= set(group.parameters)
+    plan = structure.plan({group.name: torch.arange(6) % 4 != 1})
+    with pn.silence(model, plan):
+        wanted = model(*inputs)
+    pn.shrink(model, plan)
+    assert torch.allclose(model(*inputs), wanted, atol=1e-12)
+    assert model.picture.out_features == 4
+
+
 @pytest.mark.parametrize(
     ("lookup", "removable"),
     [

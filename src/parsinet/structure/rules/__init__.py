@@ -92,6 +92,7 @@ RULES: dict[str, Rule] = _table(
     ("scatter scatter_add scatter_reduce", places.scatter),
     ("index_add index_copy index_fill index_reduce", places.index_add),
     ("index_put _unsafe_index_put", places.index_put),
+    ("masked_scatter", places.masked_scatter),
     ("view_as_complex", s.view_as_complex),
     ("view_as_real", s.view_as_real),
     ("slice_scatter", p.slice_scatter),

@@ -68,6 +68,21 @@ def index_put(ctx: Tracing, x: Value, indices: list[Value | None], values: Value
     return Value(tuple(axes), x.constant and values.constant)
 
 
+def masked_scatter(ctx: Tracing, x: Value, mask: Value, source: Value) -> Value:
+    """Entries of `source`, in their order, where the mask holds. Last axes along which the mask is one value are written whole, and
+    meet those of `source` (images put among the embeddings of a text); the others must stay as they are."""
+    shape, whole = ctx.shape(), 0
+    for mine, held, written in zip(reversed(x.axes), reversed(mask.axes), reversed(source.axes), strict=False):
+        if not (held.free or held.size == 1) or mine.size != written.size:
+            break
+        whole += 1
+    mine, written = len(x.axes) - whole, len(source.axes) - whole
+    for axis in (*mask.axes, *x.axes[:mine], *source.axes[:written]):
+        ctx.labels.freeze(axis, f"{ctx.where} fills places in their order")
+    met = ctx.unify_shapes([x.with_axes(x.axes[mine:]), source.with_axes(source.axes[written:])], shape[len(shape) - whole :])
+    return met.with_axes([*(fixed(size) for size in shape[: len(shape) - whole]), *met.axes])
+
+
 def _beside(ctx: Tracing, d: int, values: list[Value], shape: tuple[int, ...]) -> Value:
     """The values' axes besides d, united where their sizes agree; elsewhere positions count."""
     for value in values:
