@@ -95,3 +95,24 @@ def test_differences_and_masks_keep_units_only_along_their_axis(dim: int, remova
         assert torch.allclose(model(x), wanted, atol=1e-12)
     else:
         assert "subtracts neighbours" in group.reason
+
+
+@pytest.mark.usefixtures("whole")
+def test_a_number_that_is_checked_hides_no_layer() -> None:
+    """Taking a network apart drops what it computes and does not use; without that layer's weights such a removal fails."""
+
+    class Checked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.aside, self.last = nn.Linear(4, 6), nn.LayerNorm(6), nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            hidden = self.first(x).relu()
+            self.aside(hidden)
+            torch._check((x < 99).all().item())  # type: ignore[arg-type]
+            return self.last(hidden)  # type: ignore[no-any-return]
+
+    model = Checked()
+    group = pn.trace(model, torch.randn(2, 4)).group("first")
+    assert group.removable
+    assert "aside.weight" in group.parameters

@@ -37,7 +37,7 @@ DIFFERENTIATING = ("fake tensor in the exported program constant", "functorch te
 """In what torch.export says where a forward pass differentiates."""
 
 SCALARS = (torch.ops.aten.item.default, torch.ops.aten._local_scalar_dense.default)
-"""Operators that take a number out of a tensor."""
+"""Operators that take a number out of a tensor; taking the one apart gives the other."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def _plain(program: torch.export.ExportedProgram, understood: Callable[[Any], bo
     unwrap(program)
     for _ in range(DEPTH):
         operators = {node.target for node in program.graph.nodes if node.op == "call_function"}
-        strange = [target for target in operators if not understood(target)]
+        strange = [target for target in operators if not understood(target) and target not in SCALARS]
         table = torch.export.default_decompositions() if strange else {}
         apart = {target: table[target] for target in strange if target in table}
         if not apart and not any(_writes_into_a_view(node) or wraps(node) for node in program.graph.nodes):
