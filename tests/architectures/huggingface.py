@@ -26,6 +26,8 @@ COUPLED = {
     "decoder_ffn_dim": FEED_FORWARD,
 }
 SPECIAL = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, "decoder_start_token_id": 1}
+PICTURE = 62
+"""The word in whose place a patch of a picture stands."""
 IMAGE = {**{key: value for key, value in SIZES.items() if key != "vocab_size"}, "image_size": 32, "patch_size": 8}
 
 
@@ -133,6 +135,21 @@ FAMILIES: dict[str, Family] = {
         inputs="image",
     ),
     "clip-text": Family("CLIPTextModel", "CLIPTextConfig", TEXT, 2, 2, width=False),
+    "llava": Family(
+        "LlavaForConditionalGeneration",
+        "LlavaConfig",
+        {
+            "vision_config": {"model_type": "clip_vision_model", **IMAGE, "hidden_size": 16, "image_size": 16},
+            "text_config": {"model_type": "llama", **GROUPED},
+            "image_token_index": PICTURE,
+            "vision_feature_layer": -1,
+        },
+        4,
+        4,
+        width=True,  # of the vision tower; that of the text stays, since the network returns pictures' features, which are as wide
+        inputs="picture and text",
+        call=NO_CACHE,
+    ),
 }
 
 SLOW = ("t5", "qwen3", "gemma", "bart")
@@ -161,6 +178,10 @@ def example(family: Family) -> dict[str, Any]:
         "text": {"input_ids": words},
         "pair": {"input_ids": words, "decoder_input_ids": words.flip(1)},
         "image": {"pixel_values": torch.randn(2, 3, 32, 32, generator=generator, dtype=torch.float64)},
+        "picture and text": {
+            "input_ids": torch.cat([torch.full((2, 4), PICTURE), words], dim=1),
+            "pixel_values": torch.randn(2, 3, 16, 16, generator=generator, dtype=torch.float64),
+        },
         "speech": {
             "input_features": torch.randn(2, 8, 32, generator=generator, dtype=torch.float64),
             "decoder_input_ids": words,

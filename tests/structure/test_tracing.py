@@ -243,7 +243,8 @@ def test_what_is_put_among_rows_by_a_mask_has_their_units(mask: str) -> None:
     if mask == "entries":
         assert "fills places in their order" in group.reason
         return
-    assert group.exact and {"words.weight", "picture.weight", "last.weight"} <= set(group.parameters)
+    assert group.exact
+    assert {"words.weight", "picture.weight", "last.weight"} <= set(group.parameters)
     plan = structure.plan({group.name: torch.arange(6) % 4 != 1})
     with pn.silence(model, plan):
         wanted = model(*inputs)
@@ -336,3 +337,33 @@ def test_channels_leave_through_pooling_of_drawn_windows(dimensions: int) -> Non
     structure = pn.trace(model, x)
     pn.shrink(model, structure.plan({"0": torch.arange(6) < 4}))
     assert model(x).shape == (2, 3, *[3] * dimensions)
+
+
+class Recording(nn.Module):
+    """Keeps what its layer makes, by a hook that its first pass puts there, as transformers does where hidden states are asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 6), nn.Linear(6, 3)
+        self.seen: list[torch.Tensor] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not hasattr(self, "hooked"):
+            self.first.register_forward_hook(lambda _module, _args, output: self.seen.append(output))
+            self.hooked = True
+        self.seen.clear()
+        self.first(x)
+        (made,) = self.seen
+        return self.last(made.relu())  # type: ignore[no-any-return]
+
+
+def test_hooks_that_a_first_pass_puts_there_are_put_there_once() -> None:
+    model, x = Recording().double(), torch.randn(2, 4, dtype=torch.float64)
+    structure = pn.trace(model, x)
+    assert not model.first._forward_hooks
+    assert structure.group("first").exact
+    plan = structure.plan({"first": torch.arange(6) < 4})
+    with pn.silence(model, plan):
+        wanted = model(x)
+    pn.shrink(model, plan)
+    assert torch.allclose(model(x), wanted, atol=1e-12)

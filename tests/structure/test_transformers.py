@@ -41,6 +41,7 @@ ALIKE = {
     "swin",
     "albert",
     "whisper",
+    "llava",
 }
 """Families left to the slow run: the laws take longest on them, or their parts are those of another in the table."""
 CASES = pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in ALIKE else ()) for name in FAMILIES])

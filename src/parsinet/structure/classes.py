@@ -35,9 +35,7 @@ class _Classes:
     """Whether it is a factor of a product that has another one which may leave."""
 
 
-def gather(
-    tracing: Tracing, axes: Mapping[str, tuple[Axis, ...]], resolved: Mapping[Place, Rows], roles: Mapping[int, str]
-) -> dict[str, Rows]:
+def gather(tracing: Tracing, axes: Mapping[str, tuple[Axis, ...]], resolved: Mapping[Place, Rows]) -> dict[str, Rows]:
     """Classes that occur in the same places and have the same role form a group; one that holds frozen and free units is cut in two.
 
     Factors of one index (head and dimension) are different places.
@@ -46,6 +44,7 @@ def gather(
     nothing may change (positions, rows of an embedding, the model's input) is no group, nor is the fixed or single half of a
     product (query, key, value as thirds of one projection), unless all of its factors are fixed.
     """
+    roles = roles_by_class(tracing)
     raw, given, names = _producers(tracing, axes)
     kinds = ["", *sorted({role for role in roles.values() if role})]
     classes = _classes(tracing, resolved, raw, given, {root: kinds.index(role) for root, role in roles.items()})

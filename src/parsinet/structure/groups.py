@@ -134,8 +134,7 @@ class Layout:
 def build_layout(tracing: Tracing, axes: dict[str, tuple[Axis, ...]]) -> Layout:
     """Turn labels into groups of units."""
     resolved = {(name, d): tracing.labels.resolve(axis) for name, tensor in axes.items() for d, axis in enumerate(tensor)}
-    roles = roles_by_class(tracing)
-    units = gather(tracing, axes, resolved, roles)
+    units = gather(tracing, axes, resolved)
     slot = _slots(tracing, units)
     tensors = {place: slot(rows, rows.shape[1]) for place, rows in resolved.items()}
     tensors = {place: found for place, found in tensors.items() if found.owners}
@@ -146,7 +145,7 @@ def build_layout(tracing: Tracing, axes: dict[str, tuple[Axis, ...]]) -> Layout:
     reading = _reading_rows(tracing)
     cuts = {group: f"{where} cuts it by position" for axis, where in tracing.cuts for group in slot(resolve(axis), axis.size).owners}
     return Layout(
-        groups=_groups(tracing, units, roles, tensors, cuts),
+        groups=_groups(tracing, units, tensors, cuts),
         tensors=tensors,
         counts={place: slot(resolve(axis), axis.size) for place, axis in tracing.counts.items()},
         reads={(entry.module, entry.axis): _reading(entry, lambda axis: slot(resolve(axis), axis.size)) for entry in tracing.reads},
@@ -163,11 +162,7 @@ def build_layout(tracing: Tracing, axes: dict[str, tuple[Axis, ...]]) -> Layout:
 
 
 def _groups(
-    tracing: Tracing,
-    units: Mapping[str, Rows],
-    roles: Mapping[int, str],
-    tensors: Mapping[tuple[str, int], Slot],
-    cuts: Mapping[str, str],
+    tracing: Tracing, units: Mapping[str, Rows], tensors: Mapping[tuple[str, int], Slot], cuts: Mapping[str, str]
 ) -> dict[str, UnitGroup]:
     """The groups with their verdicts so far: what is frozen stays; what a computation runs over is inexact.
 
@@ -182,7 +177,7 @@ def _groups(
     for (name, _), found in tensors.items():
         for group in found.owners:
             parameters[group][name] = None
-    groups = {}
+    groups, roles = {}, roles_by_class(tracing)
     for group, roots in units.items():
         frozen = tracing.labels.first_reason(roots)
         single = "" if frozen or len(roots) > 1 else "it is a single unit, and a group keeps at least one"

@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,9 @@ from parsinet.structure.calling import results
 
 OWN = frozenset(vars(nn.Module()))
 """Tables that torch keeps in every module and looks after itself."""
+
+HOOKS = frozenset(name for name in OWN if name.endswith(("hooks", "hooks_with_kwargs", "hooks_always_called")))
+"""Those of hooks, which a pass may put there, and note that it has (transformers, where hidden states are asked for)."""
 
 CHATTY = ("torch.fx.experimental.symbolic_shapes", "torch._subclasses.fake_tensor")
 """Loggers of torch's that speak while a network is captured."""
@@ -42,7 +46,7 @@ def _results_only(model: nn.Module) -> Iterator[None]:
 def _as_before(model: nn.Module) -> Iterator[None]:
     """What modules keep from their forward passes (anchors, masks, the shape they were made for) would be torch's stand-ins afterwards."""
     kept = [
-        (module.__dict__, {name: _content(value) for name, value in module.__dict__.items() if name not in OWN})
+        (module.__dict__, {name: _content(value) for name, value in module.__dict__.items() if name not in OWN or name in HOOKS})
         for module in model.modules()
     ]
     try:
@@ -60,7 +64,7 @@ def _as_before(model: nn.Module) -> Iterator[None]:
 
 def _content(value: Any) -> tuple[Any, Any]:
     """A value and, where it is a plain container that a forward pass can write to, what is in it."""
-    return value, value.copy() if type(value) in (list, dict, set) else None
+    return value, value.copy() if type(value) in (list, dict, set, OrderedDict) else None
 
 
 @contextlib.contextmanager

@@ -76,10 +76,10 @@ def masked_scatter(ctx: Tracing, x: Value, mask: Value, source: Value) -> Value:
         if not (held.free or held.size == 1) or mine.size != written.size:
             break
         whole += 1
-    mine, written = len(x.axes) - whole, len(source.axes) - whole
-    for axis in (*mask.axes, *x.axes[:mine], *source.axes[:written]):
+    ends = [(value, len(value.axes) - whole) for value in (x, source)]
+    for axis in (*mask.axes, *(axis for value, end in ends for axis in value.axes[:end])):
         ctx.labels.freeze(axis, f"{ctx.where} fills places in their order")
-    met = ctx.unify_shapes([x.with_axes(x.axes[mine:]), source.with_axes(source.axes[written:])], shape[len(shape) - whole :])
+    met = ctx.unify_shapes([value.with_axes(value.axes[end:]) for value, end in ends], shape[len(shape) - whole :])
     return met.with_axes([*(fixed(size) for size in shape[: len(shape) - whole]), *met.axes])
 
 
