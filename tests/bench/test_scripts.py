@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -35,7 +34,7 @@ def test_a_fault_of_the_script_keeps_its_traceback() -> None:
 
 def test_a_folder_without_data_is_told(tmp_path: Path) -> None:
     command = [sys.executable, "benchmarks/gates/lenet.py", "--data", str(tmp_path), "--only", "dense", "--seeds", "99"]
-    told = subprocess.run(command, cwd=BENCHMARKS.parent, capture_output=True, text=True, env=os.environ)
+    told = subprocess.run(command, cwd=BENCHMARKS.parent, capture_output=True, text=True)
     assert told.returncode == 1
     assert told.stderr.startswith("lenet.py: mnist: found no train-images-idx3-ubyte(.gz) in ")
     assert told.stderr.count("\n") == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,14 @@ class _Classes:
     """Whether it is a factor of a product that has another one which may leave."""
 
 
-def gather(tracing: Tracing, axes: Mapping[str, tuple[Axis, ...]], resolved: Mapping[Place, Rows]) -> dict[str, Rows]:
+class Gathered(NamedTuple):
+    """The classes that are a group's units, in the order of their indices, and what they are within their module (`UnitGroup.role`)."""
+
+    roots: Rows
+    role: str
+
+
+def gather(tracing: Tracing, axes: Mapping[str, tuple[Axis, ...]], resolved: Mapping[Place, Rows]) -> dict[str, Gathered]:
     """Classes that occur in the same places and have the same role form a group; one that holds frozen and free units is cut in two.
 
     Factors of one index (head and dimension) are different places.
@@ -44,12 +52,12 @@ def gather(tracing: Tracing, axes: Mapping[str, tuple[Axis, ...]], resolved: Map
     nothing may change (positions, rows of an embedding, the model's input) is no group, nor is the fixed or single half of a
     product (query, key, value as thirds of one projection), unless all of its factors are fixed.
     """
-    roles = roles_by_class(tracing)
+    roles = _roles(tracing)
     raw, given, names = _producers(tracing, axes)
     kinds = ["", *sorted({role for role in roles.values() if role})]
     classes = _classes(tracing, resolved, raw, given, {root: kinds.index(role) for root, role in roles.items()})
     starts = list(resolved)
-    named: dict[str, Rows] = {}
+    named: dict[str, Gathered] = {}
     for members in _together(classes, tracing.seeded):
         first = int(members[0])
         produced, role = int(classes.name[first]), kinds[int(classes.role[first])]
@@ -62,7 +70,7 @@ def gather(tracing: Tracing, axes: Mapping[str, tuple[Axis, ...]], resolved: Map
         while name in named:
             stem, _, number = name.partition("#")
             name = f"{stem}#{int(number or 1) + 1}"
-        named[name] = members
+        named[name] = Gathered(members, role)
     return named
 
 
@@ -147,8 +155,8 @@ def _producers(tracing: Tracing, axes: Mapping[str, tuple[Axis, ...]]) -> tuple[
     return raw, np.where(given < len(names) - 1, given, own), [*names, *(name for _, name in starts)]
 
 
-def roles_by_class(tracing: Tracing) -> dict[int, str]:
-    """Class → what its units are within their module (`UnitGroup.role`); nothing for plain outputs."""
+def _roles(tracing: Tracing) -> dict[int, str]:
+    """Class → what its units are within their module; nothing for plain outputs."""
     found: dict[int, set[str]] = {}
     for axis, role in tracing.roles:
         for root in np.flatnonzero(roots_of(tracing, [axis])).tolist():

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from parsinet.structure.axes import NONE, Axis, Rows, labelled, marked
 from parsinet.structure.blocks import NO_BLOCKS, Blocks
-from parsinet.structure.classes import gather, roles_by_class, roots_of
+from parsinet.structure.classes import Gathered, gather, roots_of
 from parsinet.structure.tracing import Norm, Read, Tracing
 
 Owners = NDArray[np.int64]
@@ -134,7 +134,8 @@ class Layout:
 def build_layout(tracing: Tracing, axes: dict[str, tuple[Axis, ...]]) -> Layout:
     """Turn labels into groups of units."""
     resolved = {(name, d): tracing.labels.resolve(axis) for name, tensor in axes.items() for d, axis in enumerate(tensor)}
-    units = gather(tracing, axes, resolved)
+    gathered = gather(tracing, axes, resolved)
+    units = {name: group.roots for name, group in gathered.items()}
     slot = _slots(tracing, units)
     tensors = {place: slot(rows, rows.shape[1]) for place, rows in resolved.items()}
     tensors = {place: found for place, found in tensors.items() if found.owners}
@@ -145,7 +146,7 @@ def build_layout(tracing: Tracing, axes: dict[str, tuple[Axis, ...]]) -> Layout:
     reading = _reading_rows(tracing)
     cuts = {group: f"{where} cuts it by position" for axis, where in tracing.cuts for group in slot(resolve(axis), axis.size).owners}
     return Layout(
-        groups=_groups(tracing, units, tensors, cuts),
+        groups=_groups(tracing, gathered, tensors, cuts),
         tensors=tensors,
         counts={place: slot(resolve(axis), axis.size) for place, axis in tracing.counts.items()},
         reads={(entry.module, entry.axis): _reading(entry, lambda axis: slot(resolve(axis), axis.size)) for entry in tracing.reads},
@@ -162,7 +163,7 @@ def build_layout(tracing: Tracing, axes: dict[str, tuple[Axis, ...]]) -> Layout:
 
 
 def _groups(
-    tracing: Tracing, units: Mapping[str, Rows], tensors: Mapping[tuple[str, int], Slot], cuts: Mapping[str, str]
+    tracing: Tracing, gathered: Mapping[str, Gathered], tensors: Mapping[tuple[str, int], Slot], cuts: Mapping[str, str]
 ) -> dict[str, UnitGroup]:
     """The groups with their verdicts so far: what is frozen stays; what a computation runs over is inexact.
 
@@ -173,18 +174,17 @@ def _groups(
     for number in reversed(range(len(reasons))):
         why[tracing.labels.resolve(tracing.inexact[number][0])] = number
     why[NONE] = NONE
-    parameters: dict[str, dict[str, None]] = {group: {} for group in units}
+    parameters: dict[str, dict[str, None]] = {group: {} for group in gathered}
     for (name, _), found in tensors.items():
         for group in found.owners:
             parameters[group][name] = None
-    groups, roles = {}, roles_by_class(tracing)
-    for group, roots in units.items():
+    groups = {}
+    for group, (roots, role) in gathered.items():
         frozen = tracing.labels.first_reason(roots)
         single = "" if frozen or len(roots) > 1 else "it is a single unit, and a group keeps at least one"
         exact = bool((why[roots] == NONE).all())
         stays = frozen or single or ("" if exact else cuts.get(group, ""))
         reason = stays or ("" if exact else reasons[why[roots[0]]])
-        role = roles.get(int(roots[0]), "")
         groups[group] = UnitGroup(group, len(roots), not stays, exact, reason, tuple(parameters[group]), role=role)
     return groups
 

@@ -48,7 +48,7 @@ def take(tracing: Tracing, axes: Mapping[str, tuple[Axis, ...]], hints: Hints) -
     if not hints:
         return
     resolved = {(name, d): tracing.labels.resolve(axis) for name, tensor in axes.items() for d, axis in enumerate(tensor)}
-    known = {name: labelled(np.array([roots])) for name, roots in gather(tracing, axes, resolved).items()}
+    known = {name: labelled(np.array([group.roots])) for name, group in gather(tracing, axes, resolved).items()}
     dimensions = {f"{name}[{d}]": axis for name, tensor in axes.items() for d, axis in enumerate(tensor)}
     for path, attributes in hints.items():
         for attribute, counted in attributes.items():
