@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +13,17 @@ from parsinet.errors import ParsinetError
 def run_script(main: Callable[[], None]) -> None:
     """Run a script's `main`. An error of parsinet (no data, a row that is not known) ends it with its sentence on stderr and exit code 1.
 
+    Ctrl-C ends it with a word and exit code 130; where what reads the output goes away (`| head`), it ends without a word.
     Anything else keeps its traceback: that is a fault of the script.
     """
     try:
         main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still held back has a place to go at exit
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print(f"{Path(sys.argv[0]).name}: interrupted", file=sys.stderr)
+        sys.exit(130)
     except ParsinetError as error:
         sys.exit(f"{Path(sys.argv[0]).name}: {error}")
