@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import random
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,42 @@ class Noisy(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.out(torch.relu(self.fc2(self.drop(torch.relu(self.norm(self.fc1(x)))))))
+
+
+class Head(nn.Module):
+    """What is behind a backbone that a pruner was given alone."""
+
+    def __init__(self, *, lazy: bool = False) -> None:
+        super().__init__()
+        self.norm, self.out = nn.BatchNorm1d(8), nn.Linear(8, 2)
+        self.register_buffer("seen", None if lazy else torch.zeros(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.seen = x.detach().mean(0)
+        return self.out(self.norm(x))
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch.compile's own look
+@pytest.mark.parametrize("form", ["a part", "apart", "compiled", "lazy"])
+def test_what_runs_around_the_network_is_left_as_it_was_too(form: str) -> None:
+    backbone, head = nn.Sequential(nn.Linear(2, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Linear(12, 8)), Head(lazy=form == "lazy")
+    joined = nn.Sequential(backbone, head)
+    whole: Callable[[Tensor], Tensor] = {
+        "apart": lambda x: head(backbone(x)),
+        "compiled": torch.compile(joined, backend="eager") if form == "compiled" else joined,
+    }.get(form, joined)
+    optimizer = torch.optim.Adam([*backbone.parameters(), *head.parameters()], lr=0.01)
+    pruner = Pruner(backbone, optimizer, Gates(estimator="disarm", interval=5, fall_steps=20), points(4)[0], steps=40)
+    for k in range(3):
+        x, y = points(seed=k)
+        if form != "lazy":
+            F.cross_entropy(whole(x), y).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        before = copy.deepcopy((head.state_dict(), head.seen, backbone.state_dict()))
+        pruner.method.probe(lambda x=x, y=y: F.cross_entropy(whole(x), y))  # type: ignore[attr-defined]
+        assert same((head.state_dict(), head.seen, backbone.state_dict()), before)
 
 
 def test_a_comparison_leaves_no_trace_and_backward_passes_are_not_listened_to() -> None:

@@ -177,5 +177,27 @@ def test_what_cannot_be_is_refused() -> None:
 
 
 def test_a_run_too_short_for_averages_is_refused() -> None:
-    with pytest.raises(UsageError, match="doubt averages 35 estimates before a gate moves, and gates act for 25 steps"):
+    with pytest.raises(UsageError, match="doubt averages 35 estimates before a gate moves, and gates move for 15 steps"):
         Short()
+
+
+@pytest.mark.parametrize(("steps", "options"), [(90, {}), (400, {"gated": 0.7, "deciding": 0.9})])
+def test_gates_that_doubt_have_time_to_move_before_open_ones_stay_so(steps: int, options: dict[str, float]) -> None:
+    """All are open at first: without that time none would ever close."""
+
+    def begin(steps: int, **options: Any) -> None:
+        model = nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 3))
+        method = Gates(price=10.0, doubt=2.0, **options)
+        pn.Pruner(model, torch.optim.SGD(model.parameters(), lr=0.1), method, torch.zeros(2, 6), steps=steps)
+
+    with pytest.raises(UsageError, match="doubt averages 35 estimates before a gate moves, and gates move for (32|28) steps"):
+        begin(steps, **options)
+    begin(2 * steps, **options)
+    if not options:
+        begin(steps, decide="round")
+
+
+def test_what_is_usual_does_not_doubt_where_gates_could_not_move() -> None:
+    model, method = convolution(), Gates(target="macs=60%", deciding=0.95)
+    pn.Pruner(model, torch.optim.SGD(model.parameters(), lr=0.1), method, torch.randn(2, 1, 8, 8), steps=600)
+    assert method.describe()["doubt"] == 0

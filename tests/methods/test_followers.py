@@ -94,6 +94,7 @@ def test_a_resumed_run_has_the_average_it_had(end: int) -> None:
     again = Averaging(network(seed=1), Gates(**GATES))
     again.load(parts.state())
     again.advance(end)
+    assert record_of(again.average.module).removals == record_of(again.model).removals == record_of(whole.model).removals
     for run in (whole, again):
         run.pruner.finish()
     assert same(dict(whole.average.state_dict()), dict(again.average.state_dict()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -25,7 +26,7 @@ REFUSED = {
         "theta is one number or two with 0 ≤ low ≤ high ≤ 1 and high ≥ 0.5, got [0.0, 0.5, 1.0]",
     ),
     "theta upside down": ({"theta": (1.0, 0.2)}, "theta is one number or two"),
-    "theta all low": ({"theta": (0.0, 0.4)}, "high ≥ 0.5, got [0.0, 0.4]"),
+    "theta all low": ({"theta": (0.0, 0.4)}, "high ≥ 0.5, got (0.0, 0.4)"),
     "gated 0": ({"gated": 0.0}, "gated must be > 0 and ≤ 1.0"),
     "warmup": ({"warmup": -0.1}, "warmup must be ≥ 0 and ≤ 1.0"),
     "threshold": ({"threshold": 0.6}, "threshold must be ≥ 0 and ≤ 0.5"),
@@ -51,6 +52,11 @@ def plain() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
 
 
+def test_gates_that_are_open_and_stay_so_are_refused() -> None:
+    with pytest.raises(UsageError, match="with theta=1, deciding=1 every gate is open from the first step on"):
+        pruner(plain(), theta=1.0, deciding=1.0, decide="absorb", steps=100)
+
+
 @pytest.mark.parametrize(("options", "words"), REFUSED.values(), ids=REFUSED)
 def test_options_out_of_range_are_refused(options: dict[str, object], words: str) -> None:
     with pytest.raises(UsageError, match=re.escape(words)):
@@ -70,6 +76,9 @@ def test_options_out_of_range_are_refused(options: dict[str, object], words: str
         {"theta": 1.0},
         {"theta": (0, 1)},
         {"theta": [1, 1]},
+        {"theta": np.float32(0.9)},
+        {"theta": np.array([0.5, 1.0])},
+        {"theta": 1.0, "deciding": 1.0},
         {"gated": 1.0},
         {"threshold": 0.0},
         {"log_gamma": 60.0},
@@ -87,7 +96,11 @@ def test_log_gamma_is_a_price_once_the_number_of_examples_is_known() -> None:
 
 
 def test_a_warm_up_needs_the_length_of_the_run() -> None:
-    pruner(plain(), warmup=0.1, steps=100)
+    pruner(plain(), warmup=0.1, gated=0.5, deciding=0.3, steps=100)
+    with pytest.raises(
+        UsageError, match=r"gated and deciding are shares of the run, whose length is unknown; give Pruner\(..., steps=N\), or le"
+    ):
+        pruner(plain(), gated=0.5, deciding=0.3)
     with pytest.raises(UsageError, match="warmup is a share of the run"):
         pruner(plain(), warmup=0.1)
 

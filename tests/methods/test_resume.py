@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,8 @@ from torch.nn import functional as F
 
 from methods import runs
 from methods.runs import BEGINNINGS, check_resume, same
-from methods.toys import OPTIMIZERS, Build, bank, network, points, start
+from methods.toys import OPTIMIZERS, Build, bank, network, points, start, train_step
+from parsinet import measure
 from parsinet.baselines import GMP
 from parsinet.errors import ParsinetError, ParsinetWarning, StructureError, UsageError
 from parsinet.methods import Dense, Gates, Method, Pruner
@@ -167,6 +169,63 @@ def test_a_run_that_goes_on_with_other_options_is_told(options: dict[str, Any], 
     state = gates_state()
     with pytest.warns(ParsinetWarning, match=re.escape(words)):
         Run(OPTIMIZERS["adam"], **options).pruner.load_state_dict(state)
+
+
+CHANGED = {
+    "a lower target": ({"target": "params=60%"}, {"target": "params=20%"}),
+    "a higher price of the whole": ({"cost_price": 0.5}, {"cost_price": 5.0}),
+    "fewer examples": ({"log_gamma": 6.0, "examples": 600}, {"log_gamma": 6.0, "examples": 60}),
+}
+
+
+@pytest.mark.parametrize(("then", "now"), CHANGED.values(), ids=CHANGED)
+def test_a_run_goes_on_with_the_options_that_are_here(then: dict[str, Any], now: dict[str, Any]) -> None:
+    """It comes to less than the run as it was begun, as one that began with them does."""
+
+    def begin(examples: int = 64, **options: Any) -> tuple[Any, Pruner]:
+        model = network()
+        method = Gates(interval=5, fall_steps=20, **options)
+        optimizer = OPTIMIZERS["adam"](method.param_groups(model))
+        return optimizer, Pruner(model, optimizer, method, points(4)[0], steps=120, examples=examples)
+
+    def end(optimizer: Any, pruner: Pruner, first: int) -> float:
+        for k in range(first, 120):
+            train_step(pruner.model, optimizer, pruner, k)
+        return measure.parameters(pruner.finish())
+
+    optimizer, pruner = begin(**then)
+    for k in range(20):
+        train_step(pruner.model, optimizer, pruner, k)
+    saved = copy.deepcopy((pruner.state_dict(), pruner.model.state_dict(), optimizer.state_dict()))
+    found = {}
+    for name, options in (("then", then), ("now", now)):
+        optimizer, again = begin(**options)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            again.load_state_dict(saved[0])
+            again.model.load_state_dict(saved[1])
+            optimizer.load_state_dict(saved[2])
+            found[name] = end(optimizer, again, 20)
+        told = [str(entry.message) for entry in caught if "other settings" in str(entry.message)]
+        assert len(told) == (name == "now"), told
+    assert found["now"] < found["then"]
+    if "target" in now:
+        assert found["now"] <= 0.2 * measure.parameters(network())
+
+
+def test_a_state_that_does_not_tell_examples_or_the_target_is_taken() -> None:
+    """As older versions saved it; a warning would tell of a change that nobody made."""
+
+    def begin() -> Pruner:
+        model = network()
+        method = Gates(target="params=60%")
+        return Pruner(model, OPTIMIZERS["adam"](method.param_groups(model)), method, points(4)[0], steps=120, examples=64)
+
+    state = begin().state_dict()
+    del state["given"]["examples"], state["method"]["state"]["pricing"]["limit"]["target"], state["due"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        begin().load_state_dict(state)
 
 
 def test_a_state_without_the_options_it_was_made_with_is_taken() -> None:

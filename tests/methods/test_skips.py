@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
 from itertools import product
 from typing import Any
@@ -67,6 +68,15 @@ def test_a_section_is_worth_more_than_nothing_where_the_task_bends() -> None:
     for k in range(120):
         train_step(model, optimizer, pruner, k)
     assert sections(pruner.finish())
+
+
+def test_a_record_of_prices_of_which_none_is_left_is_json() -> None:
+    model = network("plain", "identity")
+    optimizer, pruner = start(model, **{**OPTIONS, "groups": [], "cost_price": 50.0})
+    for k in range(36):
+        train_step(model, optimizer, pruner, k)
+    assert not sections(pruner.finish())
+    assert json.loads(json.dumps(pruner.describe(), allow_nan=False))["price"] == 0
 
 
 def test_the_gate_multiplies_norm_and_activation_too() -> None:

@@ -273,6 +273,8 @@ def _flip_rows(tensors: dict[str, Tensor]) -> bytes:
 
 
 def test_cut_keeps_memory_format() -> None:
+    volume = torch.randn(4, 6, 3, 5, 2).to(memory_format=torch.channels_last_3d)
+    assert cut(volume, {0: (0, 2)}).is_contiguous(memory_format=torch.channels_last_3d)
     tensor = torch.randn(4, 6, 3, 5).to(memory_format=torch.channels_last)
     smaller = cut(tensor, {0: (1, 3), 1: (0, 2, 5)})
     assert smaller.is_contiguous(memory_format=torch.channels_last)

@@ -148,13 +148,14 @@ class NoisyGates(Distribution):
         """Dead units leave; the test values of the others move into the weights that read them and the factors leave the network."""
         if self.settled:
             return None
-        self.settled = True
-        self.detach()
         assert self._model is not None
         assert self._structure is not None
+        alive = self.goal.last(self._all_alive(), self.scores())
+        self.settled = True
+        self.detach()
         for name in self.rows.sizes:
             scale_(self._model, self._structure, name, self._test(self.rows.of(name)))
-        return self.goal.last(self._all_alive(), self.scores())
+        return alive
 
     def detach(self) -> None:
         """Take all factors out of the network."""

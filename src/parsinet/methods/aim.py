@@ -89,8 +89,9 @@ class Aim:
 
     def judge(self, masks: Mapping[str, Tensor]) -> None:
         """Keep what the network with the units under `masks` comes to; warn if that is not near the target."""
-        self._reached = self._of(masks)
-        self._limit.judge(self._reached)
+        reached = self._of(masks)
+        self._limit.judge(reached)
+        self._reached = reached
 
     def removed(self, plan: Plan) -> None:
         """Follow a removal."""

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from parsinet.draws import kept
 from parsinet.errors import UsageError
 from parsinet.gates import PairEstimator, antithetic
 from parsinet.methods.gating import GateBank
+from parsinet.methods.undisturbed import undisturbed
 
 WITHOUT_GRAPH = "does not require grad"
 """In what torch says of `autograd.grad` under no_grad."""
@@ -29,7 +28,7 @@ def under_gates(loss: Callable[[], Tensor], model: nn.Module, bank: GateBank) ->
     """
 
     def evaluated(xi: Tensor) -> Tensor:
-        with bank.holding(xi), undisturbed(model):
+        with bank.holding(xi), undisturbed(model, bank.around):
             value = one_number(_value(loss, model, bank))
         return value.detach().float().cpu().double().reshape(())
 
@@ -91,17 +90,3 @@ def one_number(value: Any) -> Tensor:
     if not isinstance(value, Tensor) or value.numel() != 1:
         raise UsageError("Pruner: the closure given to step must return the batch's mean loss, one number in a tensor.")
     return value
-
-
-@contextmanager
-def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Within, the model may run; afterwards its buffers and the random numbers of torch, Python and NumPy are as they were."""
-    tables = [module._buffers for module in model.modules()]
-    buffers = [(table, name, buffer, buffer.clone()) for table in tables for name, buffer in table.items() if buffer is not None]
-    try:
-        with kept(model):
-            yield
-    finally:
-        for table, name, buffer, before in buffers:
-            buffer.copy_(before)
-            table[name] = buffer

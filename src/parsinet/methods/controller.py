@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import astuple
 from typing import Any
 
 import torch
@@ -148,8 +149,8 @@ class Targeted(Pricing):
         ranks = _ranks(rows, self._worth(self._seen, rows))
         self._limit.caution(self._cost.of(alive), "A longer run lets the price bring it there.")
         masks, reached = self._limit.fit(lambda count: self._within(ranks, count), self._cost, self._model, self._structure)
-        self._reached = reached
         self._limit.judge(reached)
+        self._reached = reached
         return masks
 
     def removed(self, structure: Structure, plan: Plan) -> None:
@@ -165,14 +166,17 @@ class Targeted(Pricing):
     def state_dict(self) -> dict[str, Any]:
         """ν, prices, the last refresh, the calibration of a latency, what was reached."""
         points, count = self._limit.stopwatch.points, self._limit.count
-        limit = {"points": list(points), "count": count, "wanted": self._limit.wanted}
+        limit = {"target": astuple(self.target), "points": list(points), "count": count, "wanted": self._limit.wanted}
         return {**self._costed.state_dict(), "seen": self._seen, "reached": self._reached, "limit": limit}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where the state was taken."""
+        """Continue where the state was taken; to another target, if this one is another."""
         self._costed.load_state_dict(state)
+        self._costed.nats = float(state["nats"])
         self._seen, self._reached = int(state["seen"]), state["reached"]
         limit = state["limit"]
+        if tuple(limit.get("target", astuple(self.target))) != astuple(self.target):
+            return
         self._limit.stopwatch.points = [(float(x), float(y)) for x, y in limit["points"]]
         self._limit.count, self._limit.wanted = float(limit["count"]), float(limit["wanted"])
 

@@ -34,7 +34,7 @@ class Deciding:
         check_number("Gates", "deciding", share, above=0, most=1.0)
         if kind == "round" and share is not None:
             raise UsageError('Gates: decide="round" has no deciding part of the run; leave `deciding` out.')
-        self.kind, self.share = kind, usual if share is None else share
+        self.kind, self.asked, self.share = kind, share, usual if share is None else share
         self.trials = Trials(0)
         self._begin = self._last = 0
 
@@ -42,6 +42,11 @@ class Deciding:
     def walks(self) -> float:
         """Share of the gated phase before this part of it; where there is none, before it would begin."""
         return 1 - self.share
+
+    @property
+    def moves(self) -> float:
+        """Share of the gated phase in which gates that stand at 0 or 1 may leave it."""
+        return 1.0 if self.kind == "round" else self.walks
 
     def attach(self, units: int, last: int) -> None:
         """Begin with `units` gates; `last` is the last gated step, 0 if it is not known, and then no phase begins."""

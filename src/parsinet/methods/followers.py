@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from parsinet.errors import ArgumentTypeError, UsageError, told
 from parsinet.methods.base import Method
-from parsinet.methods.folds import Folding
-from parsinet.structure import Plan, shrink
+from parsinet.structure import Fold, Plan, shrink
 from parsinet.structure.at_work import is_at_work
 from parsinet.structure.atomic import all_or_nothing
 from parsinet.structure.record import record_of
@@ -35,12 +34,12 @@ def followers_of(given: Iterable[nn.Module], model: nn.Module, method: Method, *
 
 
 @contextmanager
-def following(followers: Iterable[nn.Module], plan: Plan, folding: Folding | None) -> Iterator[None]:
-    """Let the same units go from every follower, folded as its own numbers want it; all come back if the context fails."""
+def following(followers: Iterable[nn.Module], plan: Plan, folds: Mapping[nn.Module, Fold]) -> Iterator[None]:
+    """Let the same units go from every follower; all come back if the context fails. folds: what moves into biases first."""
     with ExitStack() as changes:
         for follower in followers:
             changes.enter_context(all_or_nothing(follower, tensors_of(follower).values(), ()))
-            shrink(follower, plan, fold=None if folding is None else folding.plan(follower, plan))
+            shrink(follower, plan, fold=folds.get(follower))
         yield
 
 

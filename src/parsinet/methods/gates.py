@@ -137,9 +137,9 @@ class Gates(Remembering):
 
     def attach(self, model: nn.Module, structure: Structure, budget: Budget, optimizers: Sequence[torch.optim.Optimizer] = ()) -> None:
         """Place a gate on every chosen group and fix the schedule."""
-        if self.pacing.warmup and budget.steps is None:
-            raise UsageError("Gates: warmup is a share of the run, whose length is unknown; give Pruner(..., steps=N), or warmup=0.")
-        self._pace = self.pacing.of(budget.steps, noisy=noisy(self.prices.target, model, structure, budget))
+        self._check_length(budget.steps)
+        moves = self._deciding.moves
+        self._pace = self.pacing.of(budget.steps, noisy=noisy(self.prices.target, model, structure, budget), walks=moves)
         check_inputs("Gates", structure, self._wanted, self.inputs)
         blocks = self._block_options.chosen(structure)
         units = gateable_groups("Gates", structure, self._wanted, weights=not budget.sharded, may_lack=bool(blocks))
@@ -161,6 +161,18 @@ class Gates(Remembering):
         self._bank.place(model, structure)
         self._deciding.attach(len(self._bank.theta), self._pace.last)
         self._model = model
+
+    def _check_length(self, steps: int | None) -> None:
+        """UsageError for shares of a run of unknown length, and for gates that could not move in it."""
+        shares = {"warmup": self.pacing.warmup or None, "gated": self.pacing.gated, "deciding": self._deciding.asked}
+        given = [name for name, value in shares.items() if value is not None]
+        if steps is None and given:
+            raise UsageError(
+                f"Gates: {' and '.join(given)} {'is a share' if len(given) == 1 else 'are shares'} of the run, whose length is unknown; "
+                f"give Pruner(..., steps=N), or leave {'it' if len(given) == 1 else 'them'} out."
+            )
+        if self._deciding.kind == "absorb" and not self._deciding.walks and self.openness.ends == (1, 1):
+            raise UsageError("Gates: with theta=1, deciding=1 every gate is open from the first step on and stays so; begin with less.")
 
     def penalty(self) -> float:
         """Nothing: the price acts on θ directly, not through the weights' loss."""
@@ -227,7 +239,6 @@ class Gates(Remembering):
         """Round every θ: open at ½ and above; a group keeps at least its best unit. The gates leave the network."""
         if self.settled:
             return None
-        self.settled = True
         self.detach()
         if self._steps and self._pricing.part < 1:
             warnings.warn(
@@ -242,7 +253,9 @@ class Gates(Remembering):
                 stacklevel=3,
             )
         rows = self._bank.rows()
-        return self._pricing.settled({name: self._bank.rounded(name, theta, use) for name, theta, use in rows}, rows)
+        alive = self._pricing.settled({name: self._bank.rounded(name, theta, use) for name, theta, use in rows}, rows)
+        self.settled = True
+        return alive
 
     def detach(self) -> None:
         """Take all gates out of the network."""

@@ -18,6 +18,7 @@ from parsinet.methods.blocking import place_blocks
 from parsinet.methods.drawing import BATCH, check_examples, examples_in
 from parsinet.methods.hearing import Draw, Hearing
 from parsinet.methods.placing import Handle, place
+from parsinet.methods.undisturbed import Surroundings
 from parsinet.methods.weighing import WholeSink, weigh
 from parsinet.structure import Structure
 
@@ -62,6 +63,7 @@ class GateBank:
         self.sizes = dict(sizes)
         self.ranks = ranks
         self.blocks = frozenset(blocks)
+        self.around = Surroundings()
         self.hearing, self._draws = Hearing(estimator), draws
         self.theta = theta.to(device)
         self.usefulness = torch.zeros_like(self.theta)

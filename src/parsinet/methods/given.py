@@ -14,6 +14,8 @@ PLAIN = (bool, int, float, str, type(None))
 SHOWN = 3
 """Changes that are named one by one."""
 UNSAID = "not given"
+LATER = frozenset({"examples"})
+"""What older saved runs do not tell."""
 FORGOTTEN = frozenset({"self", "options", "seed"})
 """Arguments that are no options, and a seed: the state of what it drew is saved."""
 
@@ -56,7 +58,7 @@ def tell_changes(saved: Mapping[str, str], here: Mapping[str, str]) -> None:
 
 def changes(saved: Mapping[str, str], here: Mapping[str, str]) -> str:
     """What differs, in words, the first of it one by one; "" for nothing, and where nothing was saved."""
-    names = sorted({*saved, *here}) if saved else ()
+    names = sorted({*saved, *here} - (LATER - saved.keys())) if saved else ()
     changed = [(name, saved.get(name, UNSAID), here.get(name, UNSAID)) for name in names if saved.get(name) != here.get(name)]
     shown = "; ".join(f"{name} was {was}, here it is {now}" for name, was, now in changed[:SHOWN])
     return f"{shown}; and {len(changed) - SHOWN} more" if len(changed) > SHOWN else shown

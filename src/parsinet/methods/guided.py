@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from parsinet.distributed import ALONE, Ranks
 from parsinet.errors import UsageError
 from parsinet.measure.examples import evaluating
-from parsinet.methods.comparing import undisturbed
+from parsinet.methods.undisturbed import undisturbed
 from parsinet.structure import Structure, silence
 
 STEP = 0.05

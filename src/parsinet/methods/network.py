@@ -11,15 +11,15 @@ from torch.optim import Optimizer
 
 from parsinet.distributed import Sharded
 from parsinet.errors import ParsinetWarning, UsageError
-from parsinet.methods.base import Alive
 from parsinet.methods.folds import Folding
 from parsinet.methods.followers import following
 from parsinet.methods.ranking import keep_more
 from parsinet.methods.resharding import shrink_sharded, traced_whole
-from parsinet.structure import Plan, Structure, shrink, trace
+from parsinet.structure import Fold, Plan, Structure, shrink, trace
 from parsinet.structure.calling import ExampleInputs
 from parsinet.structure.cautions import PROJECTION, projected
 from parsinet.structure.optimizers import check_optimizers
+from parsinet.structure.record import record_of
 
 SHOWN = 3
 """So many names are told; of the rest their number."""
@@ -89,27 +89,32 @@ class Network:
                 masks[group] = keep_more(masks[group], scores.get(group), multiple)
         return masks
 
-    def remove(self, alive: Alive, *, fold: bool) -> Plan:
-        """Let the units go that `alive` leaves out, and what depends on them; the plan, empty if nothing does.
+    def folds(self, plan: Plan) -> dict[nn.Module, Fold]:
+        """What moves into biases before the units of a plan leave, of the network and of each follower as its own numbers want it.
 
-        fold: whether what they emit moves into biases first, if the run folds at all. Raises as `shrink`, with nothing changed.
+        Empty where the run does not fold. Raises StructureError or UsageError, with nothing changed, where it cannot.
         """
-        plan = self.structure.plan(alive)
-        if plan.empty:
-            return plan
+        folding = self._folding
+        return {} if folding is None else {network: folding.plan(network, plan) for network in (self.model, *self._followers)}
+
+    def remove(self, plan: Plan, folds: Mapping[nn.Module, Fold]) -> None:
+        """Let the units of a plan go, and what depends on them. Raises as `shrink`, with nothing changed."""
+        structure = self.structure.after(plan)
         if self.sharded is None:
-            folding = self._folding if fold else None
-            moved = None if folding is None else folding.plan(self.model, plan)
-            with following(self._followers, plan, folding):
-                shrink(self.model, plan, optimizers=self.optimizers, fold=moved)
+            with following(self._followers, plan, folds):
+                shrink(self.model, plan, optimizers=self.optimizers, fold=folds.get(self.model))
         else:
             shrink_sharded(self.sharded, plan, self.optimizers)
             self.model = self.sharded.module
-        self.structure = self.structure.after(plan)
+        self.structure = structure
         for name, mask in plan.alive.items():
             if name in self.kept:
                 self.kept[name] = [unit for unit, stays in zip(self.kept[name], mask, strict=True) if stays]
-        return plan
+
+    def remember(self, removals: Sequence[Mapping[str, list[int]]]) -> None:
+        """That units have left one removal after another, where they were taken out at once."""
+        for network in (self.model, *self._followers):
+            record_of(network).removals[:] = [dict(removal) for removal in removals]
 
     def _warn_unreached(self) -> None:
         """Say which parameters train and are not seen to: where another call of the model uses them, a removal would break it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,12 +25,16 @@ class Openness:
         """From the option: one number of at least ½, or the two ends; None for what is usual. Raises UsageError for others."""
         if theta is None:
             return cls(None)
-        if isinstance(theta, int | float):
+        if isinstance(theta, numbers.Real | float):
             check_number("Gates", "theta", theta, least=0.5, most=1.0)
-            return cls((theta, theta))
-        if len(theta) != 2 or not 0 <= theta[0] <= theta[1] <= 1 or theta[1] < 0.5:
-            raise UsageError(f"Gates: theta is one number or two with 0 ≤ low ≤ high ≤ 1 and high ≥ 0.5, got {list(theta)}.")
-        return cls((float(theta[0]), float(theta[1])))
+            return cls((float(theta), float(theta)))
+        try:
+            low, high = map(float, theta)
+        except (TypeError, ValueError):
+            low, high = math.nan, math.nan
+        if not 0 <= low <= high <= 1 or high < 0.5:
+            raise UsageError(f"Gates: theta is one number or two with 0 ≤ low ≤ high ≤ 1 and high ≥ 0.5, got {theta!r}.")
+        return cls((low, high))
 
     def row(self, sizes: Mapping[str, int], blocks: Collection[str], random: torch.Generator, *, doubts: bool) -> Tensor:
         """[all units]; draws only if there is something to draw.

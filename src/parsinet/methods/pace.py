@@ -78,31 +78,33 @@ class PaceOptions:
         check_number("Gates", "clamp", self.clamp, above=0)
         check_number("Gates", "doubt", self.doubt, least=0, most=100)
 
-    def of(self, steps: int | None, *, noisy: bool = True) -> Pace:
+    def of(self, steps: int | None, *, noisy: bool = True, walks: float = 1.0) -> Pace:
         """The pace of a run of so many steps, None if its length is unknown.
 
-        noisy: on the way to a target estimates are noisy beside the price; True while that is unknown. UsageError for a warm-up that
-        leaves no time to gates, and for doubt in a run too short for it.
+        noisy: on the way to a target estimates are noisy beside the price; True while that is unknown. walks: the share of the gated phase
+        before gates that stand at 0 or 1 stay there. UsageError for a warm-up that leaves no time to gates, and for doubt in a run too
+        short for it.
         """
-        gated, doubt = self._usual(steps, noisy=self.targeted and noisy)
+        gated, doubt = self._usual(steps, noisy=self.targeted and noisy, walks=walks)
         if self.warmup >= gated:
             raise UsageError(
                 f"Gates: with warmup={self.warmup:g} no unit could leave before gates cease to act, at gated={gated:g} of the run. "
                 "Make warmup smaller, or gated larger."
             )
         faster, last = 2 if doubt else 1, last_step(gated, steps)
-        if doubt and 0 < last <= FIRST:
+        if doubt and last and round(walks * last) <= FIRST:
             raise UsageError(
-                f"Gates: doubt averages {FIRST} estimates before a gate moves, and gates act for {last} steps of this run. Train longer, "
-                "or leave doubt out."
+                f"Gates: doubt averages {FIRST} estimates before a gate moves, and gates move for {round(walks * last)} steps of this run, "
+                "before those that are open or closed stay so. Train longer, or leave doubt out."
             )
         fall_steps = self.fall_steps or (max(1, steps // (FALLS * faster)) if steps else DEFAULT_FALL_STEPS // faster)
         first = int(self.warmup * steps) if steps else 0
         return Pace(fall_steps, self.interval or usual_interval(steps), first, last, gated, doubt)
 
-    def _usual(self, steps: int | None, *, noisy: bool) -> tuple[float, float]:
+    def _usual(self, steps: int | None, *, noisy: bool, walks: float) -> tuple[float, float]:
         """gated and doubt."""
-        lasts = steps is None or last_step(self.gated or GATED_IN_DOUBT, steps) >= LONG
+        last = last_step(self.gated or GATED_IN_DOUBT, steps)
+        lasts = steps is None or (last >= LONG and round(walks * last) > FIRST)
         doubt = self.doubt if self.doubt is not None else DOUBT if noisy and lasts else 0.0
         usual = GATED_IN_DOUBT if noisy and doubt else GATED_TO_TARGET if self.targeted else GATED
         return self.gated if self.gated is not None else usual, doubt

@@ -201,16 +201,12 @@ class Costed(UnitPrices):
 
     def describe(self) -> dict[str, Any]:
         """The mean price, ν, and R of the network as it stands with all its gates open."""
-        return {"price": float(self.row().mean()), "cost_price": self.nats, "cost": self._cost.dense}
+        row = self.row()
+        return {"price": float(row.mean()) if len(row) else 0.0, "cost_price": self.nats, "cost": self._cost.dense}
 
     def state_dict(self) -> dict[str, Any]:
-        """ν and the prices of the last refresh."""
+        """ν, which moves where it follows a target, and the prices of the last refresh."""
         return {"nats": self.nats, **super().state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where the state was taken."""
-        self.nats = float(state["nats"])
-        super().load_state_dict(state)
 
     def _rebuild(self, structure: Structure, groups: list[str]) -> None:
         assert self._model is not None

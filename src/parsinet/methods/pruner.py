@@ -25,6 +25,7 @@ from parsinet.methods.resharding import check_sharded
 from parsinet.methods.saved import Saved
 from parsinet.methods.scaling import Scale
 from parsinet.structure import Structure
+from parsinet.structure.atomic import uninterrupted
 from parsinet.structure.calling import ExampleInputs
 from parsinet.structure.folding import Kind
 from parsinet.structure.own import Hints
@@ -118,7 +119,9 @@ class Pruner:
         found = {"inputs": inputs, "removable_outputs": removable_outputs, "blocks": blocks}
         options = {"ignored_layers": ignored_layers, **found, "rules": rules, "hints": hints}
         self._network = Network(net, sharded, optimizers, folding, example_inputs, removes=not method.settled, followers=copies, **options)
-        self._step, self._given = 0, given(method, steps=steps, round_to=round_to)
+        self._step, self._given = 0, given(method, steps=steps, round_to=round_to, examples=examples)
+        self._due: Alive | None = None
+        """Masks of a removal that has been decided and has failed."""
         self._agreement = Agreement(together, self._trained)
         budget = Budget(steps, examples, example_inputs, round_to, scaler, ranks, sharded is not None)
         method.attach(net, self.structure, budget, self._network.optimizers)
@@ -138,7 +141,7 @@ class Pruner:
     @property
     def settled(self) -> bool:
         """Whether the structure is fixed from here on."""
-        return self.method.settled
+        return self.method.settled and self._due is None
 
     def penalty(self) -> Tensor | float:
         """What the method adds to the loss."""
@@ -152,7 +155,8 @@ class Pruner:
         they are.
 
         Raises, with nothing changed, StructureError if a fold turns out not to be exact, UsageError without a closure where the method
-        learns by nothing else.
+        learns by nothing else. A removal that fails (an error in fold_inputs, Ctrl-C there) is due: the next call of `step` or `finish`
+        carries it out.
         """
         evaluates = getattr(self.method, "evaluates", "")
         if evaluates and closure is None:
@@ -164,18 +168,24 @@ class Pruner:
             raise ArgumentTypeError(
                 f"Pruner: step takes a function that computes the loss, got {told(closure)}: step(lambda: loss_fn(model(x), y))."
             )
+        if self._due is not None:
+            self._forget()
+            return self._remove(self._due)
+        fell = self._scale.fell()
+        if not fell and closure is not None and isinstance(self.method, Probing):
+            self.method.probe(closure)
         self._step += 1
-        if self._scale.fell():
+        if fell:
             self._forget()
             return None
-        if closure is not None and isinstance(self.method, Probing):
-            self.method.probe(closure)
         masks = self._rounded(self.method.step())
         self._agreement.decided(masks, self.method.settled, self._step)
         return None if masks is None else self._remove(masks)
 
     def finish(self) -> nn.Module:
         """Decide what is still open, remove it, take every hook and parametrization out; returns the model, now plain and small."""
+        if self._due is not None:
+            self._remove(self._due)
         masks = self._rounded(self.method.settle())
         self._agreement.decided(masks, self.method.settled, self._step)
         if masks is not None:
@@ -207,6 +217,7 @@ class Pruner:
             "sizes": dict(self._network.sizes),
             "units": {name: to_ranges(units) for name, units in self._network.kept.items()},
             "removals": record_of(self.model).to_json()["removals"],
+            "due": None if self._due is None else {name: to_ranges(mask.nonzero().flatten().tolist()) for name, mask in self._due.items()},
             "given": dict(self._given),
             "method": {"name": self.method.name, "state": self.method.state_dict()},
         }
@@ -223,8 +234,8 @@ class Pruner:
             raise StructureError("Units have left this network already; load the state on a freshly built network.")
         tell_changes(saved.given, self._given)
         self._apply(saved.alive, fold=False)  # the weights to come have what was folded in them
-        record_of(self.model).removals[:] = saved.removals
-        self._step = saved.step
+        self._network.remember(saved.removals)
+        self._step, self._due = saved.step, saved.due
         self._scale.value = self._scale.value if saved.scale is None else saved.scale
         self.method.load_state_dict(saved.method)
         self._agreement.check("after a state was loaded", only=(METHOD,))
@@ -255,17 +266,23 @@ class Pruner:
         if all(bool(mask.all()) for mask in masks.values()):
             self._agreement.check(f"in step {self._step}")
             return None
+        self._due = masks
         with self._agreement.removal(self._step):
             widths = self._apply(masks, fold=True)
         return Removal(self._step, widths) if widths else None
 
     def _apply(self, alive: Alive, *, fold: bool) -> dict[str, tuple[int, int]]:
         """Remove units, and let the method follow; per group that changed how many units there were and are."""
-        plan = self._network.remove(alive, fold=fold)
+        plan = self.structure.plan(alive)
         if plan.empty:
+            self._due = None
             return {}
-        if self._network.sharded is not None:
-            assert isinstance(self.method, Moving), "others are refused at the door"
-            self.method.moved(self.model)
-        self.method.removed(self.structure, plan)
+        folds = self._network.folds(plan) if fold else {}
+        with uninterrupted():
+            self._network.remove(plan, folds)
+            self._due = None
+            if self._network.sharded is not None:
+                assert isinstance(self.method, Moving), "others are refused at the door"
+                self.method.moved(self.model)
+            self.method.removed(self.structure, plan)
         return {name: (len(mask), sum(mask)) for name, mask in plan.alive.items() if name in self._network.kept}

@@ -13,8 +13,9 @@ from torch.nn import functional
 
 from parsinet.errors import UsageError
 from parsinet.gates import LabelEstimator, draw_labels, is_cross_entropy
-from parsinet.methods.comparing import one_number, undisturbed
+from parsinet.methods.comparing import one_number
 from parsinet.methods.gating import GateBank
+from parsinet.methods.undisturbed import undisturbed
 
 Passes = list[dict[str, Tensor]]
 """Per forward pass and group, its gates, or a derivative in them: [B, n], or [n] where the group is gated in weights."""
@@ -37,7 +38,7 @@ class Relabelled:
 
         Raises UsageError where the loss is no mean cross-entropy of the outputs, or cannot be differentiated.
         """
-        with torch.enable_grad(), undisturbed(model), bank.followed() as gates, _outputs(model) as outputs:
+        with torch.enable_grad(), undisturbed(model, bank.around), bank.followed() as gates, _outputs(model) as outputs:
             value = one_number(loss())
             _check(value, outputs)
             examples = sum(len(logits) for logits in outputs)

@@ -16,7 +16,7 @@ from parsinet.structure.record import from_ranges
 
 KEYS = {"step", "sizes", "units", "removals", "method"}
 
-OPTIONAL = frozenset({"differentiated", "risen"})
+OPTIONAL = frozenset({"differentiated", "risen", "target"})
 """Entries that a method's state has only where there is something to tell."""
 
 
@@ -25,7 +25,8 @@ class Saved:
     """What a pruner continues from.
 
     alive: per group a mask of the units that were left, over the original ones. removals: their history, in the original numbering.
-    method: the method's own state. scale: of a GradScaler's loss. given: what the run was begun with.
+    method: the method's own state. scale: of a GradScaler's loss. given: what the run was begun with. due: per group a mask over the units
+    that were left, of a removal that was decided and had failed.
     """
 
     step: int
@@ -34,6 +35,7 @@ class Saved:
     removals: list[dict[str, list[int]]]
     method: Mapping[str, Any]
     given: Mapping[str, Any]
+    due: dict[str, Tensor] | None = None
 
     @classmethod
     def read(cls, state: Mapping[str, Any], method: Method, sizes: Mapping[str, int], here: Mapping[str, str]) -> Saved:
@@ -66,7 +68,8 @@ class Saved:
                 "Pruner, with the options they had."
             )
         alive, removals = _masks(state["units"], sizes), _removals(state["removals"])
-        return cls(step, None if scale is None else float(scale), alive, removals, saved["state"], state.get("given") or {})
+        due = _due(state.get("due"), state["units"])
+        return cls(step, None if scale is None else float(scale), alive, removals, saved["state"], state.get("given") or {}, due)
 
 
 def _names(state: Any, gone: Collection[str]) -> Any:
@@ -82,6 +85,14 @@ def _masks(units: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, Tens
     except (KeyError, IndexError, ValueError) as error:
         raise StructureError(f"The saved state is damaged: its units are {units}, of {sizes}.") from error
     return alive
+
+
+def _due(saved: Any, units: Mapping[str, Any]) -> dict[str, Tensor] | None:
+    if saved is None:
+        return None
+    if not isinstance(saved, Mapping) or not saved.keys() <= units.keys():
+        raise StructureError(f"The saved state is damaged: its removal to come is {told(saved)}.")
+    return _masks(saved, {name: len(from_ranges(units[name])) for name in saved})
 
 
 def _removals(saved: Any) -> list[dict[str, list[int]]]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+import threading
 from collections.abc import Iterable, Iterator
+from types import FrameType
 from typing import Any
 
 import torch
@@ -44,6 +47,32 @@ def all_or_nothing(model: nn.Module, tensors: Iterable[Tensor], optimizers: Iter
             entry.update(content)
             state[tensor] = entry
         raise
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C, and SIGTERM where the program handles it, wait until the context is left: what is done here is done as a whole.
+
+    Outside the main thread neither arrives.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    arrived: list[tuple[int, FrameType | None]] = []
+
+    def wait(number: int, frame: FrameType | None) -> None:
+        arrived.append((number, frame))
+
+    handlers = {number: handler for number in (signal.SIGINT, signal.SIGTERM) if callable(handler := signal.getsignal(number))}
+    for number in handlers:
+        signal.signal(number, wait)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for received, frame in arrived:
+            handlers[signal.Signals(received)](received, frame)
 
 
 def _mappings(module: nn.Module) -> list[dict[str, Any]]:

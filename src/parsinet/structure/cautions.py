@@ -57,7 +57,7 @@ def _at_fault(model: nn.Module) -> bool:
     """Whether the network runs with channels last, in float32, on such a CPU."""
     if torch.backends.cpu.get_cpu_capability() != "AVX2":
         return False
-    return any(p.device.type == "cpu" and p.dtype == torch.float32 and is_channels_last(p) for p in model.parameters())
+    return any(p.device.type == "cpu" and p.dtype == torch.float32 and p.dim() == 4 and is_channels_last(p) for p in model.parameters())
 
 
 def _strided(module: nn.Module) -> TypeGuard[nn.Conv2d]:

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from parsinet.structure.tracing import Norm
 
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+"""By the number of dimensions."""
+
 
 def resize_(tensor: Tensor, data: Tensor, gradient: Tensor | None = None) -> None:
     """Give a parameter or buffer new data of another shape; the object stays the same.
@@ -28,7 +31,7 @@ def cut(tensor: Tensor, by_dim: Mapping[int, tuple[int, ...]]) -> Tensor:
 
     Gradients of embeddings may be sparse; they stay so.
     """
-    layout = torch.channels_last if is_channels_last(tensor) else torch.contiguous_format
+    layout = CHANNELS_LAST[tensor.dim()] if is_channels_last(tensor) else torch.contiguous_format
     for dim, kept in by_dim.items():
         tensor = tensor.index_select(dim, torch.tensor(kept, dtype=torch.long, device=tensor.device))
     return tensor if tensor.is_sparse else tensor.contiguous(memory_format=layout)
@@ -53,7 +56,7 @@ def is_channels_last(tensor: Tensor) -> bool:
     """Whether a tensor lies channel by channel in memory, and not also in torch's usual order."""
     return (
         not tensor.is_sparse
-        and tensor.dim() == 4
-        and tensor.is_contiguous(memory_format=torch.channels_last)
+        and tensor.dim() in CHANNELS_LAST
+        and tensor.is_contiguous(memory_format=CHANNELS_LAST[tensor.dim()])
         and not tensor.is_contiguous()
     )
