@@ -190,7 +190,7 @@ def test_gates_that_doubt_have_time_to_move_before_open_ones_stay_so(steps: int,
         method = Gates(price=10.0, doubt=2.0, **options)
         pn.Pruner(model, torch.optim.SGD(model.parameters(), lr=0.1), method, torch.zeros(2, 6), steps=steps)
 
-    with pytest.raises(UsageError, match="doubt averages 35 estimates before a gate moves, and gates move for (32|28) steps"):
+    with pytest.raises(UsageError, match=r"doubt averages 35 estimates before a gate moves, and gates move for (32|28) steps"):
         begin(steps, **options)
     begin(2 * steps, **options)
     if not options:

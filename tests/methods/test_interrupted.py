@@ -18,6 +18,8 @@ from parsinet import measure
 from parsinet.baselines import VIB, MagnitudeUnits
 from parsinet.errors import StructureError
 from parsinet.methods import Gates, Method, Pruner
+from parsinet.methods import network as cutting
+from parsinet.structure import Structure
 from parsinet.structure.atomic import uninterrupted
 
 STEPS = 40
@@ -35,6 +37,11 @@ class Away:
             self.away = False
             raise OSError("the file server is away for a moment")
         return [points()[0]]
+
+
+def train(model: nn.Module, optimizer: Any, pruner: Pruner, steps: int) -> None:
+    for k in range(steps):
+        train_step(model, optimizer, pruner, k)
 
 
 def folding() -> tuple[Any, Pruner, Away]:
@@ -100,31 +107,27 @@ def test_a_last_decision_that_a_warning_stops_is_taken_later(method: Callable[[]
     pruner = Pruner(model, optimizer, made, points(4)[0], steps=STEPS, examples=64)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(UserWarning, match="goes at once|not met"):
-            for k in range(STEPS):
-                train_step(model, optimizer, pruner, k)
+        with pytest.raises(UserWarning, match=r"goes at once|not met"):
+            train(model, optimizer, pruner, STEPS)
     assert not pruner.settled
     assert made.describe()["target"]["reached"] is None
-    with pytest.warns(UserWarning, match="goes at once|not met"):
+    with pytest.warns(UserWarning, match=r"goes at once|not met"):
         lean = pruner.finish()
     assert measure.parameters(lean) == made.describe()["target"]["reached"] < 0.12 * measure.parameters(network(first=40, second=40))
 
 
 @pytest.fixture
-def asked() -> Iterator[list[int]]:
+def ctrl_c() -> Iterator[None]:
     """Ctrl-C as Python has it, whatever runs the tests."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield []
+    yield
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.usefixtures("asked")
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("place", ["shrink", "after", "removed"])
 def test_ctrl_c_amid_a_removal_waits_for_its_end(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from parsinet.methods import gates, network as cutting
-    from parsinet.structure import Structure
-
-    where: Any = {"shrink": cutting, "after": Structure, "removed": gates.Gates}[place]
+    where: Any = {"shrink": cutting, "after": Structure, "removed": Gates}[place]
     real, pressed = getattr(where, place), []
 
     def at_that_moment(*args: Any, **kwargs: Any) -> Any:
@@ -137,25 +140,28 @@ def test_ctrl_c_amid_a_removal_waits_for_its_end(place: str, monkeypatch: pytest
     model = network()
     optimizer, pruner = start(model, price=0.05)
     with pytest.raises(KeyboardInterrupt):
-        for k in range(100):
-            train_step(model, optimizer, pruner, k)
+        train(model, optimizer, pruner, 100)
     assert pressed
     assert pruner.widths() == {"fc1": model.fc1.out_features, "fc2": model.fc2.out_features} != {"fc1": 12, "fc2": 8}
     other = network()
     _, again = start(other, price=0.05)
     again.load_state_dict(copy.deepcopy(pruner.state_dict()))
     other.load_state_dict(model.state_dict())
-    for k in range(100, 120):
-        train_step(model, optimizer, pruner, k)
+    train(model, optimizer, pruner, 20)
     assert isinstance(pruner.finish(), nn.Module)
 
 
-@pytest.mark.usefixtures("asked")
+@pytest.mark.usefixtures("ctrl_c")
 def test_what_is_uninterrupted_is_interrupted_at_its_end() -> None:
     told: list[str] = []
-    with pytest.raises(KeyboardInterrupt), uninterrupted():
-        signal.raise_signal(signal.SIGINT)
-        told.append("to the end")
+
+    def interrupted() -> None:
+        with uninterrupted():
+            signal.raise_signal(signal.SIGINT)
+            told.append("to the end")
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert told == ["to the end"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
