@@ -13,8 +13,10 @@ from torch.nn.utils import parametrize
 
 from methods.toys import OPTIMIZERS, network, points, start, train_step
 from parsinet import data, models
+from parsinet.baselines import MagnitudeUnits
 from parsinet.data import Batches
-from parsinet.methods import Gates, Pruner
+from parsinet.errors import ParsinetWarning, UsageError
+from parsinet.methods import Dense, Gates, Method, Pruner
 from parsinet.methods.pruner import Removal
 from parsinet.methods.ranking import round_up
 
@@ -150,3 +152,48 @@ def test_the_check_of_plainness_can_fail() -> None:
     assert is_plain(model, network())
     start(model)
     assert not is_plain(model, network())
+
+
+EARLY = {
+    "magnitude": lambda: MagnitudeUnits(share=0.5),
+    "gates to a target": lambda: Gates(target="params=30%"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Gates. at the last decision the network still costs")
+@pytest.mark.parametrize("method", EARLY.values(), ids=EARLY)
+def test_much_that_leaves_because_the_run_is_cut_short_is_told(method: Callable[[], Method]) -> None:
+    model = network()
+    optimizer, made = torch.optim.SGD(model.parameters(), lr=0.1), method()
+    pruner = Pruner(model, optimizer, made, points(4)[0], steps=1000)
+    for k in range(10):
+        train_step(model, optimizer, pruner, k)
+    with pytest.warns(ParsinetWarning, match="told to have 1000 steps and finishes after 10, so [0-9]+ of 20 units leave at once"):
+        pruner.finish()
+
+
+def test_one_shot_pruning_is_no_run_that_is_cut_short() -> None:
+    model = network()
+    pruner = Pruner(model, torch.optim.SGD(model.parameters(), lr=0.1), MagnitudeUnits(share=0.5), points(4)[0], steps=1)
+    pruner.finish()
+    assert pruner.widths() == {"fc1": 6, "fc2": 4}
+
+
+def test_weights_that_are_no_numbers_are_told() -> None:
+    model = network()
+    pruner = Pruner(model, torch.optim.SGD(model.parameters(), lr=0.1), Dense(), points(4)[0])
+    with torch.no_grad():
+        model.fc2.bias[3] = torch.nan
+    with pytest.warns(ParsinetWarning, match=r"1 of 6 parameters .* hold numbers that are not finite, fc2\.bias among"):
+        pruner.finish()
+
+
+def test_widths_that_are_multiples_of_too_much_are_refused() -> None:
+    def begin(method: Method, round_to: int) -> None:
+        model = network()
+        Pruner(model, torch.optim.SGD(model.parameters(), lr=0.1), method, points(4)[0], round_to=round_to)
+
+    with pytest.raises(UsageError, match="with round_to=12 nothing could leave: the widest group, fc1, has 12 units"):
+        begin(Gates(), 12)
+    begin(Gates(), 11)
+    begin(Dense(), 12)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from parsinet.errors import RunError
 from parsinet.gates import Owner
 from parsinet.gates.backward import check_first, in_backward
+from parsinet.methods.clearing import Clearing
 from parsinet.methods.placing import Handle, place
 from parsinet.structure import Structure
 
@@ -53,6 +54,11 @@ class Factors:
         self._pass = _Pass()
         self._pending: list[_Pass] = []
         self._handles: list[Handle] = []
+        self._clearing = Clearing()
+
+    def watch(self, model: nn.Module, optimizers: Iterable[torch.optim.Optimizer]) -> None:
+        """Learn of no pass whose gradients in the weights are cleared before an optimizer takes them: it was another network's."""
+        self._clearing.watch(model, optimizers, self._pending)
 
     def place(self, model: nn.Module, structure: Structure, sizes: Mapping[str, int], device: torch.device) -> None:
         """Put the factors in front of the readers of the groups; called again after a removal, they move to the new indices."""
@@ -66,14 +72,18 @@ class Factors:
             handle.remove()
         self._handles.clear()
         self._pass = _Pass()
-        self._pending.clear()
+        self._forget()
+
+    def unwatch(self) -> None:
+        """Take the hooks out of the optimizers."""
+        self._clearing.leave()
 
     def learn(self) -> None:
         """Add the derivatives since the last call to the gradients of what the factors were drawn from."""
         for each in self._pending:
             if each.heard:
                 torch.autograd.backward([each.drawn[group] for group in each.heard], [each.used[group].grad for group in each.heard])
-        self._pending.clear()
+        self._forget()
 
     def multiply(self, h: Tensor, group: str, axis: int, owner: Owner | None) -> Tensor:
         """h through the group's factors of the running forward pass. axis: of the units, counted from the end."""
@@ -89,13 +99,18 @@ class Factors:
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy is in no forward pass."""
-        return {**self.__dict__, "_pass": _Pass(), "_pending": []}
+        return {**self.__dict__, "_pass": _Pass(), "_pending": [], "_clearing": Clearing()}
+
+    def _forget(self) -> None:
+        self._pending.clear()
+        self._clearing.forget()
 
     def _begin(self, model: nn.Module, args: tuple[Any, ...]) -> None:
         if model.training:
             check_first("The factors of this method")
         self._pass = _Pass(model.training, torch.is_grad_enabled())
         if self._pass.learned:
+            self._clearing.sift(self._pending)
             self._pending.append(self._pass)
 
     def _of(self, group: str, h: Tensor) -> Tensor:

@@ -110,6 +110,7 @@ class NoisyGates(Distribution):
         self._rows = Rows(sizes, {name: row.to(parameter.device, dtype) for name, row in start.items()}, self.rate, budget.ranks)
         self.interval = self.interval or usual_interval(budget.steps)
         self._last = last_step(self.gated, budget.steps)
+        self._factors.watch(model, optimizers)
         self._place(model, structure)
 
     def penalty(self) -> Tensor | float:
@@ -160,6 +161,7 @@ class NoisyGates(Distribution):
     def detach(self) -> None:
         """Take all factors out of the network."""
         self._factors.leave()
+        self._factors.unwatch()
 
     @torch.no_grad()
     def describe(self) -> dict[str, Any]:

@@ -158,6 +158,8 @@ class Gates(Remembering):
         self._rise = self.prices.rising(self._pace.last, self._deciding.walks, steady=steady)
         self._pricing.part = self._rise.part(0)
         self._bank.hearing.scaler = budget.scaler
+        if not budget.sharded:  # there gradients are in the weights only once the ranks have put them together
+            self._bank.hearing.clearing.watch(model, optimizers, self._bank.hearing.pending)
         self._bank.place(model, structure)
         self._deciding.attach(len(self._bank.theta), self._pace.last)
         self._model = model
@@ -260,6 +262,7 @@ class Gates(Remembering):
     def detach(self) -> None:
         """Take all gates out of the network."""
         self._bank.leave()
+        self._bank.hearing.clearing.leave()
 
     def describe(self) -> dict[str, Any]:
         """How the gates act; per group: θ of every unit, its sum, the share neither open nor closed, the mean price, the mean usefulness

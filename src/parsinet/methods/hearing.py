@@ -14,6 +14,7 @@ from torch._C._functorch import TransformType, peek_interpreter_stack
 
 from parsinet.errors import ParsinetWarning, RunError
 from parsinet.gates import Estimator, QSink
+from parsinet.methods.clearing import Clearing
 from parsinet.methods.scaling import inverse
 from parsinet.methods.weighing import WholeSink
 
@@ -54,6 +55,8 @@ class Hearing:
         no derivative of one example tells of, and the whole batch's derivative is asked of autograd."""
         self._weighed: Collection[str] = ()
         self._unheard = False
+        self.clearing = Clearing()
+        """Drops passes that were another network's."""
 
     def listen(self, xi: Mapping[str, Tensor], weighed: Collection[str], device: torch.device) -> Draw:
         """The gates of a forward pass, whose backward pass is learned from if there is to be one.
@@ -67,6 +70,7 @@ class Hearing:
                 "Gates: torch.func.grad and vmap keep derivatives to themselves, and gates learn from them. Train with loss.backward(), "
                 'or let gates learn from losses alone: estimator="disarm".'
             )
+        self.clearing.sift(self.pending)
         self._weighed = weighed = tuple(xi) if self.differentiated else weighed
         gates = dict(xi)
         examples: dict[str, Tensor] = {}
@@ -125,6 +129,7 @@ class Hearing:
     def forget(self) -> None:
         """Drop what the backward passes since the last call told."""
         self.pending.clear()
+        self.clearing.forget()
         self._unheard = False
 
     def _nested(self) -> None:

@@ -32,9 +32,10 @@ class Network:
     is now. kept: per removable group, or whole block, which units are left, as they were numbered at first; sizes: how many there were.
 
     sharded: what holds the parameters where ranks have but parts of them. folding: what moves into biases at a removal. removes:
-    whether units may leave at all; an optimizer that could not go on then is refused now. followers: networks that lose the same units.
-    options: as in `trace`.
-    Raises UsageError if the optimizers hold nothing of the model, StructureError if it cannot be traced or folded.
+    whether units may leave at all; an optimizer that could not go on then is refused now. round_to: what widths are kept at.
+    followers: networks that lose the same units. options: as in `trace`.
+    Raises UsageError if the optimizers hold nothing of the model or round_to leaves nothing to remove, StructureError if it cannot be
+    traced or folded.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Network:
         example_inputs: ExampleInputs,
         *,
         removes: bool = True,
+        round_to: int = 1,
         followers: Sequence[nn.Module] = (),
         **options: Any,
     ) -> None:
@@ -62,6 +64,7 @@ class Network:
         self.kept = {group.name: list(range(group.size)) for group in (*self.structure.removable(), *whole)}
         self.sizes = {name: len(units) for name, units in self.kept.items()}
         if removes:
+            self._check_room(round_to)
             self._warn_unreached()
         self._folding, self._followers = folding, followers
         if folding is not None:
@@ -115,6 +118,15 @@ class Network:
         """That units have left one removal after another, where they were taken out at once."""
         for network in (self.model, *self._followers):
             record_of(network).removals[:] = [dict(removal) for removal in removals]
+
+    def _check_room(self, round_to: int) -> None:
+        """UsageError where no group could lose anything and keep a multiple of `round_to`."""
+        if self.sizes and max(self.sizes.values()) <= round_to and round_to > 1 and not self.structure.blocks:
+            widest = max(self.sizes, key=self.sizes.__getitem__)
+            raise UsageError(
+                f"Pruner: with round_to={round_to} nothing could leave: the widest group, {widest}, has {self.sizes[widest]} units. Make "
+                "round_to smaller."
+            )
 
     def _warn_unreached(self) -> None:
         """Say which parameters train and are not seen to: where another call of the model uses them, a removal would break it."""

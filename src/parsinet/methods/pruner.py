@@ -15,6 +15,7 @@ from parsinet.errors import ArgumentTypeError, StructureError, UsageError, sugge
 from parsinet.methods.agreeing import METHOD, OPTIMIZERS, WEIGHTS, Agreement
 from parsinet.methods.base import Alive, Budget, Listening, Method, Moving, Probing
 from parsinet.methods.door import begin_work, check_arguments, end_work
+from parsinet.methods.ending import tell_diverged, tell_early
 from parsinet.methods.folds import FoldInputs, folding_of
 from parsinet.methods.followers import followers_of
 from parsinet.methods.given import given, tell_changes
@@ -118,8 +119,11 @@ class Pruner:
         copies = followers_of(followers, net, method, sharded=sharded is not None)
         found = {"inputs": inputs, "removable_outputs": removable_outputs, "blocks": blocks}
         options = {"ignored_layers": ignored_layers, **found, "rules": rules, "hints": hints}
-        self._network = Network(net, sharded, optimizers, folding, example_inputs, removes=not method.settled, followers=copies, **options)
+        self._network = Network(
+            net, sharded, optimizers, folding, example_inputs, removes=not method.settled, round_to=round_to, followers=copies, **options
+        )
         self._step, self._given = 0, given(method, steps=steps, round_to=round_to, examples=examples)
+        self._steps = steps
         self._due: Alive | None = None
         """Masks of a removal that has been decided and has failed."""
         self._agreement = Agreement(together, self._trained)
@@ -183,9 +187,14 @@ class Pruner:
         return None if masks is None else self._remove(masks)
 
     def finish(self) -> nn.Module:
-        """Decide what is still open, remove it, take every hook and parametrization out; returns the model, now plain and small."""
+        """Decide what is still open, remove it, take every hook and parametrization out; returns the model, now plain and small.
+
+        Warns where much leaves at once because the run was shorter than it was told to be, and where weights are not finite.
+        """
         if self._due is not None:
             self._remove(self._due)
+        early = self._steps is not None and 0 < self._step < self._steps and not self.settled
+        before = self.widths()
         masks = self._rounded(self.method.settle())
         self._agreement.decided(masks, self.method.settled, self._step)
         if masks is not None:
@@ -193,6 +202,10 @@ class Pruner:
         self._agreement.check("at the end")
         self.method.detach()
         end_work(self)
+        if early:
+            tell_early(self._step, self._steps, before, self.widths())
+        if self._network.sharded is None:
+            tell_diverged(self.model)
         return self.model
 
     def widths(self) -> dict[str, int]:
