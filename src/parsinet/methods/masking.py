@@ -15,6 +15,7 @@ from parsinet import topology
 from parsinet.distributed import pooled
 from parsinet.errors import UsageError
 from parsinet.methods.base import Alive, Budget, decayed_groups, generator
+from parsinet.methods.coverage import tell_dense
 from parsinet.methods.filling import Rest
 from parsinet.methods.given import Remembering
 from parsinet.methods.options import check_list, check_number, check_one_way, check_seed, check_whole, check_window
@@ -39,10 +40,11 @@ class MaskOptions(TypedDict, total=False):
 class MaskedTraining(Remembering, ABC):
     """A method that moves masks over weights; a concrete one says how they start (`_start`) and how they change (`_update`).
 
-    Masked are the weights of Linear layers and convolutions. sparsity: share of them that is zero at the end, of their number at the
-    start (default 0.9), or target: "params=5%", "params=10k", parameters of the network that are not zero. distribution: "global",
-    "uniform" or "erk". begin, end: shares of the run between which masks change. interval: steps between changes (default a twentieth of
-    the run, at most 100). exclude: names or patterns of layers that stay dense; "last" is the layer defined last. remove_units: units
+    Masked are the weights of Linear layers and convolutions that train; not those that something computes (weight_norm, another
+    parametrization) or another kind of module uses too. sparsity: share of them that is zero at the end, of their number at the start
+    (default 0.9), or target: "params=5%", "params=10k", parameters of the network that are not zero. distribution: "global", "uniform"
+    or "erk". begin, end: shares of the run between which masks change. interval: steps between changes (default a twentieth of the run,
+    at most 100). exclude: names or patterns of layers that stay dense; "last" is the layer defined last. remove_units: units
     whose outgoing weights are all gone leave, as soon as nothing can bring them back. seed: of draws.
     """
 
@@ -97,9 +99,13 @@ class MaskedTraining(Remembering, ABC):
         return decayed_groups(model)
 
     def attach(self, model: nn.Module, structure: Structure, budget: Budget, optimizers: Sequence[torch.optim.Optimizer] = ()) -> None:
-        """Place the first masks and fix the schedule."""
+        """Place the first masks and fix the schedule. ParsinetWarning where layers stay dense because something computes their weights, or
+        where less than half of the network is masked."""
         self._meet(model)
-        weights = self._maskable(model)
+        exclude = self._excluded(model)
+        weights = topology.maskable(model, exclude)
+        if self.sparsity:
+            tell_dense(self.name, model, weights, exclude, share_only=self.target is None)
         self._window = self._schedule(budget)
         pool, straight = partial(pooled, ranks=budget.ranks), self.straight_through
         self._masks = Masks(weights, optimizers=optimizers, generator=self._generator, straight_through=straight, pool=pool)
@@ -240,15 +246,14 @@ class MaskedTraining(Remembering, ABC):
         held = zip(self.masks.weights.items(), saved, strict=True) if saved else ()
         return {name: value.to(weight.device, copy=True) for (name, weight), value in held}
 
-    def _maskable(self, model: nn.Module) -> dict[str, nn.Parameter]:
-        exclude = [topology.last_layer(model) if name == "last" else name for name in self.exclude]
-        return topology.maskable(model, exclude)
+    def _excluded(self, model: nn.Module) -> list[str]:
+        return [topology.last_layer(model) if name == "last" else name for name in self.exclude]
 
     def _meet(self, model: nn.Module) -> None:
         """Take the sparsity from the target, if there is one."""
         if self.target is not None:
             self._nonzeros = nonzeros_for(self.name, self.target, model)
-            self.sparsity = sparsity_for(self.name, self.target, model, self._maskable(model).values())
+            self.sparsity = sparsity_for(self.name, self.target, model, topology.maskable(model, self._excluded(model)).values())
 
     def _schedule(self, budget: Budget) -> Window:
         steps = length_of_run(self.name, budget.steps)

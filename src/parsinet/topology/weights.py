@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from torch import nn
@@ -11,6 +11,11 @@ from parsinet.errors import ArgumentTypeError, UsageError, suggest
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 KINDS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
+COMPUTED = "its weight is computed (parametrized)"
+FROZEN = "it is frozen"
+TIED = "another kind of module uses its weight too"
+SHOWN = 3
+"""Layers that are named in an error."""
 
 
 def maskable(model: nn.Module, exclude: Sequence[str] = ()) -> dict[str, nn.Parameter]:
@@ -20,24 +25,52 @@ def maskable(model: nn.Module, exclude: Sequence[str] = ()) -> dict[str, nn.Para
     embeddings), and those that are computed (parametrized), are left dense. Biases and norms are never masked.
     Raises UsageError for a pattern that fits no such layer, and if nothing is left; ArgumentTypeError for a single word.
     """
+    reasons = _reasons(model, exclude)
+    found: dict[str, nn.Parameter] = {}
+    taken: set[int] = set()
+    for name in (name for name, reason in reasons.items() if not reason):
+        weight = model.get_submodule(name).weight
+        assert isinstance(weight, nn.Parameter)
+        if id(weight) not in taken:
+            found[f"{name}.weight" if name else "weight"] = weight
+            taken.add(id(weight))
+    if not found:
+        told = "; ".join(f"{name or 'the model'}: {reason}" for name, reason in list(reasons.items())[:SHOWN]) or "no layer is left"
+        more = f"; and {len(reasons) - SHOWN} more" if len(reasons) > SHOWN else ""
+        raise UsageError(f"This model has no weight to mask: masked are those of Linear and convolution layers that train ({told}{more}).")
+    return found
+
+
+def left_dense(model: nn.Module, exclude: Sequence[str] = ()) -> dict[str, str]:
+    """Name → why its weight is not masked, for every Linear and convolution that is left dense although `exclude` does not name it.
+
+    Raises as `maskable` for what `exclude` holds.
+    """
+    return {name: reason for name, reason in _reasons(model, exclude).items() if reason}
+
+
+def _reasons(model: nn.Module, exclude: Sequence[str]) -> dict[str, str]:
+    """Name → why it stays dense, "" if it does not, of every Linear and convolution whose weight is not excluded."""
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, KINDS)}
+    excluded = _fitting(layers, exclude)
+    weights = {name: module._parameters.get("weight") for name, module in layers.items()}
+    left = {id(weights[name]) for name in excluded if weights[name] is not None}
+    foreign = {id(p) for m in model.modules() for key, p in m._parameters.items() if not (isinstance(m, KINDS) and key == "weight")}
+    return {
+        name: COMPUTED if weight is None else TIED if id(weight) in foreign else "" if weight.requires_grad else FROZEN
+        for name, weight in weights.items()
+        if name not in excluded and id(weight) not in left
+    }
+
+
+def _fitting(layers: Mapping[str, nn.Module], exclude: Sequence[str]) -> set[str]:
+    """Names of the layers that `exclude` fits. Raises as `maskable`."""
     if isinstance(exclude, str):
         raise ArgumentTypeError(f"exclude must be a list of layer names, got the single word {exclude!r}. Write [{exclude!r}].")
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, KINDS) and "weight" in module._parameters}
     for pattern in exclude:
         if not any(fnmatchcase(name, pattern) for name in layers):
             raise UsageError(f"exclude: {pattern!r} fits no Linear or convolution of this model.{suggest(pattern, layers)}")
-    foreign = {id(p) for m in model.modules() for key, p in m._parameters.items() if not (isinstance(m, KINDS) and key == "weight")}
-    left = {id(module.weight) for name, module in layers.items() if any(fnmatchcase(name, pattern) for pattern in exclude)}
-    found: dict[str, nn.Parameter] = {}
-    for name, module in layers.items():
-        weight = module.weight
-        assert isinstance(weight, nn.Parameter)
-        if weight.requires_grad and id(weight) not in foreign | left:
-            found[f"{name}.weight" if name else "weight"] = weight
-            left.add(id(weight))
-    if not found:
-        raise UsageError("This model has no weight to mask: no trained Linear or convolution is left.")
-    return found
+    return {name for name in layers if any(fnmatchcase(name, pattern) for pattern in exclude)}
 
 
 def last_layer(model: nn.Module) -> str:
