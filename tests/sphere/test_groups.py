@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from parsinet import models
 from parsinet.errors import ArgumentTypeError, UsageError
@@ -88,9 +89,37 @@ def test_p_by_pattern():
         (lambda m: param_groups(m, {"conv": 1.2}), UsageError, "no pattern of p fits the layer 'up'"),
         (lambda m: param_groups(m, {"*": 1.2, "cnov": 1.3}), UsageError, "'cnov' of p fits no constrained layer. Did you mean 'conv'"),
         (lambda m: param_groups(m, last="outt"), UsageError, "last='outt' is no Linear .* Did you mean 'out'"),
-        (lambda m: param_groups(nn.Linear(3, 2)), UsageError, "no weight of this model can be constrained"),
+        (
+            lambda m: param_groups(nn.Linear(3, 2)),
+            UsageError,
+            r"can be constrained; left out are the model itself \(the last",
+        ),
+        (lambda m: param_groups(nn.LSTM(3, 2)), UsageError, "can be constrained; it has no Linear or convolution"),
     ],
 )
 def test_refusals(call, error, words):
     with pytest.raises(error, match=words):
         call(Zoo())
+
+
+def test_a_model_without_constrained_weights_is_told_why_layer_by_layer():
+    model = Zoo()
+    model.conv, model.up = weight_norm(model.conv), model.up.requires_grad_(False)
+    model.hidden = nn.Conv2d(3, 3, 1, groups=3)
+    with pytest.raises(UsageError) as told:
+        param_groups(model)
+    assert "left out are stem, depthwise, hidden (fewer than 2 input channels (min_in)); " in str(told.value)
+    assert "conv (parametrized: call remove_parametrizations first); up, frozen (frozen); " in str(told.value)
+    assert "tied (its weight is also of a module that stays free); out (the last layer; last=() constrains it too)" in str(told.value)
+    one = nn.ModuleList([nn.Conv1d(1, 4, 1), nn.ConvTranspose1d(4, 4, 2, groups=2), *(nn.Conv1d(1, 4, 1) for _ in range(3))])
+    with pytest.raises(UsageError, match=r"0, 2, 3 and 1 more \(one weight per unit\); 1 \(a transposed convolution with groups\)"):
+        param_groups(one, last=(), min_in=1)
+    tied = nn.ModuleList([model.embedding, model.tied])
+    with pytest.raises(UsageError, match=r"left out are 1 \(its weight is also of"):
+        param_groups(tied)
+
+
+def test_a_last_layer_that_is_parametrized_is_the_last():
+    model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), weight_norm(nn.Linear(5, 3)))
+    assert names_of(model, param_groups(model), True) == {"0.weight"}
+    assert names_of(model, param_groups(model, last="2"), True) == {"0.weight"}

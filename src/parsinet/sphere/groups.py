@@ -22,6 +22,13 @@ UNIT_DIMS: tuple[tuple[type[nn.Module], int], ...] = (
 )
 """Kinds of layers whose weights have a sphere per output unit, and the dimension of the weight that counts units."""
 
+COMPUTED = "parametrized: call remove_parametrizations first"
+FROZEN = "frozen"
+LAST = "the last layer; last=() constrains it too"
+SHARED = "its weight is also of a module that stays free"
+SHOWN = 3
+"""Layers that are named for one reason in an error."""
+
 
 def param_groups(
     model: nn.Module,
@@ -35,23 +42,22 @@ def param_groups(
     """Groups for `LpSGD`: one per p and unit dimension for the constrained weights, one for everything else.
 
     Constrained are the weights of `UNIT_DIMS`' layers. Free are biases, norms, embeddings, recurrent weights, the last layer, frozen
-    parameters, weights shared with another kind of module, grouped transposed convolutions, and layers with fewer than `min_in` input
-    channels (depthwise convolutions; a stem on one channel).
+    and computed (parametrized) weights, those shared with another kind of module, grouped transposed convolutions, and layers with fewer
+    than `min_in` input channels (depthwise convolutions; a stem on one channel).
 
     p: one number; {pattern: p} with patterns of layer names (`"layer1.*"`), the first that matches counting, `"*"` for the rest; or a
     function of a layer's fan-in n, such as `lambda n: p_for_sparsity(n, 0.9)`.
     last: the names of the layers to leave free as the last; None for the layer defined last, () for none.
     free: options of the free group alone, such as {"lr": 0.05}. options: of all groups.
-    Raises UsageError for names that are no layers, patterns that match nothing, layers without a p, a model without constrained weights.
+    Raises UsageError for names that are no layers, patterns that match nothing, layers without a p, and, with the
+    reason for every layer, a model without constrained weights.
     Source: selection of the authors' code for arXiv 2103.16013, by type instead of by name (our choice).
     """
     layers = _layers(model)
-    free_names = _last(layers, last)
-    chosen = {name: layer for name, layer in layers.items() if name not in free_names and _suits(layer, min_in)}
-    owned = _owners(model, chosen)
-    chosen = {name: layer for name, layer in chosen.items() if id(layer.weight) in owned and layer.weight.requires_grad}
+    reasons = _reasons(model, layers, _last(layers, last), min_in)
+    chosen = {name: layers[name] for name, reason in reasons.items() if not reason}
     if not chosen:
-        raise UsageError("param_groups: no weight of this model can be constrained; it has no Linear or convolution before the last layer.")
+        raise UsageError(f"param_groups: no weight of this model can be constrained; {_told(reasons)}.")
     groups: dict[tuple[float, int], dict[str, Any]] = {}
     taken: set[int] = set()
     for name, exponent in _exponents(chosen, p).items():
@@ -66,9 +72,19 @@ def param_groups(
 
 
 def _layers(model: nn.Module) -> dict[str, nn.Module]:
-    """The layers of the known kinds whose weight is a plain parameter."""
+    """The layers of the known kinds."""
     kinds = tuple(kind for kind, _ in UNIT_DIMS)
-    return {name: module for name, module in model.named_modules() if isinstance(module, kinds) and "weight" in module._parameters}
+    return {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
+
+
+def _reasons(model: nn.Module, layers: Mapping[str, nn.Module], last: set[str], min_in: int) -> dict[str, str]:
+    """Why each layer is left free, and what would constrain it; "" for those that are constrained."""
+    reasons = {name: _unsuited(layer, min_in) for name, layer in layers.items()}
+    for free in ({}, dict.fromkeys(last, LAST)):
+        reasons = {name: reason or free.get(name, "") for name, reason in reasons.items()}
+        owned = _owners(model, {name: layers[name] for name, reason in reasons.items() if not reason})
+        reasons = {name: reason or ("" if id(layers[name].weight) in owned else SHARED) for name, reason in reasons.items()}
+    return reasons
 
 
 def _last(layers: Mapping[str, nn.Module], last: str | Sequence[str] | None) -> set[str]:
@@ -80,12 +96,30 @@ def _last(layers: Mapping[str, nn.Module], last: str | Sequence[str] | None) -> 
     return names
 
 
-def _suits(layer: nn.Module, min_in: int) -> bool:
-    weight = layer.weight
-    assert isinstance(weight, Tensor)
-    if _unit_dim(layer) == 0:
-        return weight.shape[1] >= min_in and weight[0].numel() >= 2
-    return bool(layer.groups == 1) and weight.shape[0] >= min_in
+def _unsuited(layer: nn.Module, min_in: int) -> str:
+    """What of a layer itself speaks against a sphere per unit, "" for nothing."""
+    weight = layer._parameters.get("weight")
+    if weight is None:
+        return COMPUTED
+    if not weight.requires_grad:
+        return FROZEN
+    if _unit_dim(layer) and layer.groups != 1:
+        return "a transposed convolution with groups"
+    if weight.shape[1 - _unit_dim(layer)] < min_in:
+        return f"fewer than {min_in} input channels (min_in)"
+    return "" if _unit_dim(layer) or weight[0].numel() >= 2 else "one weight per unit"
+
+
+def _told(reasons: Mapping[str, str]) -> str:
+    """The layers that are left free, a few by name for each reason."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        by_reason.setdefault(reason, []).append(name or "the model itself")
+    parts = [
+        f"{', '.join(names[:SHOWN])}{f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''} ({reason})"
+        for reason, names in by_reason.items()
+    ]
+    return f"left out are {'; '.join(parts)}" if parts else "it has no Linear or convolution"
 
 
 def _unit_dim(layer: nn.Module) -> int:
