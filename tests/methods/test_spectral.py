@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
+import re
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from methods import runs
 from methods.runs import BEGINNINGS, check_resume, same
 from methods.toys import network, points
-from parsinet.errors import ParsinetError, StructureError, UsageError
+from parsinet.errors import ParsinetError, ParsinetWarning, StructureError, UsageError
 from parsinet.methods import Pruner, Spectral, SpectralSparse
 from parsinet.methods.guided import largest_share
 from parsinet.methods.nodes import node_scores
@@ -238,6 +240,29 @@ def test_frozen_layers_stay_plain_unless_they_are_named(method: type[Spectral] |
     assert set(spectral_layers(named)) == {"fc1"}
     with pytest.raises(UsageError, match="Every layer that could become spectral is frozen"):
         method().prepare(network().requires_grad_(False))
+
+
+@pytest.mark.parametrize("method", [Spectral, SpectralSparse])
+def test_parametrized_layers_stay_as_they_are_and_are_named(method: type[Spectral] | type[SpectralSparse]) -> None:
+    model = network()
+    weight_norm(model.fc1)
+    with pytest.warns(ParsinetWarning, match="fc1 does not become spectral, because something computes the weight"):
+        method().prepare(model)
+    assert set(spectral_layers(model)) == {"fc2", "out"}
+    named = network()
+    weight_norm(named.fc1)
+    method(layers=["fc2"]).prepare(named)
+
+
+@pytest.mark.parametrize(("score", "layer", "words"), [("relevance", "out", "makes"), ("outgoing", "fc1", "reads")])
+def test_groups_without_a_spectral_layer_are_named_with_the_methods_that_take_them(score: str, layer: str, words: str) -> None:
+    model, method = network(), Spectral(0.5, layers=[layer], score=score)
+    method.prepare(model)
+    optimizer = torch.optim.Adam(method.param_groups(model))
+    why = f"no spectral layer {words} its units; other methods remove them, such as Gates and MagnitudeUnits"
+    told = f"no group of this network can lose units. Left out: fc1, fc2 ({why}), out (it is part of the model's output). Give share=0"
+    with pytest.raises(UsageError, match=re.escape(told)):
+        Pruner(model, optimizer, method, points(4)[0], steps=STEPS)
 
 
 def test_a_model_that_was_not_prepared_is_refused() -> None:

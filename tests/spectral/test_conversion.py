@@ -211,7 +211,12 @@ REFUSED: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
     "strange module": (plain, {"layers": [nn.Linear(2, 2)]}, "not part of the model"),
     "strange name": (plain, {"layers": ["9"]}, "which the model does not have"),
     "one name": (plain, {"layers": "0"}, "write layers=[…]"),
-    "no layer": (lambda: nn.Tanh(), {}, "has no Linear, Conv or ConvTranspose layer"),
+    "no layer": (lambda: nn.Tanh(), {}, "has no Linear, Conv or ConvTranspose layer."),
+    "all parametrized": (
+        lambda: nn.Sequential(parametrizations.weight_norm(nn.Linear(3, 4))),
+        {},
+        "layer that is not parametrized; remove_parametrizations from 0",
+    ),
     "complex": (lambda: nn.Linear(2, 2, dtype=torch.complex64), {}, "real floating-point weights"),
     "tied embedding": (lambda: make("char-gpt")[0], {}, "are one tied tensor"),
     "own kind": (lambda: nn.Sequential(type("Own", (nn.Linear,), {})(2, 2)), {"layers": ["0"]}, "0 is a Own; spectral forms exist for"),

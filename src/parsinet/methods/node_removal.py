@@ -14,12 +14,13 @@ from parsinet.errors import StructureError, UsageError
 from parsinet.methods.aim import Aim
 from parsinet.methods.amount import Amount, Metric, Share
 from parsinet.methods.base import Budget
+from parsinet.methods.choice import told_left_out
 from parsinet.methods.limits import Limit
 from parsinet.methods.nodes import SCORES, node_scores
 from parsinet.methods.options import check_known, check_number, check_whole
 from parsinet.methods.phases import Phases
 from parsinet.methods.ranking import SCOPES, keep_best
-from parsinet.structure import Plan, Structure, trace
+from parsinet.structure import Plan, Structure, UnitGroup, trace
 from parsinet.structure.copies import duplicate
 
 
@@ -130,10 +131,18 @@ def _groups(model: nn.Module, structure: Structure, score: str, wanted: Sequence
     scored = node_scores(model, structure, score) if removes or wanted else {}
     for name in wanted or ():
         if name not in scored:
-            reason = structure.group(name).reason or "no spectral layer makes its units"
-            raise StructureError(f"Spectral: group {name!r} cannot shrink: {reason}.")
+            raise StructureError(f"Spectral: group {name!r} cannot shrink: {_reason(structure.group(name), score)}.")
     if wanted is not None and not wanted:
         raise UsageError("Spectral: groups names no group; leave it out for all of them, or give share=0 to train only.")
     if removes and not scored:
-        raise UsageError("Spectral: no group of this network can lose units; `parsinet inspect` says why. Give share=0 to train only.")
+        told = told_left_out({group.name: _reason(group, score) for group in structure.groups}) or " It has no groups at all."
+        raise UsageError(f"Spectral: no group of this network can lose units.{told} Give share=0 to train only.")
     return list(scored if wanted is None else wanted)
+
+
+def _reason(group: UnitGroup, score: str) -> str:
+    """Why a group without this score loses no units."""
+    if group.kind == "block":
+        return "it is a residual branch, no group of units"
+    done = {"outgoing": "reads", "both": "makes or reads"}.get(score, "makes")
+    return group.reason or f"no spectral layer {done} its units; other methods remove them, such as Gates and MagnitudeUnits"

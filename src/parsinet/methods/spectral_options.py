@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
-from parsinet import spectral
-from parsinet.errors import UsageError
+from parsinet import spectral, topology
+from parsinet.errors import ParsinetWarning, UsageError
 from parsinet.methods.base import generator
+from parsinet.methods.coverage import shown
 from parsinet.methods.options import check_number
 
 
@@ -29,11 +32,14 @@ class Form:
     seed: int
 
     def apply(self, model: nn.Module) -> None:
-        """Turn the layers into spectral ones."""
+        """Turn the layers into spectral ones. ParsinetWarning for layers that are left as they are because they are parametrized."""
         initialiser = self.initialiser or self._usual()
         source = None if initialiser in ("keep", "gate") else generator(self.seed)
         layers = _trained(model) if self.layers is None else self.layers
+        computed = _computed(model) if self.layers is None else []
         spectral.spectralize(model, self.variant, initialiser=initialiser, layers=layers, generator=source)
+        if computed:
+            _tell(computed)
 
     def _usual(self) -> str:
         """Where λ_in is held it is held at 0, as published; all keep the network's function."""
@@ -85,6 +91,21 @@ def _trained(model: nn.Module) -> list[str] | None:
     if known and not found:
         raise UsageError("Every layer that could become spectral is frozen: let weights train, or name layers=[…].")
     return found if len(found) < len(known) else None
+
+
+def _computed(model: nn.Module) -> list[str]:
+    """The Linear and convolution layers that are parametrized."""
+    return [name for name, module in model.named_modules() if isinstance(module, topology.KINDS) and is_parametrized(module)]
+
+
+def _tell(computed: Sequence[str]) -> None:
+    warnings.warn(
+        f"{shown(computed)} {'does' if len(computed) == 1 else 'do'} not become spectral, because something computes the weight "
+        "(weight_norm, another parametrization). Call torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight') before "
+        "method.prepare, or name the layers that are to become spectral in layers=[…].",
+        ParsinetWarning,
+        stacklevel=4,
+    )
 
 
 def _frozen(layer: nn.Module) -> bool:

@@ -106,7 +106,11 @@ def _chosen(model: nn.Module, layers: Iterable[str | nn.Module] | None) -> dict[
     if layers is None:
         found = {name: module for name, module in modules.items() if type(module) in LAYERS or isinstance(module, SpectralLayer)}
         if not found:
-            raise UsageError(f"spectralize: {type(model).__name__} has no Linear, Conv or ConvTranspose layer.")
+            computed = [
+                name or "the model" for name, module in modules.items() if isinstance(module, tuple(LAYERS)) and is_parametrized(module)
+            ]
+            remedy = f" that is not parametrized; remove_parametrizations from {', '.join(computed)} first" if computed else ""
+            raise UsageError(f"spectralize: {type(model).__name__} has no Linear, Conv or ConvTranspose layer{remedy}.")
         return found
     if isinstance(layers, (str, nn.Module)):
         raise UsageError("spectralize: layers must be a list of modules or their names, got a single one; write layers=[…].")
@@ -139,7 +143,7 @@ def _check_layers(model: nn.Module, chosen: Mapping[str, nn.Module]) -> None:
             raise UsageError(f"spectralize: the weight of {name} is {weight.dtype}; real floating-point weights are expected.")
         if len(holders[id(weight)]) > 1:
             shared = ", ".join(sorted(holders[id(weight)]))
-            raise UsageError(f"spectralize: {shared} are one tied tensor; untie them first, or leave them out.")
+            raise UsageError(f"spectralize: {shared} are one tied tensor; untie them first, or name only others in layers=[…].")
 
 
 def _holders(model: nn.Module) -> dict[int, list[str]]:

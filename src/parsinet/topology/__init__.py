@@ -10,12 +10,13 @@ from parsinet.topology.rows import above_threshold, mean_active, relative_gradie
 from parsinet.topology.rules import evolve, exchange, prune, regrow, scatter
 from parsinet.topology.schedule import BangBang, Window, cosine_rate, cubic_sparsity
 from parsinet.topology.selection import choose, top_k
-from parsinet.topology.weights import COMPUTED, last_layer, left_dense, maskable, unit_dims
+from parsinet.topology.weights import COMPUTED, KINDS, last_layer, left_dense, maskable, unit_dims
 
 __all__ = [
     "COMPUTED",
     "DISTRIBUTIONS",
     "GROWTHS",
+    "KINDS",
     "BangBang",
     "Counters",
     "MaskAware",
