@@ -106,9 +106,7 @@ def _chosen(model: nn.Module, layers: Iterable[str | nn.Module] | None) -> dict[
     if layers is None:
         found = {name: module for name, module in modules.items() if type(module) in LAYERS or isinstance(module, SpectralLayer)}
         if not found:
-            computed = [
-                name or "the model" for name, module in modules.items() if isinstance(module, tuple(LAYERS)) and is_parametrized(module)
-            ]
+            computed = _parametrized(model)
             remedy = f" that is not parametrized; remove_parametrizations from {', '.join(computed)} first" if computed else ""
             raise UsageError(f"spectralize: {type(model).__name__} has no Linear, Conv or ConvTranspose layer{remedy}.")
         return found
@@ -124,6 +122,12 @@ def _chosen(model: nn.Module, layers: Iterable[str | nn.Module] | None) -> dict[
             raise UsageError(f"spectralize: layers names {name!r}, which the model does not have.{suggest(str(name), modules)}")
         chosen[name] = modules[name]
     return chosen
+
+
+def _parametrized(model: nn.Module) -> list[str]:
+    """Names of the layers of a known kind whose class a parametrization has changed."""
+    kinds = tuple(LAYERS)
+    return [name or "the model" for name, layer in model.named_modules() if isinstance(layer, kinds) and is_parametrized(layer)]
 
 
 def _check_layers(model: nn.Module, chosen: Mapping[str, nn.Module]) -> None:
