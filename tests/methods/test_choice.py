@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
 from networks import traced
-from parsinet.baselines import VIB
+from parsinet.baselines import VIB, MagnitudeUnits
+from parsinet.errors import UsageError
 from parsinet.methods import Gates
 from parsinet.methods.base import Budget
-from parsinet.methods.choice import against_gates, gateable_groups, left_out
+from parsinet.methods.choice import against_gates, chosen_groups, gateable_groups, left_out
+from parsinet.structure import trace
 
 
 @pytest.mark.parametrize("name", ["char-gpt", "tiny-vit"])
@@ -38,6 +43,36 @@ def test_the_others_that_multiply_units_choose_alike() -> None:
     method.attach(model, structure, Budget(steps=100))
     assert "blocks.0.attn.heads" in method.scores()
     assert "blocks.0.attn.v_dim" not in method.scores()
+
+
+class Normed(nn.Module):
+    """Attention that takes all its sizes from the tensors it is given, as in nanoGPT: heads and width are one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.emb, self.norm, self.qkv, self.out = nn.Embedding(7, 8), nn.LayerNorm(8), nn.Linear(8, 24), nn.Linear(8, 5)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.emb(tokens)
+        b, t, c = x.shape
+        q, k, v = (y.view(b, t, 2, c // 2).transpose(1, 2) for y in self.qkv(self.norm(x)).split(c, 2))
+        y = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).contiguous().view(b, t, c)
+        return self.out(x + y)
+
+
+def test_groups_that_are_not_exact_say_that_they_are_taken_where_they_are_named() -> None:
+    model = Normed()
+    structure = trace(model, torch.zeros(2, 3, dtype=torch.long))
+    told = r"emb.heads: .* normalises over it, so it is only taken where groups names it; .*after `y.view\(B, T, -1\)`"
+    for method in (Gates(), VIB(), MagnitudeUnits()):
+        with pytest.raises(UsageError, match=told):
+            method.attach(model, structure, Budget(steps=10))
+    assert chosen_groups("Gates", "gated", structure, ["emb.heads"], lambda name: "") == ["emb.heads"]
+    with pytest.raises(UsageError, match=r"normalises over it; "):
+        chosen_groups("Gates", "gated", structure, None, lambda name: "never")
+    reasons = left_out(structure, [], lambda name: "")
+    assert reasons["emb.heads"].endswith("so it is only taken where groups names it")
+    assert reasons["out"] == "it is part of the model's output"
 
 
 def test_groups_that_share_a_dimension() -> None:

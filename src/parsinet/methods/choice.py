@@ -13,6 +13,14 @@ Against = Callable[[str], str]
 HEADS, WIDTHS = "heads", ("qk_dim", "v_dim", "head_dim")
 """Roles of groups: attention heads, and the features within each."""
 
+TIED_HEADS = (
+    " Heads that count the width outside attention as well, after `y.view(B, T, C)`, leave on their own after `y.view(B, T, -1)`: see "
+    '"Numbers that modules keep" in docs/structure.md.'
+)
+
+UNASKED = ", so it is only taken where groups names it"
+"""What is added to why the removal of a group is not exact."""
+
 TOLD = 3
 """Names for one reason, and reasons, in an error."""
 
@@ -23,14 +31,15 @@ def chosen_groups(
     """Names of the groups to work on: `wanted`, or all whose removal is exact and that nothing speaks against.
 
     who: the method, and done: what it does to groups ("gated"), for errors. may_lack: there may be none, or none wanted.
-    Raises UsageError if one of `wanted` cannot be had, if it is empty, and if there is no group at all; StructureError for unknown names.
+    Raises UsageError if one of `wanted` cannot be had, if it is empty, and if there is no group at all, with the reason for each;
+    StructureError for unknown names.
     """
     if wanted is None:
         reasons = {group.name: _reason(structure, group.name, against, exact_only=True) for group in structure.groups}
         chosen = [name for name, reason in reasons.items() if not reason]
         if not chosen and not may_lack:
             told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items()) or "it has no groups at all"
-            raise UsageError(f"{who}: this network has no group of units that can be {done} ({told}).")
+            raise UsageError(f"{who}: this network has no group of units that can be {done} ({told}).{_tied_heads(structure)}")
         return chosen
     if not wanted and not may_lack:
         raise UsageError(f"{who}: groups is empty; name the groups, or leave it out to take all that can be {done}.")
@@ -38,6 +47,11 @@ def chosen_groups(
         if reason := _reason(structure, name, against, exact_only=False):
             raise UsageError(f"{who}: group {name!r} cannot be {done}: {reason}.")
     return list(wanted)
+
+
+def _tied_heads(structure: Structure) -> str:
+    """What may free heads that leave, but not exactly; "" where there are none."""
+    return TIED_HEADS if any(group.role == HEADS and group.removable and not group.exact for group in structure.groups) else ""
 
 
 def gateable_groups(
@@ -114,4 +128,8 @@ def _reason(structure: Structure, name: str, against: Against, *, exact_only: bo
     group = structure.group(name)
     if group.kind == "block":
         return "it is a residual branch, no group of units"
-    return group.reason if not group.removable or (exact_only and not group.exact) else against(name)
+    if not group.removable:
+        return group.reason
+    if exact_only and not group.exact:
+        return f"{group.reason}{'' if against(name) else UNASKED}"
+    return against(name)
