@@ -45,6 +45,13 @@ def test_the_readme_runs_and_its_network_shrinks(tmp_path: Path, monkeypatch: py
     assert all(units < size for units, size in zip(pruner.widths().values(), (300, 100), strict=True))
 
 
+def test_the_rows_that_prune_zeroes_leave() -> None:
+    """What the comment behind the first removal of the page for Torch-Pruning users promises."""
+    until, _, _ = PAGES["docs/moving.md"].read_text(encoding="utf-8").partition("## Torch-Pruning")
+    model = run_page(until, "docs/moving.md", ())["model"]
+    assert [(layer.in_features, layer.out_features) for layer in (model[1], model[3], model[5])] == [(64, 32), (32, 32), (32, 10)]
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_the_commands_of_a_page_are_accepted(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
