@@ -194,6 +194,12 @@ def test_inspect_refuses(arguments: list[str], words: str) -> None:
     assert words in sentence
 
 
+def test_inspect_asks_for_the_classes_of_a_network_of_ones_own() -> None:
+    Path("twonets.py").write_text("from torch import nn\ndef two(): return nn.Linear(4, 2)\n")
+    code, sentence = refused("inspect", "--model", "twonets:two", "--input-shape", "4")
+    assert (code, "(2, 2), where (2, 10) is needed" in sentence, "--classes, here 10." in sentence) == (1, True, True)
+
+
 def test_version_and_help_read_well() -> None:
     assert re.fullmatch(r"parsinet \d+\.\d+\.\d+\S*\n", parsinet("--version").stdout)
     assert parsinet("--nonsense").exit_code == 2

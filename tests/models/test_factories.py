@@ -35,6 +35,10 @@ def plain(outputs=7):
 def classes_only(classes):
     return nn.Linear(4, classes)
 
+def num_classes(input_shape, num_classes=7, **given):
+    assert not given
+    return nn.Linear(input_shape[0], num_classes)
+
 def lazy():
     import helper_of_mine
     return helper_of_mine.make()
@@ -77,6 +81,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ("plain", {}, 7),
         ("plain", {"outputs": 2}, 2),
         ("classes_only", {}, 3),
+        ("num_classes", {}, 3),
+        ("num_classes", {"num_classes": 5}, 5),
         ("lazy", {}, 11),
     ],
 )
@@ -108,7 +114,7 @@ def test_a_library_factory() -> None:
         ("my_project.nets:finished", {}, "'finished' is a finished module"),
         ("my_project.nets:wrong", {}, "must return a torch.nn.Module, it returned str"),
         ("my_project.nets:failing", {}, "the factory failed: KeyError: 'depth'"),
-        ("my_project.nets:needy", {}, "needs a value for 'depth'"),
+        ("my_project.nets:needy", {}, r"needs a value for 'depth'.*input_shape and classes \(or num_classes\).*--set model.depth="),
         ("my_project.nets:Net", {"hiden": 5}, "no option 'hiden'. Did you mean 'hidden'"),
     ],
 )

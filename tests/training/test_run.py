@@ -347,10 +347,16 @@ def test_a_model_that_rejects_the_data_is_one_sentence(quick: Quick, tmp_path: P
         "def narrow(): return nn.Sequential(nn.Flatten(), nn.Linear(7, 10))\n"
         "def few(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 3))\n"
         "def many(): return nn.LSTM(8, 10)\n"
+        "def told(num_classes): return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    for factory, words in (("narrow", "make it fail"), ("few", r"\(2, 3\), where \(2, 10\) is needed"), ("many", "does not fit the data")):
-        recipe = Recipe.model_validate({"model": {"name": f"nets:{factory}"}})
+    for factory, options, words in (
+        ("narrow", {}, "make it fail"),
+        ("few", {}, r"\(2, 3\), where \(2, 10\) is needed.*argument classes or num_classes;.*--set model.NAME=10"),
+        ("told", {"num_classes": 3}, r"\(2, 3\), where \(2, 10\) is needed.*Leave out model.num_classes, or.*--set model.num_classes=10"),
+        ("many", {}, "does not fit the data"),
+    ):
+        recipe = Recipe.model_validate({"model": {"name": f"nets:{factory}", **options}})
         with pytest.raises(RunError, match=words) as caught:
             quick(recipe)
         assert "\n" not in str(caught.value)

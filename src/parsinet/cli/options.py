@@ -37,7 +37,8 @@ Model = Annotated[
     typer.Option(
         "--model",
         metavar="NAME",
-        help=f"One of {', '.join(names.MODELS)}, or your own as package.module:factory. [default: lenet-300-100]",
+        help=f"One of {', '.join(names.MODELS)}, or your own as package.module:factory, which is called with input_shape and classes "
+        "(or num_classes), those that it takes, and with --set model.NAME=VALUE. [default: lenet-300-100]",
         autocompletion=lambda incomplete: names.beginning(names.MODELS, incomplete),
         show_default=False,
     ),

@@ -14,12 +14,15 @@ from torch import nn
 
 from parsinet.errors import ParsinetError, UsageError, suggest
 
+ALIAS = "num_classes"
+"""What many factories call `classes`."""
+
 
 def build_from_factory(name: str, input_shape: Sequence[int], classes: int, options: Mapping[str, Any]) -> nn.Module:
     """Call the factory that `name` = `package.module:factory` stands for; see `models.build`.
 
-    Of `input_shape` and `classes` it is given those that it accepts by name. The current folder is on `sys.path` meanwhile, and only
-    meanwhile. Raises UsageError if the module or the attribute is missing, the attribute is not callable, an option is not accepted,
+    Of `input_shape` and `classes` it is given those that it accepts by name, `classes` as `num_classes` if that is how it calls them.
+    The current folder is on `sys.path` meanwhile, and only meanwhile. Raises UsageError if the module or the attribute is missing, the attribute is not callable, an option is not accepted,
     the factory fails, or its result is not a torch.nn.Module.
     """
     with _current_folder_importable():
@@ -72,13 +75,18 @@ def _arguments(name: str, factory: Callable[..., Any], offered: Mapping[str, Any
         return dict(options)
     accepted = [each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
     takes_all = any(each.kind is each.VAR_KEYWORD for each in parameters)
+    if ALIAS in accepted and "classes" not in accepted:
+        offered = {ALIAS if key == "classes" else key: value for key, value in offered.items()}
     arguments = {key: value for key, value in offered.items() if takes_all or key in accepted} | dict(options)
     for option in options:
         if not takes_all and option not in accepted:
             raise UsageError(f"model {name!r}: the factory has no option {option!r}.{suggest(option, accepted)}")
     for each in parameters:
         if each.name in accepted and each.default is each.empty and each.name not in arguments:
-            raise UsageError(f"model {name!r}: the factory needs a value for {each.name!r}; give it as an option.")
+            raise UsageError(
+                f"model {name!r}: the factory needs a value for {each.name!r}. parsinet gives it input_shape and classes (or {ALIAS}); "
+                f"give all else as an option, on the command line --set model.{each.name}=…"
+            )
     return arguments
 
 

@@ -41,7 +41,8 @@ def build(name: str, input_shape: Sequence[int], classes: int, **options: Any) -
     """A new model for examples of `input_shape` (without the batch) and `classes` outputs.
 
     `name` is one of `names()`, or `package.module:factory`: the user's own function or module class, imported with the current
-    folder first on the path, as `python -m` does, and called with `input_shape` and `classes` where it accepts them, and the options.
+    folder first on the path, as `python -m` does, and called with `input_shape` and `classes` (or `num_classes`) where it accepts them,
+    and the options.
     Weights are drawn from torch's global generator; seed it before for a repeatable model.
     Raises UsageError or ArgumentTypeError for an unknown name or option, and for a shape the model cannot take.
     """

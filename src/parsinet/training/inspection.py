@@ -60,7 +60,8 @@ def inspect(recipe: Recipe, input_shape: Sequence[int] | None = None, classes: i
     """
     inputs, expected, outputs = _inputs(recipe, input_shape, classes)
     model = fresh_model(recipe, inputs, outputs)
-    check_output(model, inputs, expected, recipe)
+    advice = "" if input_shape is None else f"Say how many it has: --classes, here {classes}."
+    check_output(model, inputs, expected, recipe, advice)
     traced = structure.trace(model, inputs, ignored_layers=recipe.ignored_layers, inputs=recipe.inputs, blocks=True)
     sizes = {name: tensor.numel() for name, tensor in (*model.named_parameters(remove_duplicate=False), *model.named_buffers())}
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from parsinet import models, structure
 from parsinet.data import Dataset
 from parsinet.errors import RunError, UsageError
+from parsinet.models.factories import ALIAS
 from parsinet.training.folder import RunFolder
 from parsinet.training.recipe import DTYPES, Recipe
 from parsinet.training.resolve import load_recipe
@@ -51,8 +52,11 @@ def finished_model(path: Path, dataset: Dataset, device: torch.device, recipe: R
     return model
 
 
-def check_output(model: nn.Module, inputs: Tensor, expected: tuple[int, ...], recipe: Recipe) -> None:
-    """Run the model once; refuse one that rejects the inputs or whose output has another shape than targets × classes."""
+def check_output(model: nn.Module, inputs: Tensor, expected: tuple[int, ...], recipe: Recipe, advice: str = "") -> None:
+    """Run the model once; refuse one that rejects the inputs or whose output has another shape than targets × classes.
+
+    advice: what to do about a wrong number of classes, a sentence; without it what a factory is given is told.
+    """
     who = f"Model {recipe.model.name!r} does not fit the data"
     training = {module for module in model.modules() if module.training}
     try:
@@ -68,4 +72,17 @@ def check_output(model: nn.Module, inputs: Tensor, expected: tuple[int, ...], re
             module.training = True
     shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
     if shape != expected:
-        raise RunError(f"{who}: from inputs {list(inputs.shape)} it makes {shape}, where {expected} is needed, one number per class.")
+        told = f"from inputs {list(inputs.shape)} it makes {shape}, where {expected} is needed, one number per class"
+        only_classes = isinstance(output, Tensor) and output.shape[:-1] == expected[:-1]
+        raise RunError(f"{who}: {told}." + (f" {advice or _way_out(recipe, expected[-1])}" if only_classes else ""))
+
+
+def _way_out(recipe: Recipe, classes: int) -> str:
+    """How a network comes by the right number of outputs."""
+    for option in ("classes", ALIAS):
+        if option in recipe.model.options:
+            return f"Leave out model.{option}, or write --set model.{option}={classes}."
+    return (
+        f"Its factory is given {classes} if it has an argument classes or {ALIAS}; under another name give it as an option, "
+        f"--set model.NAME={classes}."
+    )
