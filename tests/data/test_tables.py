@@ -71,7 +71,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "empty": ({"x": X[:0], "y": Y[:0]}, r"x is empty: its shape is \[0, 3\]"),
     "counts": ({"x": X, "y": Y[:19]}, r"y must have one class for each of 20 examples, shape \[20\], got \[19\]"),
     "column of labels": ({"x": X, "y": Y[:, None]}, r"shape \[20\], got \[20, 1\]"),
-    "real labels": ({"x": X, "y": Y * 1.0}, "y must hold class numbers .* got float64"),
+    "real labels": (
+        {"x": X, "y": Y * 1.0},
+        "y must hold class numbers .* got float64. Convert .* regression is for a training loop of your own",
+    ),
     "negative label": ({"x": X, "y": Y - 1}, "got class -1"),
     "huge label": ({"x": X, "y": Y * 10**9}, "got class 1000000000"),
     "gap": ({"x": X, "y": Y * 2}, "class 1 has no training example"),

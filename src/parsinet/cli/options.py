@@ -22,7 +22,8 @@ Data = Annotated[
     typer.Option(
         "--data",
         metavar="NAME|PATH",
-        help="digits (default), mnist, fashion-mnist, cifar10, a folder of images by class, an .npz, .parquet or .txt file.",
+        help="digits (default), mnist, fashion-mnist, cifar10, a folder of images by class, an .npz, .parquet or .txt file "
+        '(layouts: docs/tutorial.md, "Your own data").',
         autocompletion=lambda incomplete: names.beginning(names.DATA, incomplete),
         show_default=False,
     ),

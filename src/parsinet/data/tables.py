@@ -73,7 +73,9 @@ def to_inputs(values: Array, where: str) -> Tensor:
 def check_labels(labels: Array, count: int, where: str) -> None:
     """DataError unless there is one class number or class name for each of `count` examples."""
     if labels.dtype.kind not in "iubU":
-        raise DataError(f"{where} must hold class numbers (integers) or class names, got {labels.dtype}.")
+        real = " Convert class numbers to integers; regression is for a training loop of your own, around a Pruner."
+        way_out = real if labels.dtype.kind == "f" else ""
+        raise DataError(f"{where} must hold class numbers (integers) or class names, got {labels.dtype}.{way_out}")
     if labels.shape != (count,):
         raise DataError(f"{where} must have one class for each of {count} examples, shape [{count}], got {list(labels.shape)}.")
 

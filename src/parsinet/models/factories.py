@@ -22,8 +22,8 @@ def build_from_factory(name: str, input_shape: Sequence[int], classes: int, opti
     """Call the factory that `name` = `package.module:factory` stands for; see `models.build`.
 
     Of `input_shape` and `classes` it is given those that it accepts by name, `classes` as `num_classes` if that is how it calls them.
-    The current folder is on `sys.path` meanwhile, and only meanwhile. Raises UsageError if the module or the attribute is missing, the attribute is not callable, an option is not accepted,
-    the factory fails, or its result is not a torch.nn.Module.
+    The current folder is on `sys.path` meanwhile, and only meanwhile. Raises UsageError if the module or the attribute is missing, the
+    attribute is not callable, an option is not accepted, the factory fails, or its result is not a torch.nn.Module.
     """
     with _current_folder_importable():
         factory = _find(name)
