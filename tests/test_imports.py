@@ -14,7 +14,7 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "parsinet"
 MODULES = sorted(SOURCE.rglob("*.py"))
 LEVELS = (
-    ("draws", "errors", "files", "switches"),
+    ("draws", "errors", "files", "lettering", "switches"),
     ("spectral", "sphere", "gates", "topology", "structure", "measure", "data", "distributed"),
     ("methods", "models"),
     ("baselines",),
@@ -31,6 +31,7 @@ NARROWER = {
     "files": {"errors"},
     "errors": set(),
     "switches": set(),
+    "lettering": set(),
     "draws": set(),
     "report": {"errors", "files", "measure"},
     "topology": {"errors"},

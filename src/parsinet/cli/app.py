@@ -1,7 +1,5 @@
 """The commands and their options."""
 
-import io
-import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +9,7 @@ import typer
 from parsinet.cli import manual, options
 from parsinet.cli.guard import guarded
 from parsinet.cli.optional_file import OptionalFile
+from parsinet.cli.terminal import prepare
 
 app = typer.Typer(
     name="parsinet",
@@ -205,8 +204,6 @@ def bench(
 
 
 def main() -> Any:
-    """Entry point of the `parsinet` command. What a terminal's or file's encoding lacks is printed as a question mark."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    """Entry point of the `parsinet` command."""
+    prepare()
     return app()

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from parsinet.lettering import lettered
 from parsinet.training.state import Callback, LoopState
 
 REFRESH_SECONDS = 0.2
@@ -141,9 +142,8 @@ def end_line(event: Mapping[str, Any]) -> str:
 
 
 def say(console: Console, line: str) -> None:
-    """Print a line as it is, with a question mark for what the output's encoding lacks: no arrow is worth the end of a run."""
-    printable = line.encode(console.encoding, errors="replace").decode(console.encoding)
-    console.print(printable, highlight=False, markup=False, soft_wrap=True)
+    """Print a line as it is, in letters that the output's encoding has."""
+    console.print(lettered(line, console.encoding), highlight=False, markup=False, soft_wrap=True)
 
 
 def changes(groups: Iterable[tuple[str, Any]]) -> str:
