@@ -59,7 +59,7 @@ def test_train_report_and_resume_of_a_complete_run() -> None:
     again = parsinet(*begun, "--auto-resume")
     assert (again.exit_code, again.stdout) == (0, "The run in run is complete; there is nothing left to do.\n"), "for jobs that restart"
     code, words = refused(*begun, "--auto-resume", "--epochs", "2")
-    assert (code, "the recipe differs from the one stored" in words) == (2, True)
+    assert (code, "stored in run/recipe.yaml, which has epochs = 1, not 2. Go on without a recipe (--resume RUN)" in words) == (2, True)
     assert Path("run/record.jsonl").read_bytes() == before
 
 
@@ -192,6 +192,17 @@ def test_inspect_refuses(arguments: list[str], words: str) -> None:
     code, sentence = refused("inspect", *arguments)
     assert code == 2
     assert words in sentence
+
+
+def test_inspect_looks_for_the_place_of_the_picture_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    def traced(*_: object, **__: object) -> None:
+        raise AssertionError("the network was traced")
+
+    monkeypatch.setattr("parsinet.training.inspect", traced)
+    Path("taken.png").mkdir()
+    for png, words in (("nodir/a.png", "there is no folder nodir. Make it"), ("taken.png", "it is a folder. Name a file")):
+        code, sentence = refused("inspect", "--png", png)
+        assert (code, words in sentence) == (1, True)
 
 
 def test_inspect_asks_for_the_classes_of_a_network_of_ones_own() -> None:

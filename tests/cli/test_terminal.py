@@ -7,8 +7,10 @@ import os
 import sys
 
 import pytest
+import typer
 
 from parsinet.cli import main
+from parsinet.cli.guard import guarded
 
 
 def printed(monkeypatch: pytest.MonkeyPatch, *arguments: str, encoding: str = "utf-8") -> str:
@@ -39,3 +41,14 @@ def test_an_output_without_arrows_has_others(monkeypatch: pytest.MonkeyPatch, tm
     begun = ("train", "--model", "mlp", "--set", "model.widths=[16]", "--epochs", "1", "--threads", "1", "--out", "run")
     shown = printed(monkeypatch, *begun, "--method", "magnitude-units", "--set", "method.share=0.5", encoding="ascii")
     assert "fc1 16->8" in shown
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is always full")
+def test_an_output_that_cannot_be_written_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with open("/dev/full", "w") as full, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", full)
+        with pytest.raises(typer.Exit) as ended:
+            guarded(lambda: print("epoch 1"))()
+    assert ended.value.exit_code == 1
+    told = "parsinet: What this command prints cannot be written: No space left on device. Send it elsewhere; a run that it has begun"
+    assert capsys.readouterr().err.startswith(told)

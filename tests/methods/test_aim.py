@@ -299,6 +299,7 @@ def test_masks_leave_the_parameters_that_were_asked_for(name: str, target: str) 
         ({"sparsity": 0.9, "target": "params=5%"}, "gmp: give sparsity or target, not both"),
         ({"target": "macs=5%"}, "masks make weights zero and take no work or memory away; give target as params, not as macs"),
         ({"target": "params=400"}, "asks for 400 parameters, but 410 are in no masked weight already"),
+        ({"target": "params=20"}, "but 410 are in no masked weight already. Did you mean parameters=20%?"),
         ({"target": "params=60k"}, "asks for more than the network has: 50,610 parameters"),
     ],
 )

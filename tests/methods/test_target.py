@@ -58,6 +58,16 @@ def test_a_target_is_read(text: str) -> None:
     assert Target.parse("Gates", text) == TEXTS[text]
 
 
+@pytest.mark.parametrize("target", TEXTS.values(), ids=TEXTS)
+def test_what_is_echoed_reads_the_same(target: Target) -> None:
+    assert Target.parse("Gates", str(target)) == target
+
+
+@pytest.mark.parametrize("text", ["macs=101", "macs=20%", "latency=20s"])
+def test_no_share_is_guessed_where_none_can_be_meant(text: str) -> None:
+    assert not Target.parse("Gates", text).hint
+
+
 @pytest.mark.parametrize("text", BAD)
 def test_a_target_that_says_nothing_sensible_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="Gates: .*" + re.escape(BAD[text])):
@@ -177,7 +187,9 @@ def test_no_removal_goes_below_the_target() -> None:
 
 REFUSED = {
     "below what is left": ({"target": "macs=70"}, "asks for 70 multiply-adds, but with one unit left in every group"),
-    "above what there is": ({"target": "params=60k"}, "asks for more than the network has: 50,610 parameters"),
+    "per cent that is not said": ({"target": "macs=20"}, "multiply-adds. Did you mean macs=20%? Ask for more"),
+    "a share that is not said": ({"target": "macs=0.2"}, "multiply-adds. Did you mean macs=20%? Ask for more"),
+    "above what there is": ({"target": "params=60k"}, "target parameters=60,000 asks for more than the network has: 50,610 parameters"),
     "with a price": ({"target": "macs=20%", "price": 1e-3}, "give one of price, log_gamma, cost_price and target, got price and target"),
     "two prices": ({"cost_price": 0.3, "log_gamma": 60.0}, "got log_gamma and cost_price"),
     "ν negative": ({"cost_price": -0.3}, "cost_price must be > 0, got -0.3"),

@@ -64,7 +64,7 @@ def test_an_unknown_format_is_passed_over(folder: Path) -> None:
 def test_without_a_whole_one_it_says_what_is_wrong(folder: Path, tmp_path: Path) -> None:
     for path in checkpoints(folder):
         truncate(path / "tensors.safetensors")
-    with pytest.raises(RunError, match=r"No whole checkpoint .*000004-step-12 .*000003-step-7"):
+    with pytest.raises(RunError, match=r"No whole checkpoint .*000004-step-12 .*000003-step-7.* --overwrite, or overwrite=True"):
         load_checkpoint(folder)
     with pytest.raises(RunError, match="There is no checkpoint"):
         load_checkpoint(tmp_path / "none")

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from parsinet import training
 from parsinet.distributed import joined
-from parsinet.errors import ParsinetError, UsageError
+from parsinet.errors import ParsinetError, StorageError, UsageError
 from parsinet.export import Exportable, of_folder, of_run, targets
 from parsinet.files import check_free, write_bytes
 from parsinet.training import Recipe, UnitRow
@@ -99,8 +99,8 @@ def inspect(
     """Print the groups of units of a model, and draw them."""
     if data is not None and input_shape is not None:
         raise UsageError("--data and --input-shape exclude each other: both say what the network takes.")
-    if png is not None and png.suffix.lower() != ".png":
-        raise UsageError(f"--png writes a PNG, so the file's name must end in .png, got {png.name!r}.")
+    if png is not None:
+        _check_picture(png)
     recipe = resolved(None, {"model.name": model, "data.source": data}, settings)
     build_method(recipe)  # whose name and options are settings too
     found = training.inspect(recipe, None if input_shape is None else _shape(input_shape), classes)
@@ -116,6 +116,16 @@ def inspect(
         from parsinet.report import picture
 
         write_bytes(png, picture(found.model, found.share, found.parameters, [row.plain() for row in found.groups]))
+
+
+def _check_picture(png: Path) -> None:
+    """Refuse a place for the picture before the network is traced for it."""
+    if png.suffix.lower() != ".png":
+        raise UsageError(f"--png writes a PNG, so the file's name must end in .png, got {png.name!r}.")
+    if png.is_dir():
+        raise StorageError(f"Cannot write {png}: it is a folder. Name a file.")
+    if not png.parent.is_dir():
+        raise StorageError(f"Cannot write {png}: there is no folder {png.parent}. Make it, or choose another folder.")
 
 
 def _whole_numbers(text: str) -> list[int]:

@@ -26,7 +26,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             command(*args, **kwargs)
             sys.stdout.flush()
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            _silence()
             raise typer.Exit(FAILED) from None
         except KeyboardInterrupt as error:
             _leave(str(error) or "Interrupted; this call has saved nothing, and what was there is as it was.", INTERRUPTED, error)
@@ -37,12 +37,29 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         except Exception as error:
             if kwargs.get("debug") or type(error).__module__.startswith("typer"):
                 raise
+            _leave_if_output_is_lost(error)
             reason = next(iter(str(error).strip().splitlines()), "").rstrip(".")
             if isinstance(error, MemoryError) or "can't allocate memory" in reason or "out of memory" in reason:
                 _leave(f"There is not enough memory for this ({reason or 'none is left'}). Make network or batch smaller.", FAILED, error)
             _leave(f"Unexpected {type(error).__name__}: {reason}. Run again with --debug for the traceback.", UNEXPECTED, error)
 
     return run
+
+
+def _leave_if_output_is_lost(error: Exception) -> None:
+    """Where what is printed cannot be written, as on a full disk, flushing it fails again; files of ours have errors of their own."""
+    try:
+        sys.stdout.flush()
+    except OSError as lost:
+        _silence()
+        reason = lost.strerror or str(lost)
+        words = f"What this command prints cannot be written: {reason}. Send it elsewhere; a run that it has begun goes on with --resume."
+        _leave(words, FAILED, error)
+
+
+def _silence() -> None:
+    """What is still held back has a place to go at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _leave(message: str, code: int, error: BaseException) -> NoReturn:

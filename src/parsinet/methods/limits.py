@@ -89,8 +89,8 @@ class Limit:
             floor, limit = self.target.told(self.amount(least)), self.target.told(self.wanted)
             raise UsageError(
                 f"{self.who}: target {self.target} asks for {limit}, but with one unit left in every group that it works on "
-                f"(or round_to of them){' and without blocks' if self._blocks else ''} the network still has {floor}. Ask for more, or let "
-                f"more groups be removed.{told_left_out(left_out or {})}"
+                f"(or round_to of them){' and without blocks' if self._blocks else ''} the network still has {floor}."
+                f"{self.target.hint} Ask for more, or let more groups be removed.{told_left_out(left_out or {})}"
             )
 
     def caution(self, count: float, advice: str) -> None:

@@ -69,6 +69,13 @@ class Target:
             raise UsageError(f"{who}: target {self} asks for more than the network has: {_number(dense, self.kind)}.")
         return self.value * dense if self.relative else self.value
 
+    @property
+    def hint(self) -> str:
+        """A question, with a space before it, where a share was perhaps meant: of a number as small as a per cent."""
+        if self.relative or self.value > 100 or self.kind == "latency":
+            return ""
+        return f" Did you mean {self.kind}={self.value if self.value >= 1 else 100 * self.value:.4g}%?"
+
     def told(self, amount: float) -> str:
         """An amount of this kind in words: "53,240 multiply-adds"."""
         return _number(amount, self.kind)
@@ -76,7 +83,7 @@ class Target:
     def __str__(self) -> str:
         if self.relative:
             return f"{self.kind}={100 * self.value:.4g}%"
-        return f"latency={1e3 * self.value:.4g}ms" if self.kind == "latency" else f"{self.kind}={self.value:.4g}"
+        return f"latency={1e3 * self.value:.4g}ms" if self.kind == "latency" else f"{self.kind}={self.value:,.15g}"
 
 
 def nonzeros_for(who: str, target: Target, model: nn.Module) -> int:
@@ -94,7 +101,9 @@ def sparsity_for(who: str, target: Target, model: nn.Module, weights: Iterable[T
     wanted, masked = nonzeros_for(who, target, model), sum(weight.numel() for weight in weights)
     others = measure.parameters(model) - masked
     if wanted <= others:
-        raise UsageError(f"{who}: target {target} asks for {target.told(wanted)}, but {others:,} are in no masked weight already.")
+        raise UsageError(
+            f"{who}: target {target} asks for {target.told(wanted)}, but {others:,} are in no masked weight already.{target.hint}"
+        )
     return 1 - (wanted - others) / masked
 
 

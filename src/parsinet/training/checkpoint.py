@@ -23,6 +23,7 @@ from parsinet.training.manifest import MANIFEST, DamagedError, Manifest
 
 _STATE, _TENSORS = "state.json", "tensors.safetensors"
 _NAME = re.compile(r"([0-9]{6,})-step-[0-9]+")
+_AGAIN = "Start the run anew: --overwrite, or overwrite=True."
 
 State = dict[str, Any]
 
@@ -85,8 +86,8 @@ def load_checkpoint(folder: Path, fault: Callable[[State], str | None] = lambda 
             "another run in another folder."
         )
     if faults:
-        raise RunError(f"No whole checkpoint in {folder}: {', '.join(faults)}. Start again with overwrite.")
-    raise RunError(f"There is no checkpoint in {folder}. Start the run anew with overwrite.")
+        raise RunError(f"No whole checkpoint in {folder}: {', '.join(faults)}. {_AGAIN}")
+    raise RunError(f"There is no checkpoint in {folder}. {_AGAIN}")
 
 
 def checkpoints(folder: Path) -> list[Path]:

@@ -26,6 +26,7 @@ from parsinet.training.random_state import seeded
 from parsinet.training.recipe import Recipe
 from parsinet.training.record import read_record
 from parsinet.training.session import Session
+from parsinet.training.snapshot import differing
 from parsinet.training.stopping import RunInterrupted, stop_signals
 
 
@@ -122,9 +123,10 @@ def same_recipe(recipe: Recipe | None, folder: RunFolder, *, ended: bool = True)
     Errors: UsageError where it does not, where there is no run, and without `ended` for one that has ended.
     """
     stored = folder.stored_recipe(ended=ended)
-    if recipe is not None and recipe != stored:
+    for key, there, here in () if recipe is None else differing(stored.plain(), recipe.plain()):
         raise UsageError(
-            f"train: the recipe differs from the one stored in {folder.recipe}. Resume without a recipe, or choose another folder."
+            f"train: the recipe differs from the one stored in {folder.recipe}, which has {key} = {there!r}, not {here!r}. "
+            "Go on without a recipe (--resume RUN), or choose another folder."
         )
     return stored
 

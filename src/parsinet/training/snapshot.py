@@ -80,16 +80,23 @@ def foreign(saved: Mapping[str, Any], recipe: Recipe, data: Mapping[str, Any] | 
     if not isinstance(theirs, dict):
         return "it holds no state of a run"
     usual = {key: value for key, value in Recipe().plain().items() if not isinstance(value, Mapping)}
-    there, here = dict(_entries({**usual, **theirs})), dict(_entries(recipe.plain()))
-    for key in sorted({*there, *here}):
-        if there.get(key) != here.get(key) and not any(f"{key}.".startswith(f"{place}.") for place in OF_THE_PLACE):
-            return f"its recipe has {key} = {there.get(key)!r}, the run's recipe.yaml {here.get(key)!r}"
+    for key, there, here in differing({**usual, **theirs}, recipe.plain()):
+        if not any(f"{key}.".startswith(f"{place}.") for place in OF_THE_PLACE):
+            return f"its recipe has {key} = {there!r}, the run's recipe.yaml {here!r}"
     then = saved.get("data")
     if data is None or then is None:
         return None
     if then["examples"] != data["examples"]:
         return f"it was trained on {then['examples']:,} examples, now there are {data['examples']:,}"
     return None if then["targets"] == data["targets"] else "the targets of its training examples are not those there are now"
+
+
+def differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """The entries in which two recipes, as plain values, differ: dotted path and both values, None for an absent one."""
+    theirs, ours = dict(_entries(there)), dict(_entries(here))
+    for key in sorted({*theirs, *ours}):
+        if theirs.get(key) != ours.get(key):
+            yield key, theirs.get(key), ours.get(key)
 
 
 def elsewhere(saved: Mapping[str, Any], parts: Assembly) -> str | None:
