@@ -209,7 +209,11 @@ class Pruner:
         return self.model
 
     def widths(self) -> dict[str, int]:
-        """Units of each removable group, now; for a method that works on whole blocks (`blocks = True`) also 1 or 0 for each of these."""
+        """Units of each removable group, now; for a method that works on whole blocks (`blocks = True`) also 1 or 0 for each of these.
+
+        A unit is what leaves as one: a channel or neuron, but also an attention head, or all channels that a group of a GroupNorm
+        normalises together. A number may therefore differ from the `out_channels` or `out_features` of the layer a group is named after.
+        """
         return self._network.widths()
 
     def units(self, group: str) -> list[int]:
