@@ -43,9 +43,15 @@ def test_an_output_without_arrows_has_others(monkeypatch: pytest.MonkeyPatch, tm
     assert "fc1 16->8" in shown
 
 
+@pytest.mark.parametrize("buffered", [True, False])
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is always full")
-def test_an_output_that_cannot_be_written_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    with open("/dev/full", "w") as full, monkeypatch.context() as patch:
+def test_an_output_that_cannot_be_written_is_told(
+    buffered: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (
+        io.TextIOWrapper(open("/dev/full", "wb", -1 if buffered else 0), write_through=not buffered) as full,
+        monkeypatch.context() as patch,
+    ):
         patch.setattr(sys, "stdout", full)
         with pytest.raises(typer.Exit) as ended:
             guarded(lambda: print("epoch 1"))()

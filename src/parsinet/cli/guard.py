@@ -37,7 +37,8 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         except Exception as error:
             if kwargs.get("debug") or type(error).__module__.startswith("typer"):
                 raise
-            _leave_if_output_is_lost(error)
+            if isinstance(error, OSError) and error.filename is None:
+                _leave_if_output_is_lost(error)
             reason = next(iter(str(error).strip().splitlines()), "").rstrip(".")
             if isinstance(error, MemoryError) or "can't allocate memory" in reason or "out of memory" in reason:
                 _leave(f"There is not enough memory for this ({reason or 'none is left'}). Make network or batch smaller.", FAILED, error)
@@ -47,9 +48,9 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _leave_if_output_is_lost(error: Exception) -> None:
-    """Where what is printed cannot be written, as on a full disk, flushing it fails again; files of ours have errors of their own."""
+    """Where what is printed cannot be written, as on a full disk, an empty line cannot either; errors of our files name them."""
     try:
-        sys.stdout.flush()
+        print(flush=True)
     except OSError as lost:
         _silence()
         reason = lost.strerror or str(lost)
