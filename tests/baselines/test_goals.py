@@ -15,6 +15,7 @@ from baselines import toys
 from methods import runs
 from methods.test_aim import DENSE, Noise
 from methods.test_target import wide
+from methods.toys import EARLY
 from parsinet import baselines, measure
 from parsinet.errors import UsageError
 from parsinet.gates.prices import Complexity
@@ -56,6 +57,7 @@ def test_the_target_is_near_where_units_are_many(name: str) -> None:
     assert 0.98 * 0.2 * DENSE["parameters"] <= found <= 0.2 * DENSE["parameters"]
 
 
+@pytest.mark.filterwarnings(EARLY)
 def test_the_best_by_rank_stay() -> None:
     """Gaussian factors by μ²/σ², in both groups; a channel costs too much for one order over both."""
     run = toys.Run("vib", target="params=60%", **WEAK["vib"])
@@ -135,6 +137,7 @@ def test_no_live_unit_gives_way_to_a_dead_one(dead: int) -> None:
     assert run.pruner.widths() == {"conv": 3, "fc1": 10}
 
 
+@pytest.mark.filterwarnings(EARLY)
 @pytest.mark.filterwarnings(MISSED)
 @pytest.mark.parametrize(("target", "dead", "left"), [("macs=47%", 3, (3, 7)), ("macs=45%", 3, (3, 6)), ("macs=57%", 2, (4, 5))])
 def test_no_live_unit_gives_way_where_not_all_fit(target: str, dead: int, left: tuple[int, int]) -> None:
@@ -214,6 +217,7 @@ def test_a_large_unit_that_dies_late_leaves_room_that_small_ones_fill() -> None:
     assert measure.macs(run.pruner.finish(), toys.batch(0)) == 513
 
 
+@pytest.mark.filterwarnings(EARLY)
 @pytest.mark.filterwarnings(MISSED)
 @pytest.mark.parametrize("early", [True, False])
 @pytest.mark.parametrize("name", toys.NOISY)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.toys import NOISY, STEPS, Run, batch
+from methods.toys import EARLY
 from networks import TELLING, call, flat, traced
 from parsinet import baselines
 from parsinet.baselines import slices
@@ -19,6 +20,7 @@ from parsinet.baselines.slices import unscalable
 from parsinet.methods import Pruner
 
 
+@pytest.mark.filterwarnings(EARLY)
 @pytest.mark.parametrize("name", NOISY)
 def test_what_leaves_at_the_end_is_what_evaluation_saw(name: str) -> None:
     """Evaluation multiplies by the test values; settled, they stand in the weights and the dead units are gone."""

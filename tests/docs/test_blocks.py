@@ -14,6 +14,7 @@ from torch import nn
 from docs.blocks import MarkerError, blocks, commands
 from docs.running import refusal, run_commands, run_page
 from docs.setups import SETUPS
+from methods.toys import EARLY
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = {page.relative_to(ROOT).as_posix(): page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
@@ -31,6 +32,7 @@ def marked(pages: Iterable[str]) -> list[object]:
     return [pytest.param(page, marks=[pytest.mark.slow] if page in SLOW else [], id=page) for page in pages]
 
 
+@pytest.mark.filterwarnings(EARLY)  # the few steps here stand for whole runs
 @pytest.mark.parametrize("page", marked([page for page in PAGES if page not in ELSEWHERE]))
 def test_the_python_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.runs import same
-from methods.toys import network, points
+from methods.toys import EARLY, network, points
 from parsinet.errors import ParsinetError, StructureError, UsageError
 from parsinet.methods import Dense, Gates, Pruner, Spectral
 from parsinet.methods import folds as folds_module
@@ -176,6 +176,7 @@ def test_a_fold_is_refused_where_the_method_silences() -> None:
         begin(net(), Gates(price=0.05), fold="constant")
 
 
+@pytest.mark.filterwarnings(EARLY)
 @pytest.mark.parametrize("kind", ["constant", "mean"])
 def test_nodes_of_spectral_layers_fold(kind: str) -> None:
     """The composed weights' law: what leaves is in the biases, also of layers that become plain afterwards."""

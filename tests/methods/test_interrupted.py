@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.toys import network, points, start, train_step
+from methods.toys import EARLY, network, points, start, train_step
 from parsinet import measure
 from parsinet.baselines import VIB, MagnitudeUnits
 from parsinet.errors import StructureError
@@ -100,6 +100,7 @@ def test_a_damaged_one_is_refused(due: Any) -> None:
         folding()[1].load_state_dict(state)
 
 
+@pytest.mark.filterwarnings(EARLY)
 @pytest.mark.parametrize("method", [lambda: Gates(target="params=10%"), lambda: VIB(kl=1e-6, target="params=10%")], ids=["gates", "vib"])
 def test_a_last_decision_that_a_warning_stops_is_taken_later(method: Callable[[], Method]) -> None:
     model, made = network(first=40, second=40), method()

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from methods.toys import EARLY
 from parsinet.errors import UsageError
 from parsinet.methods import Gates, Pruner
 
@@ -138,6 +139,7 @@ def test_a_rise_without_time_is_refused(steps: int | None, options: dict[str, An
         pruner(steps, rise=10.0, **options)
 
 
+@pytest.mark.filterwarnings(EARLY)
 def test_a_run_that_ends_while_prices_rise_says_so() -> None:
     run = pruner()
     advance(run, 90)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from methods.runs import BEGINNINGS, check_resume, same
 from methods.test_resume import OPTIONS, Run
-from methods.toys import OPTIMIZERS
+from methods.toys import EARLY, OPTIMIZERS
 from networks import make
 from parsinet import data, measure
 from parsinet.errors import UsageError
@@ -163,6 +163,7 @@ def test_where_all_units_are_wanted_the_price_falls() -> None:
     assert pruner.describe()["cost_price"] == pytest.approx(LEAST_NATS)
 
 
+@pytest.mark.filterwarnings(EARLY)
 def test_a_run_that_stops_early_meets_the_target_all_the_same_and_says_so() -> None:
     with pytest.warns(UserWarning, match=r"still costs [\d,]+ parameters; what is above the target .* goes at once"):
         small, *_ = digits(300, stop=40, target="params=12k")

@@ -13,6 +13,9 @@ from parsinet.methods import Gates, Pruner
 
 Build = Callable[[Any], torch.optim.Optimizer]
 
+EARLY = "ignore:Pruner. the run was told to have"
+"""For tests that finish before the run they told of is over."""
+
 OPTIMIZERS: dict[str, Build] = {
     "sgd": lambda groups: torch.optim.SGD(groups, lr=0.1, momentum=0.9, weight_decay=1e-3),
     "adam": lambda groups: torch.optim.Adam(groups, lr=0.01, weight_decay=1e-4),
