@@ -529,4 +529,4 @@ def test_an_output_without_arrows_does_not_end_a_run(tmp_path: Path, pruning: Re
     output.flush()
     said = output.buffer.getvalue().decode("cp1252")  # type: ignore[attr-defined]
     assert events(tmp_path / "run", "removal")
-    assert re.search(r"fc1 24\?\d+", said), said
+    assert re.search(r"fc1 24->\d+", said), said
