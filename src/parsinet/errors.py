@@ -1,7 +1,7 @@
 """What parsinet raises: one base class and a few children, each also the built-in kind a caller would expect."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class ParsinetError(Exception):
@@ -56,6 +56,16 @@ def suggest(word: str, known: Iterable[str]) -> str:
     if near:
         return f" Did you mean {near[0]!r}?"
     return f" Known: {', '.join(options)}." if options else ""
+
+
+SHOWN = 3
+"""Entries of a list that a message names."""
+
+
+def few(entries: Sequence[str], separator: str = ", ") -> str:
+    """The first entries of a list, and the number of the others: "a, b, c and 4 more", or with "; " between them "a; b; c; and 4 more"."""
+    more = f"{separator.replace(',', '')}and {len(entries) - SHOWN} more" if len(entries) > SHOWN else ""
+    return separator.join(entries[:SHOWN]) + more
 
 
 def told(value: object) -> str:

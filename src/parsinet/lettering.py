@@ -1,6 +1,8 @@
-"""Text for an output whose encoding lacks some of its letters."""
+"""Text for an output whose encoding lacks some of its letters, or that is gone."""
 
 import codecs
+import os
+import sys
 
 INSTEAD = {"→": "->", "×": "x", "–": "-", "…": "..."}
 """What stands for a letter that is lacking; for others a question mark."""
@@ -16,6 +18,11 @@ def handler() -> str:
 def lettered(text: str, encoding: str) -> str:
     """`text` as it can be written in `encoding`."""
     return text.encode(encoding, handler()).decode(encoding)
+
+
+def silence() -> None:
+    """Where standard output cannot be written to any more: what is still held back has a place to go at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _replaced(error: UnicodeError) -> tuple[str, int]:

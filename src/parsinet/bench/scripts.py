@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from parsinet.errors import ParsinetError
+from parsinet.lettering import silence
 
 
 def run_script(main: Callable[[], None]) -> None:
@@ -20,7 +20,7 @@ def run_script(main: Callable[[], None]) -> None:
         main()
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still held back has a place to go at exit
+        silence()
         sys.exit(1)
     except KeyboardInterrupt:
         print(f"{Path(sys.argv[0]).name}: interrupted", file=sys.stderr)

@@ -1,7 +1,6 @@
 """Errors as one sentence and an exit code."""
 
 import functools
-import os
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -9,6 +8,7 @@ from typing import Any, NoReturn
 import typer
 
 from parsinet.errors import ArgumentTypeError, ParsinetError, UsageError
+from parsinet.lettering import silence
 
 FAILED, USAGE, UNEXPECTED, INTERRUPTED = 1, 2, 70, 130
 
@@ -26,7 +26,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             command(*args, **kwargs)
             sys.stdout.flush()
         except BrokenPipeError:
-            _silence()
+            silence()
             raise typer.Exit(FAILED) from None
         except KeyboardInterrupt as error:
             _leave(str(error) or "Interrupted; this call has saved nothing, and what was there is as it was.", INTERRUPTED, error)
@@ -52,15 +52,10 @@ def _leave_if_output_is_lost(error: Exception) -> None:
     try:
         print(flush=True)
     except OSError as lost:
-        _silence()
+        silence()
         reason = lost.strerror or str(lost)
         words = f"What this command prints cannot be written: {reason}. Send it elsewhere; a run that it has begun goes on with --resume."
         _leave(words, FAILED, error)
-
-
-def _silence() -> None:
-    """What is still held back has a place to go at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _leave(message: str, code: int, error: BaseException) -> NoReturn:

@@ -9,10 +9,7 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from parsinet import topology
-from parsinet.errors import ParsinetWarning
-
-SHOWN = 3
-"""So many names are told; of the rest their number."""
+from parsinet.errors import ParsinetWarning, few
 
 LEAST = 0.5
 """Share of the weights nobody excluded that is masked, below which it is told: a sparsity is not what a reader takes it for."""
@@ -44,9 +41,8 @@ def tell_dense(who: str, model: nn.Module, masked: Mapping[str, nn.Parameter], e
 
 
 def shown(names: Sequence[str]) -> str:
-    """A few of the names and the number of others: "a, b, c and 4 more"."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(name or "the model itself" for name in names[:SHOWN]) + more
+    """A few of the layers' names."""
+    return few([name or "the model itself" for name in names])
 
 
 def _stay(names: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from parsinet.errors import ArgumentTypeError, UsageError, told
 from parsinet.methods.base import Method
+from parsinet.methods.options import check_whole
 
 
 class HasMethod(Protocol):
@@ -53,6 +54,13 @@ def check_arguments(model: object, optimizer: object, method: object) -> list[Op
     if _USED.get(id(method)) is method:
         raise UsageError(f"Pruner: this {type(method).__name__} has finished a network already. Build a method for each network.")
     return optimizers
+
+
+def check_numbers(steps: int | None, examples: int | None, round_to: int) -> None:
+    """UsageError for numbers that are not whole, or not above 0."""
+    check_whole("Pruner", "steps", steps)
+    check_whole("Pruner", "examples", examples)
+    check_whole("Pruner", "round_to", round_to, needed=True)
 
 
 def begin_work(pruner: HasMethod) -> None:

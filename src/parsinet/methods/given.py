@@ -7,12 +7,10 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, Self
 
-from parsinet.errors import ParsinetWarning
+from parsinet.errors import ParsinetWarning, few
 from parsinet.methods.base import Method
 
 PLAIN = (bool, int, float, str, type(None))
-SHOWN = 3
-"""Changes that are named one by one."""
 UNSAID = "not given"
 LATER = frozenset({"examples"})
 """What older saved runs do not tell."""
@@ -60,8 +58,7 @@ def changes(saved: Mapping[str, str], here: Mapping[str, str]) -> str:
     """What differs, in words, the first of it one by one; "" for nothing, and where nothing was saved."""
     names = sorted({*saved, *here} - (LATER - saved.keys())) if saved else ()
     changed = [(name, saved.get(name, UNSAID), here.get(name, UNSAID)) for name in names if saved.get(name) != here.get(name)]
-    shown = "; ".join(f"{name} was {was}, here it is {now}" for name, was, now in changed[:SHOWN])
-    return f"{shown}; and {len(changed) - SHOWN} more" if len(changed) > SHOWN else shown
+    return few([f"{name} was {was}, here it is {now}" for name, was, now in changed], "; ")
 
 
 def _plain(value: object) -> bool:

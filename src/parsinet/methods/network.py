@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from parsinet.distributed import Sharded
-from parsinet.errors import ParsinetWarning, UsageError
+from parsinet.errors import ParsinetWarning, UsageError, few
 from parsinet.methods.folds import Folding
 from parsinet.methods.followers import following
 from parsinet.methods.ranking import keep_more
@@ -20,9 +20,6 @@ from parsinet.structure.calling import ExampleInputs
 from parsinet.structure.cautions import PROJECTION, projected
 from parsinet.structure.optimizers import check_optimizers
 from parsinet.structure.record import record_of
-
-SHOWN = 3
-"""So many names are told; of the rest their number."""
 
 
 class Network:
@@ -133,9 +130,8 @@ class Network:
         held, unreached = self._held(), self.structure.layout.unreached
         names = [name for name, parameter in self.model.named_parameters() if name in unreached and id(parameter) in held]
         if names:
-            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
             warnings.warn(
-                f"Pruner: the model does not use {', '.join(names[:SHOWN])}{more} on example_inputs. They follow no removal: where your "
+                f"Pruner: the model does not use {few(names)} on example_inputs. They follow no removal: where your "
                 "loop calls the model so that it uses them, give example_inputs that do, or keep what they read whole (ignored_layers).",
                 ParsinetWarning,
                 stacklevel=4,

@@ -14,13 +14,13 @@ from parsinet.distributed import Sharded, opened
 from parsinet.errors import ArgumentTypeError, StructureError, UsageError, suggest, told
 from parsinet.methods.agreeing import METHOD, OPTIMIZERS, WEIGHTS, Agreement
 from parsinet.methods.base import Alive, Budget, Listening, Method, Moving, Probing
-from parsinet.methods.door import begin_work, check_arguments, end_work
+from parsinet.methods.door import begin_work, check_arguments, check_numbers, end_work
 from parsinet.methods.ending import tell_diverged, tell_early
 from parsinet.methods.folds import FoldInputs, folding_of
 from parsinet.methods.followers import followers_of
 from parsinet.methods.given import given, tell_changes
 from parsinet.methods.network import Network
-from parsinet.methods.options import check_flag, check_whole
+from parsinet.methods.options import check_flag
 from parsinet.methods.ranking import round_up
 from parsinet.methods.resharding import check_sharded
 from parsinet.methods.saved import Saved
@@ -102,15 +102,12 @@ class Pruner:
         followers: Iterable[nn.Module] = (),
     ) -> None:
         optimizers = check_arguments(model, optimizer, method)
-        for name, value in (("steps", steps), ("examples", examples)):
-            check_whole("Pruner", name, value)
-        check_whole("Pruner", "round_to", round_to, needed=True)
+        check_numbers(steps, examples, round_to)
         check_flag("Pruner", "inputs", inputs)
         check_flag("Pruner", "removable_outputs", removable_outputs)
         folding = folding_of(fold, fold_inputs, example_inputs, approximate, method)
         self._scale = Scale(scaler, method)
-        self.method = method
-        self.round_to = round_to
+        self.method, self.round_to = method, round_to
         net, together, ranks = opened(model, "Pruner")
         sharded = together if isinstance(together, Sharded) else None
         if sharded is not None:
@@ -122,8 +119,8 @@ class Pruner:
         self._network = Network(
             net, sharded, optimizers, folding, example_inputs, removes=not method.settled, round_to=round_to, followers=copies, **options
         )
-        self._step, self._given = 0, given(method, steps=steps, round_to=round_to, examples=examples)
-        self._steps = steps
+        self._step, self._steps = 0, steps
+        self._given = given(method, steps=steps, round_to=round_to, examples=examples)
         self._due: Alive | None = None
         """Masks of a removal that has been decided and has failed."""
         self._agreement = Agreement(together, self._trained)
@@ -193,7 +190,7 @@ class Pruner:
         """
         if self._due is not None:
             self._remove(self._due)
-        early = self._steps is not None and 0 < self._step < self._steps and not self.settled
+        early = 0 < self._step < (self._steps or 0) and not self.settled
         before = self.widths()
         masks = self._rounded(self.method.settle())
         self._agreement.decided(masks, self.method.settled, self._step)

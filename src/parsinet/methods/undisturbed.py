@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 from weakref import WeakSet
 
@@ -61,18 +61,8 @@ def undisturbed(model: nn.Module, around: Surroundings | None = None) -> Iterato
 
     around: where more than the model runs.
     """
-    with kept(model), _kept(model.modules()), (around or _ALONE).kept(model):
+    with kept(model), _kept(model.modules()), around.kept(model) if around else nullcontext():
         yield
-
-
-class _Alone(Surroundings):
-    """Nothing runs but the model."""
-
-    def __init__(self) -> None:
-        self._known = WeakSet()
-
-
-_ALONE = _Alone()
 
 
 class _Buffers:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from parsinet.errors import ArgumentTypeError, UsageError, suggest
+from parsinet.errors import ArgumentTypeError, UsageError, few, suggest
 from parsinet.sphere.geometry import check_p
 
 UNIT_DIMS: tuple[tuple[type[nn.Module], int], ...] = (
@@ -26,8 +26,6 @@ COMPUTED = "parametrized: call remove_parametrizations first"
 FROZEN = "frozen"
 LAST = "the last layer; last=() constrains it too"
 SHARED = "its weight is also of a module that stays free"
-SHOWN = 3
-"""Layers that are named for one reason in an error."""
 
 
 def param_groups(
@@ -115,10 +113,7 @@ def _told(reasons: Mapping[str, str]) -> str:
     by_reason: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         by_reason.setdefault(reason, []).append(name or "the model itself")
-    parts = [
-        f"{', '.join(names[:SHOWN])}{f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''} ({reason})"
-        for reason, names in by_reason.items()
-    ]
+    parts = [f"{few(names)} ({reason})" for reason, names in by_reason.items()]
     return f"left out are {'; '.join(parts)}" if parts else "it has no Linear or convolution"
 
 

@@ -7,15 +7,13 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from parsinet.errors import ArgumentTypeError, UsageError, suggest
+from parsinet.errors import ArgumentTypeError, UsageError, few, suggest
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 KINDS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
 COMPUTED = "its weight is computed (parametrized)"
 FROZEN = "it is frozen"
 TIED = "another kind of module uses its weight too"
-SHOWN = 3
-"""Layers that are named in an error."""
 
 
 def maskable(model: nn.Module, exclude: Sequence[str] = ()) -> dict[str, nn.Parameter]:
@@ -35,9 +33,8 @@ def maskable(model: nn.Module, exclude: Sequence[str] = ()) -> dict[str, nn.Para
             found[f"{name}.weight" if name else "weight"] = weight
             taken.add(id(weight))
     if not found:
-        told = "; ".join(f"{name or 'the model'}: {reason}" for name, reason in list(reasons.items())[:SHOWN]) or "no layer is left"
-        more = f"; and {len(reasons) - SHOWN} more" if len(reasons) > SHOWN else ""
-        raise UsageError(f"This model has no weight to mask: masked are those of Linear and convolution layers that train ({told}{more}).")
+        told = few([f"{name or 'the model'}: {reason}" for name, reason in reasons.items()], "; ") or "no layer is left"
+        raise UsageError(f"This model has no weight to mask: masked are those of Linear and convolution layers that train ({told}).")
     return found
 
 
