@@ -45,8 +45,8 @@ class MissingExtraError(ParsinetError, RuntimeError):
 
 
 class ParsinetWarning(UserWarning):
-    """Something was done as asked, and the caller should know what it brings: optimizer state that starts afresh, gates that no file
-    holds, a layer that torch cannot run safely."""
+    """Every warning of the package. Something was done as asked, and the caller should know what it brings: a target that was missed,
+    optimizer state that starts afresh, gates that no file holds, a layer that torch cannot run safely."""
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

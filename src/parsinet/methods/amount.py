@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from parsinet.distributed import Ranks
-from parsinet.errors import UsageError
+from parsinet.errors import ParsinetWarning, UsageError
 from parsinet.methods.aim import Aim
 from parsinet.methods.guided import Borne, largest_share
 from parsinet.methods.options import check_number, check_one_way
@@ -96,6 +96,7 @@ class Amount:
             warnings.warn(
                 f"{self._who}: no unit leaves: already without the first ones the metric falls by more than {self.max_fall:.3g} of "
                 f"{found.whole:.4g}. Give a larger max_fall, or train longer before the removal.",
+                ParsinetWarning,
                 stacklevel=4,
             )
         return masks

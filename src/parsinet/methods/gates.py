@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from parsinet.errors import UsageError
+from parsinet.errors import ParsinetWarning, UsageError
 from parsinet.methods.base import Alive, Budget, decayed_groups, generator
 from parsinet.methods.blocking import BlockOptions
 from parsinet.methods.choice import against_gates, check_inputs, gateable_groups, left_out
@@ -246,12 +246,14 @@ class Gates(Remembering):
             warnings.warn(
                 f"Gates: the run ends after step {self._steps}, while prices rise and are at {self._pricing.part:.0%} of their height; "
                 "units worth no more than that stay. Let it go on for longer, tell Pruner the steps it has, or give rise=1.",
+                ParsinetWarning,
                 stacklevel=3,
             )
         if self._steps and not bool(self._bank.usefulness.any()):
             warnings.warn(
                 f"Gates: in {self._steps} steps no backward pass went through a gate, so none has learned. Train in training mode "
                 "(model.train()), call the model itself, and call pruner.step() after its backward pass.",
+                ParsinetWarning,
                 stacklevel=3,
             )
         rows = self._bank.rows()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from torch import Tensor, nn
 
 from parsinet import measure
-from parsinet.errors import UsageError
+from parsinet.errors import ParsinetWarning, UsageError
 from parsinet.gates.prices import Complexity
 from parsinet.methods.base import Budget
 from parsinet.methods.choice import told_left_out
@@ -100,6 +100,7 @@ class Limit:
             warnings.warn(
                 f"{self.who}: at the last decision the network still costs {self.target.told(self.amount(count))}; what is above the "
                 f"target {self.target} goes at once, untrained for it. {advice}",
+                ParsinetWarning,
                 stacklevel=2,
             )
 
@@ -109,6 +110,7 @@ class Limit:
             warnings.warn(
                 f"{self.who}: at the last decision what is alive costs {self.target.told(self.amount(count))}; what else the target "
                 f"{self.target} has room for had died. {advice}",
+                ParsinetWarning,
                 stacklevel=2,
             )
 
@@ -138,7 +140,9 @@ class Limit:
                 why = (
                     "chosen by rank, with whole units, no nearer choice was found" if reached < self.wanted else "no group could give more"
                 )
-            warnings.warn(f"{self.who}: target {self.target} ({wanted}) was not met within {NEAR:.0%}: {found}; {why}.", stacklevel=3)
+            warnings.warn(
+                f"{self.who}: target {self.target} ({wanted}) was not met within {NEAR:.0%}: {found}; {why}.", ParsinetWarning, stacklevel=3
+            )
 
     def _unpriced(self, model: nn.Module, structure: Structure) -> float:
         """Multiply-adds that are measured and belong to no operator the trace understands: nothing makes them fewer."""
@@ -150,6 +154,7 @@ class Limit:
             warnings.warn(
                 f"{self.who}: {round(measured - counted):,} of {measured:,} multiply-adds belong to operators that cannot be priced by "
                 "units; they are taken as fixed.",
+                ParsinetWarning,
                 stacklevel=3,
             )
         return measured - counted

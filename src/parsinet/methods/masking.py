@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from parsinet import topology
 from parsinet.distributed import pooled
-from parsinet.errors import UsageError
+from parsinet.errors import ParsinetWarning, UsageError
 from parsinet.methods.base import Alive, Budget, decayed_groups, generator
 from parsinet.methods.coverage import tell_dense
 from parsinet.methods.filling import Rest
@@ -227,6 +227,7 @@ class MaskedTraining(Remembering, ABC):
             warnings.warn(
                 f"{self.name}: target {self.target} ({self._nonzeros:,} parameters that are not zero) was not met within {NEAR:.0%}: "
                 f"{self._reached:,}; what left with units that nobody reads any more could not be made up for.",
+                ParsinetWarning,
                 stacklevel=4,
             )
 

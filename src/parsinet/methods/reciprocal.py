@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from parsinet import measure, spectral
-from parsinet.errors import UsageError
+from parsinet.errors import ParsinetWarning, UsageError
 from parsinet.methods.base import Budget, decayed_groups
 from parsinet.methods.given import Remembering
 from parsinet.methods.options import check_known, check_number, check_one_way, check_seed, check_window
@@ -179,6 +179,7 @@ class SpectralSparse(Remembering):
             warnings.warn(
                 f"spectral-sparse: at {self.sparsity:.1%} zeros every weight of {', '.join(empty)} is masked, and nothing passes there: "
                 "these layers have smaller weights than the others. Give scope='layer', a lower sparsity, or a longer run.",
+                ParsinetWarning,
                 stacklevel=4,
             )
 

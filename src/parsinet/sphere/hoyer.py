@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from parsinet.errors import ArgumentTypeError, UsageError
+from parsinet.errors import ArgumentTypeError, ParsinetWarning, UsageError
 from parsinet.sphere.geometry import SMALLEST_P, check_p, unit_norm, within, working
 
 C = 0.4
@@ -129,7 +129,11 @@ def _solve(who: str, value: Callable[[float], float], target: float, c: float, l
     if p >= SMALLEST_P:
         return p
     reached = value((SMALLEST_P - 1) * c)
-    warnings.warn(f"{who}: target={target} asks for p = {p:.4g}; {SMALLEST_P} is returned, which reaches {reached:.3f}.", stacklevel=3)
+    warnings.warn(
+        f"{who}: target={target} asks for p = {p:.4g}; {SMALLEST_P} is returned, which reaches {reached:.3f}.",
+        ParsinetWarning,
+        stacklevel=3,
+    )
     return SMALLEST_P
 
 

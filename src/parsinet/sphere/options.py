@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from parsinet.errors import ArgumentTypeError, UsageError
+from parsinet.errors import ArgumentTypeError, ParsinetWarning, UsageError
 from parsinet.sphere.geometry import SMALLEST_P, check_p
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -45,9 +45,15 @@ def check(options: Mapping[str, Any], quiet: bool = False) -> None:
     if quiet or not constrained:
         return
     if p < SMALLEST_P:
-        warnings.warn(f"LpSGD: p = {p} is below {SMALLEST_P}; float32 carries its powers badly. Use {SMALLEST_P} ≤ p ≤ 2.", stacklevel=4)
+        warnings.warn(
+            f"LpSGD: p = {p} is below {SMALLEST_P}; float32 carries its powers badly. Use {SMALLEST_P} ≤ p ≤ 2.",
+            ParsinetWarning,
+            stacklevel=4,
+        )
     if decay:
-        warnings.warn(f"LpSGD: weight_decay={decay} on a constrained group pulls along the sphere unless p = 2. Use 0.", stacklevel=4)
+        warnings.warn(
+            f"LpSGD: weight_decay={decay} on a constrained group pulls along the sphere unless p = 2. Use 0.", ParsinetWarning, stacklevel=4
+        )
 
 
 def _check_numbers(options: Mapping[str, Any]) -> None:

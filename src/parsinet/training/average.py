@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from parsinet.data import Batches
-from parsinet.errors import UsageError
+from parsinet.errors import ParsinetWarning, UsageError
 
 Kind = Literal["equal", "ema"]
 Tensors = tuple[Tensor, ...] | list[Tensor]
@@ -75,6 +75,7 @@ class Average:
             warnings.warn(
                 f"Average: nothing was averaged: in {self._steps} steps the structure was never fixed after step {self.begin}. "
                 "The last weights stay.",
+                ParsinetWarning,
                 stacklevel=2,
             )
             return

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from parsinet import measure
-from parsinet.errors import ParsinetError, RunError
+from parsinet.errors import ParsinetError, ParsinetWarning, RunError
 from parsinet.training import environment
 from parsinet.training.assembly import Assembly
 from parsinet.training.checkpoint import Loaded, checkpoints, load_checkpoint, lowest_error, save_checkpoint
@@ -180,6 +180,7 @@ class Session:
         if teacher.network is None:
             warnings.warn(
                 "distill: nothing left the network before the run was over, so no earlier self has taught it. Set distill.begin.",
+                ParsinetWarning,
                 stacklevel=2,
             )
             return {"parameters": 0, "macs": 0, "examples": 0}
