@@ -45,9 +45,12 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "Gates, `doubt=2, gated=0.7`": {"doubt": 2.0, "gated": 0.7},
     "Gates, `doubt=2, gated=0.9`": {"doubt": 2.0, "gated": 0.9},
     "Gates, `doubt=2, evenness=4`": {"doubt": 2.0, "gated": 0.4, "evenness": 4.0},
+    "Gates, `doubt=2, gated=0.7, evenness=4`": {"doubt": 2.0, "gated": 0.7, "evenness": 4.0},
+    "Gates, `doubt=2, gated=0.7, evenness=16`": {"doubt": 2.0, "gated": 0.7, "evenness": 16.0},
     "Gates, `doubt=2, evenness=4, theta=0.9`": {"doubt": 2.0, "gated": 0.4, "evenness": 4.0, "theta": 0.9},
 }
 ROWS = ("narrow", *VARIANTS, "widths left")
+EVEN = (", gated=0.7, evenness=4", ", gated=0.7, evenness=16")
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ CASES = {
         "evenness-vgg-small",
         1,
         20,
-        ("narrow", FIRST, *(f"Gates, `doubt=2{gated}`" for gated in ("", ", gated=0.7", ", gated=0.9"))),
+        ("narrow", FIRST, *(f"Gates, `doubt=2{more}`" for more in ("", ", gated=0.7", ", gated=0.9", *EVEN))),
     ),
 }
 
