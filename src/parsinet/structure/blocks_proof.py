@@ -12,7 +12,7 @@ from parsinet.structure.copies import duplicate
 from parsinet.structure.groups import UnitGroup
 from parsinet.structure.removal import shrink
 from parsinet.structure.returned import kept_entries
-from parsinet.structure.running import Call, close
+from parsinet.structure.running import LEAST, Call, close
 from parsinet.structure.silencing import silence
 from parsinet.structure.traced import Mask, Structure
 from parsinet.switches import no_fused_attention
@@ -95,7 +95,7 @@ def _step(model: nn.Module, structure: Structure, call: Call, alive: Mapping[str
     small = duplicate(model)
     shrink(small, plan)
     actual = call.on(small)
-    if not close(actual, expected, TOLERANCE if _double(actual) else COARSE):
+    if not close(actual, expected, TOLERANCE if _double(actual) else COARSE, LEAST):
         raise _DiffersError
     return small, structure.after(plan)
 

@@ -25,8 +25,9 @@ from parsinet.structure.origins import first_line
 from parsinet.structure.plan import Plan
 from parsinet.structure.removal import shrink
 from parsinet.structure.returned import kept_entries, kept_shapes
-from parsinet.structure.running import Call, close, widened
+from parsinet.structure.running import LEAST, Call, close, widened
 from parsinet.structure.silencing import silence
+from parsinet.structure.telling import telling
 from parsinet.structure.traced import Structure
 from parsinet.switches import no_fused_attention
 
@@ -60,12 +61,14 @@ def prove(
 ) -> Structure:
     """Try every removable group and block on a float64 copy of `model`: what fails is frozen, what runs but differs becomes inexact.
 
+    model: its faint weights are drawn anew first (`telling`), in memory of their own.
     training: what the model is called with in training mode, in which it has to run without the groups too; None if it is not tried.
     coins: whether it draws from Python or NumPy; removals are then tried in passes with other draws too, and at full size.
     All groups are tried at once; only if that fails are they tried in halves, down to the culprits. Of large groups most units
     are left out beforehand (`core_of`), which is itself held to account at full size.
     """
-    call = Call.of(example_inputs)
+    with no_fused_attention():
+        call = telling(model, Call.of(example_inputs))
     names = [group.name for group in structure.removable()]
     verdicts: dict[str, str] = {}
     core = Core(duplicate(model), structure) if coins else core_of(model, structure, call, training)
@@ -200,7 +203,7 @@ def _try(subject: _Subject, names: Sequence[str], uneven: bool) -> str | None:
         return f"the network does not run without some of its units: {_place(error)}{_message(error)}"
     precise = all(tensor.dtype == torch.float64 for tensor in actual if tensor.is_floating_point())
     tolerance = TOLERANCE if precise else COARSE
-    return None if close(actual, expected, tolerance) else _why_it_differs(subject, smaller, tolerance)
+    return None if close(actual, expected, tolerance, LEAST) else _why_it_differs(subject, smaller, tolerance)
 
 
 def _why_it_differs(subject: _Subject, smaller: nn.Module, tolerance: float) -> str:
@@ -208,7 +211,7 @@ def _why_it_differs(subject: _Subject, smaller: nn.Module, tolerance: float) -> 
     call, model = subject.call, subject.model
     for whose in call.drawn(model).moved(call.drawn(smaller)):
         return OTHERS[whose]
-    return DIFFERS if close(call.on(model), call.on(model), tolerance) else UNSTEADY
+    return DIFFERS if close(call.on(model), call.on(model), tolerance, LEAST) else UNSTEADY
 
 
 def _without(subject: _Subject, plan: Plan) -> nn.Module:
