@@ -103,6 +103,35 @@ def test_numbers_of_torch_modules_without_a_layer_follow() -> None:
     assert model.norm.num_features == 4
 
 
+@pytest.mark.parametrize(
+    ("norm", "attribute"),
+    [
+        (nn.BatchNorm2d(8, affine=False, track_running_stats=False), "num_features"),
+        (nn.InstanceNorm2d(8), "num_features"),
+        (nn.GroupNorm(4, 8, affine=False), "num_channels"),
+        (nn.GroupNorm(1, 8, affine=False), "num_channels"),
+    ],
+    ids=["batch", "instance", "groups", "one group"],
+)
+def test_norms_without_tensors_know_their_channels(norm: nn.Module, attribute: str, tmp_path: Path) -> None:
+    def build() -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, 8, 1), copy.deepcopy(norm), nn.ReLU(), nn.Conv2d(8, 2, 1))
+
+    model, x = build(), torch.randn(2, 3, 4, 4)
+    structure = pn.trace(model, x)
+    group = structure.group("0")
+    pn.shrink(model, structure.plan({"0": torch.arange(group.size) < group.size // 2}))
+    assert getattr(model[1], attribute) == 4
+    pn.save(model, tmp_path)
+    assert getattr(pn.load(tmp_path, build)[1], attribute) == 4
+
+
+def test_an_embedding_bag_knows_its_width() -> None:
+    model, bags = nn.Sequential(nn.EmbeddingBag(9, 6, mode="sum"), nn.Linear(6, 3)), torch.randint(9, (3, 4))
+    pn.shrink(model, pn.trace(model, bags).plan({"0": torch.arange(6) < 2}))
+    assert model[0].embedding_dim == 2
+
+
 def test_the_width_of_a_whole_transformer_follows() -> None:
     """`nn.Transformer` compares its inputs' width with `d_model`."""
 

@@ -44,6 +44,7 @@ CASES: dict[str, Callable[[], nn.Module]] = {
     "matmul": lambda: Own(lambda h, w: h @ w, 6, 3),
     "bmm": lambda: Own(lambda h, w: torch.bmm(h, w.expand(2, 6, 3)), 6, 3),
     "baddbmm": lambda: Own(lambda h, w: torch.baddbmm(h, h, w.expand(2, 6, 6)), 6, 6),
+    "bilinear": lambda: Own(lambda h, w: F.bilinear(h, h + 1, w), 7, 6, 6),
     "mv": lambda: Own(lambda h, w: torch.mv(h[0], w), 6),
     "einsum": lambda: Own(lambda h, w: torch.einsum("bti,io->bto", h, w), 6, 3),
     "einsum of three": lambda: Own(lambda h, w: torch.einsum("bti,bsi,io->bto", h, h, w), 6, 3),

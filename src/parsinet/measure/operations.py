@@ -74,6 +74,16 @@ def added_vector_flops(_start: Shape, matrix: Shape, *_: Any, **__: Any) -> int:
     return 2 * prod(matrix)
 
 
+def bilinear_flops(first: Shape, weight: Shape, *_: Any, **__: Any) -> int:
+    """Rows [b, i] through a weight [o, i, j] to rows [b, j]: 2 · b · entries of the weight."""
+    return 2 * prod(first[:-1]) * prod(weight)
+
+
+def summed_products_flops(_start: Shape, left: Shape, right: Shape, *_: Any, **__: Any) -> int:
+    """`start + Σ_b left[b] · right[b]` for [b, n, m] and [b, m, p]: 2 · b · n · m · p."""
+    return 2 * prod(left) * right[-1]
+
+
 def grouped_flops(rows: Shape, matrices: Shape, *_: Any, **__: Any) -> int:
     """Rows [s, i], each times one of the matrices [groups, i, o]: 2 · s · i · o."""
     return 2 * prod(rows) * matrices[-1]
@@ -87,7 +97,10 @@ def _formulas() -> Iterator[tuple[Any, Callable[..., int]]]:
     yield aten._cudnn_rnn, recurrent_flops
     yield aten.mv, vector_flops
     yield aten.dot, vector_flops
+    yield aten.vdot, vector_flops
     yield aten.addmv, added_vector_flops
+    yield aten._trilinear, bilinear_flops
+    yield aten.addbmm, summed_products_flops
     yield aten._grouped_mm, grouped_flops
     if hasattr(torch.ops.transformers, "grouped_mm_fallback"):
         yield torch.ops.transformers.grouped_mm_fallback, grouped_flops

@@ -23,6 +23,7 @@ from parsinet.structure.own import Hints, checked_hints, checked_rules, take
 from parsinet.structure.proof import prove
 from parsinet.structure.propagate import Rules, freeze_unused, ignore, outputs, propagate, seed
 from parsinet.structure.returned import note_returned
+from parsinet.structure.shared_memory import check_memory
 from parsinet.structure.sizes import follow
 from parsinet.structure.still import still
 from parsinet.structure.traced import Structure
@@ -60,6 +61,7 @@ def trace(
     from a copy once and compared with its silenced twin. Raises StructureError if torch.export cannot capture the model.
     """
     _check_model(model)
+    check_memory(model)
     ignored, own, counted = _names(model, ignored_layers), checked_rules(rules or {}), checked_hints(hints or {})
     twin = copy_for_tracing(model, share=True)
     captured = capture(twin, example_inputs, own, blocks=blocks)
@@ -117,16 +119,17 @@ def _check_name(layer: object) -> None:
 def _names(model: nn.Module, layers: Iterable[str | nn.Module]) -> tuple[str, ...]:
     _check_list(layers)
     known = {module: name for name, module in model.named_modules()}
+    aliases = {name: known[module] for name, module in model.named_modules(remove_duplicate=False)}
     names = []
     for layer in layers:
         if isinstance(layer, nn.Module):
             if layer not in known:
                 raise UsageError(f"ignored_layers names a {type(layer).__name__} that is not part of the model.")
             names.append(known[layer])
-        elif layer in known.values():
-            names.append(layer)
+        elif layer in aliases:
+            names.append(aliases[layer])
         else:
             _check_name(layer)
-            there = [name for name in known.values() if name]
+            there = [name for name in aliases if name]
             raise UsageError(f"ignored_layers names {layer!r}, which the model does not have.{suggest(layer, there)}")
     return tuple(names)

@@ -134,6 +134,7 @@ RULES: tuple[tuple[type[nn.Module], Callable[[Any], Attributes]], ...] = (
     (nn.LayerNorm, _last_axes_norm),
     (nn.RMSNorm, _last_axes_norm),
     (nn.Embedding, _embedding),
+    (nn.EmbeddingBag, _embedding),
     (nn.RNNBase, _recurrent),
     (nn.RNNCellBase, _recurrent_cell),
     (nn.PReLU, _prelu),

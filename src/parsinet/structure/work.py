@@ -34,6 +34,10 @@ def _added_product(result: Value, _: Value, left: Value, *__: Any, **___: Any) -
     return _product(result, left)
 
 
+def _bilinear(result: Value, first: Value, second: Value, *_: Any, **__: Any) -> Loops:
+    return [(*result.axes, first.axes[-1], second.axes[-1])]
+
+
 def _convolution(result: Value, _: Value, weight: Value, *__: Any, **___: Any) -> Loops:
     return [(*result.axes, *weight.axes[1:])]
 
@@ -68,13 +72,14 @@ def _einsum(_: Value, equation: str, operands: list[Value], *__: Any, **___: Any
 
 
 LOOPS: Mapping[str, Callable[..., Loops]] = {
-    **dict.fromkeys(("matmul", "mm", "bmm", "mv", "dot", "grouped_mm", "_grouped_mm", "grouped_mm_fallback"), _product),
+    **dict.fromkeys(("matmul", "mm", "bmm", "mv", "dot", "vdot", "grouped_mm", "_grouped_mm", "grouped_mm_fallback"), _product),
     **dict.fromkeys(("addmm", "baddbmm", "addmv"), _added_product),
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _convolution),
     **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), _transposed),
     **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), _recurrent),
     **dict.fromkeys(("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"), _cell),
     "linear": _linear,
+    "bilinear": _bilinear,
     "scaled_dot_product_attention": _attention,
     "einsum": _einsum,
 }

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from parsinet.structure.axes import Axis, fixed, labelled
 from parsinet.structure.counting import count, sizes_of
@@ -71,17 +72,18 @@ def softmax(ctx: Tracing, x: Value, dim: int, *_: Any, **__: Any) -> Value:
 
 def _per_channel(ctx: Tracing, x: Value, tensors: list[Value | None]) -> Value:
     axis = x.axes[1]
-    if isinstance(ctx.owner, nn.InstanceNorm1d | nn.InstanceNorm2d | nn.InstanceNorm3d) and not any(tensors):
-        _count_bare(ctx, axis)
+    attribute = "num_features" if isinstance(ctx.owner, _NormBase) else "num_channels" if isinstance(ctx.owner, nn.GroupNorm) else ""
+    if attribute and not any(tensors):
+        _count_bare(ctx, attribute, axis)
     for tensor in tensors:
         if tensor is not None:
             axis = ctx.labels.unify(axis, tensor.axes[0], ctx.where)
     return x.with_axes((x.axes[0], axis, *x.axes[2:]))
 
 
-def _count_bare(ctx: Tracing, axis: Axis) -> None:
-    """`num_features` of a norm without tensors, which several layers may share without being tied: then it stays."""
-    place = (ctx.module, "num_features")
+def _count_bare(ctx: Tracing, attribute: str, axis: Axis) -> None:
+    """The number of channels of a norm without tensors, which several layers may share without being tied: then it stays."""
+    place = (ctx.module, attribute)
     known = ctx.counts.setdefault(place, axis)
     if not np.array_equal(ctx.labels.resolve(known), ctx.labels.resolve(axis)):
         ctx.counts[place] = fixed(axis.size)
