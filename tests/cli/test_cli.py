@@ -184,6 +184,7 @@ def test_inspect_draws_the_network(tmp_path: Path) -> None:
     [
         (["--input-shape", "3,x"], "--input-shape needs whole numbers"),
         (["--input-shape", "3", "--data", "digits"], "exclude each other"),
+        (["--data", "digits", "--classes", "3"], "--classes goes with --input-shape"),
         (["--model", "lenet-5-caffe", "--input-shape", "7"], "image"),
         (["--model", "mpl"], "Did you mean 'mlp'?"),
     ],
@@ -192,6 +193,22 @@ def test_inspect_refuses(arguments: list[str], words: str) -> None:
     code, sentence = refused("inspect", *arguments)
     assert code == 2
     assert words in sentence
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--only", "dense"], "--table writes the report of all records that are there"),
+        (["--seed", "3"], "--table writes the report of all records that are there"),
+        (["--jobs", "2"], "--table writes the report of all records that are there"),
+        ([], "holds no records, so there is nothing to report"),
+    ],
+)
+def test_a_report_of_what_is_not_there_is_refused(options: list[str], words: str, tmp_path: Path) -> None:
+    code, sentence = refused("bench", "quick", "--table", "--out", str(tmp_path / "none"), *options)
+    assert code == 2
+    assert words in sentence
+    assert not (tmp_path / "none").exists()
 
 
 def test_inspect_looks_for_the_place_of_the_picture_first(monkeypatch: pytest.MonkeyPatch) -> None:

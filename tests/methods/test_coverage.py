@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
 from parsinet import Pruner, baselines, methods, spectral
-from parsinet.errors import ParsinetWarning
+from parsinet.errors import ParsinetWarning, UsageError
 from parsinet.methods.base import Method
 from parsinet.methods.coverage import tell_dense
 from parsinet.sphere import LpSGD
@@ -50,6 +50,17 @@ def test_parametrized_layers_are_named_once(kind: str) -> None:
     assert len(told) == 1
     assert "remove_parametrizations(layer, 'weight')" in str(told[0].message)
     assert told[0].filename == __file__
+
+
+@pytest.mark.parametrize("kind", ["RigL", "GMP"])
+def test_weights_that_no_optimizer_trains_are_refused_with_the_remedy(kind: str) -> None:
+    model, method = mlp(), getattr(baselines, kind)(sparsity=0.5)
+    optimizer = torch.optim.SGD(model[2].parameters(), lr=0.1)
+    with pytest.raises(UsageError, match=r"no optimizer holds 0\.weight.* name them \(exclude=\['0', '4', '6'\]\) or freeze them"):
+        Pruner(model, optimizer, method, INPUTS, steps=10)
+    alone = getattr(baselines, kind)(sparsity=0.5, exclude=["0", "4", "6"])
+    Pruner(model, optimizer, alone, INPUTS, steps=10)
+    assert list(alone.masks.masks) == ["2.weight"]
 
 
 def test_layers_that_are_excluded_are_not_named() -> None:

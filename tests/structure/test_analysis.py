@@ -153,6 +153,28 @@ def test_ignored_layers_by_name_and_by_module() -> None:
         assert structure.group("fc2").removable
 
 
+def test_ignored_layers_by_any_of_a_module_s_names() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.out = nn.Linear(4, 6), nn.Linear(6, 2)
+            self.again = self.first
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            hidden: torch.Tensor = self.out(torch.relu(self.again(x)))
+            return hidden
+
+    model = Twice()
+    assert pn.trace(model, torch.randn(2, 4), ignored_layers=["again"]).group("again").reason == "first is in ignored_layers"
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_a_scripted_model_is_refused_in_words() -> None:
+    scripted = torch.jit.trace(nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)), torch.randn(2, 4))
+    with pytest.raises(StructureError, match=r"scripted \(torch\.jit\).* Give the module that it was made of"):
+        pn.trace(scripted, torch.randn(2, 4))
+
+
 def test_ignored_layers_that_are_not_there() -> None:
     model, x = make("mlp")
     with pytest.raises(UsageError, match=r"ignored_layers names 'fc11', which the model does not have\. Did you mean 'fc1'"):

@@ -10,7 +10,7 @@ import torch
 
 import parsinet as pn
 from networks import make
-from parsinet.errors import StructureError
+from parsinet.errors import ArgumentTypeError, StructureError
 from parsinet.structure.traced import Structure
 
 
@@ -40,6 +40,12 @@ def test_a_mask_that_does_not_fit(structure: Structure, wrong: object) -> None:
 def test_what_is_no_mask_at_all(structure: Structure) -> None:
     with pytest.raises(StructureError, match="mask of group 'fc1' must be bool of length 12"):
         structure.plan({"fc1": "all"})
+
+
+@pytest.mark.parametrize("wrong", [None, 3, ["fc1"]])
+def test_what_is_no_mapping(structure: Structure, wrong: object) -> None:
+    with pytest.raises(ArgumentTypeError, match="alive must be a mapping of group names to masks, got"):
+        structure.plan(wrong)
 
 
 def test_the_output_cannot_lose_units_but_may_be_named(structure: Structure) -> None:

@@ -139,6 +139,13 @@ def test_the_optimizer_of_another_model_is_refused() -> None:
     assert [parameter.shape for parameter in model.parameters()] == shapes
 
 
+@pytest.mark.parametrize("wrong", [None, [None], 3, ["adam"]])
+def test_what_is_no_optimizer(wrong: object) -> None:
+    model, _, plan = start()
+    with pytest.raises(ArgumentTypeError, match=r"optimizers must be an optimizer or a list of them, got .* Leave it out for none\."):
+        pn.shrink(model, plan, optimizers=wrong)
+
+
 def test_lbfgs_is_refused() -> None:
     model, _, plan = start()
     with pytest.raises(StructureError, match="LBFGS keeps one flat history"):

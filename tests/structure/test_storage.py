@@ -213,6 +213,14 @@ def test_views_of_one_storage_are_stored_as_they_are(tmp_path: Path) -> None:
     assert torch.equal(loaded[0].weight, model[0].weight)
 
 
+def test_numbers_that_the_file_has_no_type_for(tmp_path: Path) -> None:
+    model = nn.Linear(2, 2)
+    model.register_buffer("phase", torch.zeros(2, dtype=torch.complex128))
+    with pytest.raises(StructureError, match=r"'phase' is torch\.complex128, which safetensors cannot hold\. Keep it as complex64"):
+        pn.save(model, tmp_path / "net")
+    assert not (tmp_path / "net" / "model.safetensors").exists()
+
+
 def test_equal_memory_layouts_of_different_slices(tmp_path: Path) -> None:
     store = torch.randn(2, 3)
     model = nn.Module()

@@ -513,6 +513,11 @@ def test_settings_of_torch_act(
     assert seen == [expected]
 
 
+def test_more_threads_than_any_machine_has_are_refused(quick: Quick, small: Recipes) -> None:
+    with pytest.raises(UsageError, match="threads=100000 is more than torch can be trusted to start here; give at most"):
+        quick(small(threads=100_000, epochs=1))
+
+
 def test_text_trains_with_its_block(quick: Quick, tmp_path: Path, small: Recipes) -> None:
     (tmp_path / "text.txt").write_text("abcab " * 300)
     options = {"data__source": str(tmp_path / "text.txt"), "data__block": 16, "model__name": "char-gpt", "model__widths": None}

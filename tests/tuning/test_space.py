@@ -42,6 +42,7 @@ LR: dict[str, Any] = {"low": 1e-3, "high": 1e-1}
         ({"optimizer": {"choices": [{"lr": 0.1}, {"lr": 0.2}]}, "optimizer.lr": LR}, "optimizer.lr lies within optimizer"),
         ({"seed": {"low": 0, "high": 3}}, "--seeds"),
         ({"data.validation": {"low": 0.1, "high": 0.3}}, "judged by the same examples"),
+        ({"data.split_seed": {"choices": [0, 1]}}, "judged by the same examples"),
         ({"data": {"choices": [{}, {"source": "mnist"}]}}, "data cannot be tuned"),
         ({"checkpoint.keep": {"low": 1, "high": 3}}, "checkpoint.keep cannot be tuned"),
         ({"optimizer.lrr": LR}, "unknown key 'optimizer.lrr'. Did you mean 'lr'?"),

@@ -79,7 +79,7 @@ def inspect(
     model: options.Model = None,
     data: options.Data = None,
     input_shape: options.InputShape = None,
-    classes: options.Classes = 10,
+    classes: options.Classes = None,
     settings: options.Settings = None,
     json: options.Json = False,
     png: options.Png = None,

@@ -28,7 +28,7 @@ def bench(
     """Run a suite, rebuild its report, or rewrite or check claims."""
     console = Console()
     if check or rewrite:
-        if suite is not None or table or only or seeds:
+        if suite is not None or table or only or seeds or jobs is not None or out is not None or data is not None:
             raise UsageError("--check and --rewrite compare claims with records and take --claims FILE alone.")
         for done in ([suites.rewrite] if rewrite else []) + ([suites.check] if check else []):
             console.print(done(claims or CLAIMS), highlight=False, markup=False, soft_wrap=True)
@@ -41,7 +41,11 @@ def bench(
         os.environ[VARIABLE] = str(data)
     found, folder = suites.load(suite), out or Path("runs/bench") / Path(suite).stem
     if table:
-        suites.write_report(found, folder, suites.stored(folder))
+        if only or seeds or jobs is not None:
+            raise UsageError("--table writes the report of all records that are there; --only, --seed and --jobs go with a run.")
+        if not (events := suites.stored(folder)):
+            raise UsageError(f"{folder} holds no records, so there is nothing to report. Run the suite first: leave out --table.")
+        suites.write_report(found, folder, events)
     else:
         suites.run(found, folder, only=only, seeds=seeds, workers_count=jobs or os.cpu_count() or 1, console=console)
     console.print(f"Report: {folder / suites.PAGE}", highlight=False, markup=False, soft_wrap=True)

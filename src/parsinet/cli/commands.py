@@ -18,6 +18,9 @@ from parsinet.training.assembly import build_method
 from parsinet.training.folder import RunFolder
 from parsinet.training.run import same_recipe
 
+CLASSES = 10
+"""Outputs of a network for which no data are given."""
+
 
 def train(
     out: Path | None,
@@ -94,16 +97,24 @@ def tune(out: Path, recipe: Path, space: Path, settings: Sequence[str], seeds: s
 
 
 def inspect(
-    model: str | None, data: str | None, input_shape: str | None, classes: int, settings: Sequence[str], as_json: bool, png: Path | None
+    model: str | None,
+    data: str | None,
+    input_shape: str | None,
+    classes: int | None,
+    settings: Sequence[str],
+    as_json: bool,
+    png: Path | None,
 ) -> None:
     """Print the groups of units of a model, and draw them."""
     if data is not None and input_shape is not None:
         raise UsageError("--data and --input-shape exclude each other: both say what the network takes.")
+    if classes is not None and input_shape is None:
+        raise UsageError("--classes goes with --input-shape; the data say how many they have.")
     if png is not None:
         _check_picture(png)
     recipe = resolved(None, {"model.name": model, "data.source": data}, settings)
     build_method(recipe)  # whose name and options are settings too
-    found = training.inspect(recipe, None if input_shape is None else _shape(input_shape), classes)
+    found = training.inspect(recipe, None if input_shape is None else _shape(input_shape), CLASSES if classes is None else classes)
     if as_json:
         print(json.dumps(found.plain(), indent=2))
     else:
@@ -169,7 +180,7 @@ def _exportable(
     part = training.recipe_from(values).model
     if values != {"model": values["model"]}:
         raise UsageError("--set: only options of the model, such as model.widths=[300,100], have an effect on a saved folder.")
-    return of_folder(run, part.name, _shape(input_shape), 10 if classes is None else classes, part.options)
+    return of_folder(run, part.name, _shape(input_shape), CLASSES if classes is None else classes, part.options)
 
 
 def _shape(text: str) -> tuple[int, ...]:

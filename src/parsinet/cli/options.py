@@ -109,7 +109,7 @@ AutoResume = Annotated[
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 InputShape = Annotated[str | None, typer.Option(metavar="C,H,W", help="Shape of one example, instead of --data.", show_default=False)]
-Classes = Annotated[int, typer.Option(min=1, help="Number of classes, with --input-shape.")]
+Classes = Annotated[int | None, typer.Option(min=1, help="Number of classes, with --input-shape. [default: 10]", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Png = Annotated[Path | None, typer.Option("--png", metavar="FILE", help="Draw the groups and their sizes as PNG.", show_default=False)]
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN…", help="Folders of runs.")]

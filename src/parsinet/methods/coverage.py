@@ -1,4 +1,4 @@
-"""What of a network stays dense under a method that masks weights, told once when it starts."""
+"""What of a network is masked by a method that masks weights: what stays dense is told once when it starts, what does not train refused."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import warnings
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
+import torch
 from torch import nn
 
 from parsinet import topology
-from parsinet.errors import ParsinetWarning, few
+from parsinet.errors import ParsinetWarning, UsageError, few
 
 LEAST = 0.5
 """Share of the weights nobody excluded that is masked, below which it is told: a sparsity is not what a reader takes it for."""
@@ -38,6 +39,18 @@ def tell_dense(who: str, model: nn.Module, masked: Mapping[str, nn.Parameter], e
         counted = ", and the sparsity is a share of these" if share_only else ""
         told = f"{who}: masked are {share:.1%} of the network's weights{counted}. {' '.join(parts)}"
         warnings.warn(told, ParsinetWarning, stacklevel=4)
+
+
+def check_trained(who: str, masked: Mapping[str, nn.Parameter], optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    """UsageError for weights that would be masked although no optimizer trains what is left of them."""
+    held = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
+    idle = [name for name, weight in masked.items() if id(weight) not in held]
+    if idle and optimizers:
+        layers = [_layer(name) for name in idle]
+        raise UsageError(
+            f"{who}: no optimizer holds {few(idle)}, so what masks leave of it could not train. Give Pruner every optimizer; to leave such "
+            f"layers dense, name them (exclude={layers[:3]}) or freeze them (requires_grad_(False))."
+        )
 
 
 def shown(names: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from parsinet import topology
+from parsinet.methods.ranking import round_up
 from parsinet.methods.units import ROUNDS, between, losing, without_unread
 from parsinet.structure import Structure
 
@@ -18,19 +19,20 @@ Tensors = Mapping[str, Tensor]
 class Rest:
     """The parameters of a network that no mask hides: biases, norms, layers left out. They leave with the units they belong to.
 
-    masked: the weights under masks, at the start.
+    masked: the weights under masks, at the start. multiple: what numbers of units are kept at, so that some stay that nobody reads.
     """
 
-    def __init__(self, model: nn.Module, masked: Mapping[str, nn.Parameter]) -> None:
+    def __init__(self, model: nn.Module, masked: Mapping[str, nn.Parameter], multiple: int = 1) -> None:
         hidden = {id(weight) for weight in masked.values()}
         self._free = {name: parameter for name, parameter in model.named_parameters() if id(parameter) not in hidden}
+        self._multiple = multiple
         self._first = sum(parameter.numel() for parameter in self._free.values())
 
     def left(self, structure: Structure, masks: Tensors, *, unread_leave: bool = True) -> int:
         """Parameters that are not zero in the network, without the units that nobody reads under `masks` if these leave."""
         if not unread_leave:
             return self._first + sum(int(mask.sum()) for mask in masks.values())
-        alive = losing(structure, masks)
+        alive = {name: round_up(torch.from_numpy(mask), None, self._multiple).numpy() for name, mask in losing(structure, masks).items()}
         slots = structure.layout.tensors
         free = 0
         for name, parameter in self._free.items():

@@ -15,7 +15,7 @@ from parsinet import topology
 from parsinet.distributed import pooled
 from parsinet.errors import ParsinetWarning, UsageError
 from parsinet.methods.base import Alive, Budget, decayed_groups, generator
-from parsinet.methods.coverage import tell_dense
+from parsinet.methods.coverage import check_trained, tell_dense
 from parsinet.methods.filling import Rest
 from parsinet.methods.given import Remembering
 from parsinet.methods.options import check_list, check_number, check_one_way, check_seed, check_whole, check_window
@@ -104,13 +104,14 @@ class MaskedTraining(Remembering, ABC):
         self._meet(model)
         exclude = self._excluded(model)
         weights = topology.maskable(model, exclude)
+        check_trained(self.name, weights, optimizers)
         if self.sparsity:
             tell_dense(self.name, model, weights, exclude, share_only=self.target is None)
         self._window = self._schedule(budget)
         pool, straight = partial(pooled, ranks=budget.ranks), self.straight_through
         self._masks = Masks(weights, optimizers=optimizers, generator=self._generator, straight_through=straight, pool=pool)
         self._structure = structure
-        self._rest = None if self.target is None else Rest(model, weights)
+        self._rest = None if self.target is None else Rest(model, weights, budget.round_to)
         self._check(self.masks)
         if (first := self._start(self.masks)) is not None:
             self.masks.begin(first)
@@ -221,12 +222,24 @@ class MaskedTraining(Remembering, ABC):
     def _judge(self) -> None:
         """Count what a target asked for; warn if it was not met."""
         if self._rest is None or self._structure is None or self._nonzeros is None:
+            self._judge_sparsity()
             return
         self._reached = self._rest.left(self._structure, self.masks.masks, unread_leave=self.remove_units)
         if abs(self._reached / self._nonzeros - 1) > NEAR:
             warnings.warn(
                 f"{self.name}: target {self.target} ({self._nonzeros:,} parameters that are not zero) was not met within {NEAR:.0%}: "
                 f"{self._reached:,}; what left with units that nobody reads any more could not be made up for.",
+                ParsinetWarning,
+                stacklevel=4,
+            )
+
+    def _judge_sparsity(self) -> None:
+        """Warn if more weights are left than a sparsity allows; fewer are where units have left."""
+        active, wanted = self.masks.active, _number(self._wanted(self.sparsity))
+        if active > (1 + NEAR) * wanted:
+            warnings.warn(
+                f"{self.name}: a sparsity of {self.sparsity:.4g} was not reached: {active:,} weights are left of {self.masks.total:,}, "
+                f"{wanted:,} were to stay. Train for more steps, or let masks change more often (interval).",
                 ParsinetWarning,
                 stacklevel=4,
             )

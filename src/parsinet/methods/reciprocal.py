@@ -33,7 +33,8 @@ class SpectralSparse(Remembering):
     sparsity: share of the weights that is masked at the end (default 0.9), or target: "params=5%", "params=10k", parameters of the plain
     network that are not zero. schedule: "cubic", s·(1 − (1 − u)³) at part u of the way from begin to end
     (shares of the run, 0.1 and 0.6), or "constant" from the first step, as published. scope: "layer" (as published) or "global". every:
-    training passes from one mask to the next; the last is made when the schedule ends. variant, initialiser, layers: of
+    training passes from one mask to the next, to the end of the run; one more is made when the schedule ends, and the last when the run
+    is finished, for the weights as they are then. variant, initialiser, layers: of
     `spectral.spectralize`, except that layers=None leaves frozen layers alone. seed: of a drawn basis. Exact zeros are left in plain
     layers; no units leave.
 

@@ -98,6 +98,8 @@ def trace(
 def _check_model(model: object) -> None:
     if not isinstance(model, nn.Module):
         raise ArgumentTypeError(f"trace: model must be a torch module, got {told(model)}{'; build it' if isinstance(model, type) else ''}.")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise StructureError("The model is scripted (torch.jit): its layers cannot be looked into. Give the module that it was made of.")
     if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
         raise StructureError(
             f"{type(model).__name__} is on the meta device: it has shapes and no numbers, and removals are tried on a copy. Give it memory "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +49,7 @@ def shrink(
     model and optimizers are left exactly as they were.
     """
     check_plan("shrink", plan)
-    optimizers = with_wrapped([optimizers] if isinstance(optimizers, torch.optim.Optimizer) else optimizers)
+    optimizers = with_wrapped(_optimizers(optimizers))
     tensors = tensors_of(model)
     selections = selections_of(model, plan)
     tensors.update(selections)
@@ -78,6 +79,15 @@ def shrink(
         for path, kind in classes.items():
             changed.setdefault(path, {})["__class__"] = kind
         extend_record(model, plan, changed)
+
+
+def _optimizers(given: Any) -> list[torch.optim.Optimizer]:
+    """One, several or none as a list; ArgumentTypeError for what is no optimizer."""
+    several = [given] if isinstance(given, torch.optim.Optimizer) or not isinstance(given, Iterable) else list(given)
+    for one in several:
+        if not isinstance(one, torch.optim.Optimizer):
+            raise ArgumentTypeError(f"shrink: optimizers must be an optimizer or a list of them, got {told(one)}. Leave it out for none.")
+    return several
 
 
 def _piece(

@@ -15,8 +15,8 @@ def check_memory(model: nn.Module) -> None:
     for name, tensor in model.named_parameters():
         if (other := places.setdefault(_place(tensor), name)) != name and _place(tensor):
             _refuse(name, other)
-    for name, tensor in model.named_buffers():
-        if _place(tensor) and (other := places.get(_place(tensor), name)) != name:
+    for name, buffer in model.named_buffers():
+        if _place(buffer) and (other := places.get(_place(buffer), name)) != name:
             _refuse(name, other)
 
 

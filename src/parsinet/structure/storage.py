@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as read_tensors
 from torch import Tensor, nn
@@ -21,6 +22,8 @@ from parsinet.structure.sealing import SEAL, carried_record, check_seal, sealed,
 
 WEIGHTS = "model.safetensors"
 STRUCTURE = "structure.json"
+UNSTORED = (torch.complex128, torch.complex32)
+"""Types of numbers that safetensors has no name for."""
 COMPILED = "_orig_mod"
 """Where `torch.compile` keeps the network it has wrapped."""
 
@@ -31,7 +34,7 @@ def save(model: nn.Module, folder: str | Path) -> None:
     The weights carry the structure too: whatever ends a save between its files, the folder holds one whole network, the old or the new.
     Tied tensors are stored once; of what `torch.compile` has wrapped, the network itself. ParsinetWarning while a method is at work on the
     model: its gates are in no file.
-    Raises StructureError for a state not made of tensors, StorageError if the folder cannot be written.
+    Raises StructureError for a state not made of tensors that such a file can hold, StorageError if the folder cannot be written.
     """
     if not isinstance(model, nn.Module):
         raise ArgumentTypeError(f"save: model must be a torch module, got {told(model)}. The order is model, folder.")
@@ -115,6 +118,10 @@ def _unique_tensors(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]
     for name, tensor in model.state_dict().items():
         if not isinstance(tensor, Tensor):
             raise StructureError(f"State entry {name!r} is a {type(tensor).__name__}; only tensors can be saved.")
+        if tensor.dtype in UNSTORED:
+            raise StructureError(
+                f"State entry {name!r} is {tensor.dtype}, which safetensors cannot hold. Keep it as complex64 or as torch.view_as_real."
+            )
         key = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.device)
         if tensor.numel() and key in first:
             shared[name] = first[key]

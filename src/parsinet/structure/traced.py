@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from parsinet.errors import StructureError, suggest
+from parsinet.errors import ArgumentTypeError, StructureError, suggest, told
 from parsinet.structure.blocks import SUFFIX, Muted
 from parsinet.structure.blocks_layout import without_blocks
 from parsinet.structure.groups import Layout, UnitGroup
@@ -131,6 +131,8 @@ class Structure:
         Raises StructureError for an unknown group, a mask of the wrong length, a group that is not removable and is asked to lose
         units, and a group that would become empty.
         """
+        if not isinstance(alive, Mapping):
+            raise ArgumentTypeError(f"plan: alive must be a mapping of group names to masks, got {told(alive)}.")
         leaving = [name for name, mask in alive.items() if name in self.layout.block_groups and not self._checked(name, mask).all()]
         if leaving:
             return self._without(leaving, alive)

@@ -13,6 +13,9 @@ import torch
 
 from parsinet.errors import UsageError
 
+THREADS = 256
+"""So many a recipe may ask for on any machine."""
+
 
 def versions() -> dict[str, str]:
     """Versions of Python, torch and parsinet."""
@@ -53,6 +56,8 @@ def torch_settings(*, threads: int | None, deterministic: bool) -> Iterator[None
     """Torch's number of threads and the demand for deterministic algorithms inside; both as before outside."""
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     if threads is not None:
+        if threads > (most := max(THREADS, 4 * (os.cpu_count() or 1))):
+            raise UsageError(f"threads={threads} is more than torch can be trusted to start here; give at most {most}.")
         torch.set_num_threads(threads)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

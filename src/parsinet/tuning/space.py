@@ -10,11 +10,12 @@ from typing import Any
 from parsinet.errors import UsageError, suggest
 
 FIXED = {
-    "seed": "it draws the validation split; give the seeds of all trials with --seeds",
+    "seed": "all trials begin from the same one; give the seeds of all trials with --seeds",
     "data.source": "trials on different data do not compare; start one sweep for each",
     "data.folder": "it belongs to the machine; set it in the recipe",
     "data.download": "it belongs to the machine; set it in the recipe",
     "data.validation": "all trials must be judged by the same examples; set it in the recipe",
+    "data.split_seed": "all trials must be judged by the same examples; set it in the recipe",
     "data.block": "trials on different data do not compare; start one sweep for each",
     "device": "it belongs to the machine; set it in the recipe",
     "threads": "it belongs to the machine; set it in the recipe",
