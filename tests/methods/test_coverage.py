@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
 from parsinet import Pruner, baselines, methods, spectral
-from parsinet.errors import ParsinetWarning, UsageError
+from parsinet.errors import ParsinetWarning, StructureError, UsageError
 from parsinet.methods.base import Method
 from parsinet.methods.coverage import tell_dense
 from parsinet.sphere import LpSGD
@@ -140,3 +140,24 @@ def test_a_target_counts_the_whole_network_and_no_sparsity_nothing() -> None:
         method = methods.Sphere(sparsity=0)
         Pruner(model, LpSGD(method.param_groups(model), lr=0.1), method, INPUTS, steps=10)
     assert not caught
+
+
+def test_an_optimizer_that_no_removal_can_cut_serves_masks_alone() -> None:
+    model, method = mlp(), baselines.GMP(sparsity=0.5, remove_units=False)
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.01)
+    pruner = Pruner(model, optimizer, method, INPUTS, steps=10)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss: Tensor = model(torch.ones(2, 6)).square().sum()
+        loss.backward()
+        return loss
+
+    for _ in range(10):
+        optimizer.step(closure)
+        pruner.step()
+    lean = pruner.finish()
+    weights = [module.weight for module in lean.modules() if isinstance(module, nn.Linear)]
+    assert sum(int((weight != 0).sum()) for weight in weights) <= 0.5 * sum(weight.numel() for weight in weights)
+    with pytest.raises(StructureError, match="LBFGS keeps one flat history"):
+        Pruner(lean, torch.optim.LBFGS(lean.parameters()), baselines.GMP(sparsity=0.5), INPUTS, steps=10)

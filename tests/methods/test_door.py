@@ -212,3 +212,19 @@ def test_what_the_example_inputs_do_not_reach_is_told() -> None:
     Pruner(model := Tasks(), adam(model), Dense(), {"x": X, "task": "first"})
     model = Tasks()
     Pruner(model, torch.optim.Adam([*model.body.parameters(), *model.first.parameters()]), Gates(), {"x": X, "task": "first"})
+
+
+def test_parameters_that_train_in_no_given_optimizer_are_told() -> None:
+    model = net()
+    optimizer = torch.optim.SGD(model[2:].parameters(), lr=0.1)
+    with pytest.warns(ParsinetWarning, match=r"no optimizer given holds 0\.weight, 0\.bias, of which units take a part along\."):
+        Pruner(model, optimizer, Gates(price=1e-3), X, steps=400)
+
+
+@pytest.mark.parametrize("way", ["all", "frozen", "nothing leaves"])
+def test_nothing_is_told_where_all_is_well(way: str) -> None:
+    model = net()
+    optimizers = [torch.optim.SGD(part.parameters(), lr=0.1) for part in ([model[0], model[2:]] if way == "all" else [model[2:]])]
+    model[0].requires_grad_(way != "frozen")
+    method = Dense() if way == "nothing leaves" else Gates(price=1e-3)
+    Pruner(model, optimizers, method, X, steps=400)

@@ -63,6 +63,7 @@ class Network:
         if removes:
             self._check_room(round_to)
             self._warn_unreached()
+            self._warn_unheld()
         self._folding, self._followers = folding, followers
         if folding is not None:
             folding.check(model, self.structure)
@@ -133,6 +134,18 @@ class Network:
             warnings.warn(
                 f"Pruner: the model does not use {few(names)} on example_inputs. They follow no removal: where your "
                 "loop calls the model so that it uses them, give example_inputs that do, or keep what they read whole (ignored_layers).",
+                ParsinetWarning,
+                stacklevel=4,
+            )
+
+    def _warn_unheld(self) -> None:
+        """Say which parameters train, lose something at removals and are in no given optimizer: in another one they would break it."""
+        held, cut = self._held(), {name for group in self.structure.removable() for name in group.parameters}
+        names = [name for name, p in self.model.named_parameters() if name in cut and p.requires_grad and id(p) not in held]
+        if names:
+            warnings.warn(
+                f"Pruner: no optimizer given holds {few(names)}, of which units take a part along. An optimizer that does would fail "
+                "after a removal: give Pruner all of them in a list. Freeze what does not train (requires_grad_(False)).",
                 ParsinetWarning,
                 stacklevel=4,
             )

@@ -116,8 +116,9 @@ class Pruner:
         copies = followers_of(followers, net, method, sharded=sharded is not None)
         found = {"inputs": inputs, "removable_outputs": removable_outputs, "blocks": blocks}
         options = {"ignored_layers": ignored_layers, **found, "rules": rules, "hints": hints}
+        removes = not method.settled and bool(getattr(method, "remove_units", True))
         self._network = Network(
-            net, sharded, optimizers, folding, example_inputs, removes=not method.settled, round_to=round_to, followers=copies, **options
+            net, sharded, optimizers, folding, example_inputs, removes=removes, round_to=round_to, followers=copies, **options
         )
         self._step, self._steps = 0, steps
         self._given = given(method, steps=steps, round_to=round_to, examples=examples)
