@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from baselines.toys import NOISY, OPTIONS, STEPS, Run, batch
 from methods.runs import check_resume, same
 from parsinet import baselines
-from parsinet.errors import ParsinetError, StructureError, UsageError
+from parsinet.errors import ParsinetError, ParsinetWarning, StructureError, UsageError
 from parsinet.methods import Pruner
 
 CASES = pytest.mark.parametrize("name", OPTIONS)
@@ -152,10 +152,13 @@ def test_a_reader_without_a_weight_of_its_own_is_no_place_for_factors() -> None:
 def test_group_lasso_leaves_weights_alone_that_nobody_trains() -> None:
     model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
     optimizer, method = torch.optim.SGD(model[2:].parameters(), lr=0.1), baselines.GroupLasso(lam=100.0)
-    pruner, before = Pruner(model, optimizer, method, torch.zeros(2, 4), steps=10), model[0].weight.clone()
+    before = model[0].weight.clone()
+    with pytest.warns(ParsinetWarning, match=r"no optimizer given holds 0\.weight, 0\.bias"):
+        pruner = Pruner(model, optimizer, method, torch.zeros(2, 4), steps=10)
     pruner.step()
     assert torch.equal(model[0].weight, before)
     assert not model[2].weight.any()
+    model[0].requires_grad_(False)
     with pytest.raises(UsageError, match=r"group '0' cannot be judged: the optimizer does not train 0\.weight"):
         Pruner(model, optimizer, baselines.GroupLasso(groups=["0"]), torch.zeros(2, 4), steps=10)
 

@@ -54,11 +54,11 @@ def test_parametrized_layers_are_named_once(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["RigL", "GMP"])
 def test_weights_that_no_optimizer_trains_are_refused_with_the_remedy(kind: str) -> None:
-    model, method = mlp(), getattr(baselines, kind)(sparsity=0.5)
+    model, method = mlp(), getattr(baselines, kind)(sparsity=0.5, remove_units=False)
     optimizer = torch.optim.SGD(model[2].parameters(), lr=0.1)
     with pytest.raises(UsageError, match=r"no optimizer holds 0\.weight.* name them \(exclude=\['0', '4', '6'\]\) or freeze them"):
         Pruner(model, optimizer, method, INPUTS, steps=10)
-    alone = getattr(baselines, kind)(sparsity=0.5, exclude=["0", "4", "6"])
+    alone = getattr(baselines, kind)(sparsity=0.5, exclude=["0", "4", "6"], remove_units=False)
     Pruner(model, optimizer, alone, INPUTS, steps=10)
     assert list(alone.masks.masks) == ["2.weight"]
 

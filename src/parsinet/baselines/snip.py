@@ -79,6 +79,11 @@ class SNIP(MaskedTraining):
             return None
         return self._pruned(topology.magnitudes(sensitivity), self.sparsity)
 
+    def _judge_sparsity(self) -> None:
+        """That all weights stay has been said."""
+        if self.masks.active < self.masks.total:
+            super()._judge_sparsity()
+
     def _schedule(self, budget: Budget) -> Window:
         return Window(self.batches, self.batches, 1)
 
