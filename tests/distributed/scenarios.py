@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 
 from distributed import pair
 from methods.toys import bank, network, points
@@ -73,6 +74,32 @@ def removals(rank: int) -> Any:
     run = Run(rank, Gates(**GATES)).advance()
     lean = run.pruner.finish()
     return {"seen": run.seen, "widths": run.pruner.widths(), "settled": run.pruner.settled, "keys": list(lean.state_dict())}
+
+
+def followed(rank: int) -> Any:
+    """An average that loses the same units, folded by its own numbers; and one that began from other weights on each rank."""
+    net, method = network(batch_norm=True), baselines.MagnitudeUnits(share=0.5, begin=0.2, end=0.6)
+    model = Replicas(net)
+    average = AveragedModel(net)
+    optimizer = torch.optim.Adam(method.param_groups(net), lr=0.01)
+    folding: Any = {"fold": "mean", "fold_inputs": [points(16)[0]]}
+    pruner = Pruner(model, optimizer, method, points(4)[0], steps=STEPS, followers=[average], **folding)
+    for k in range(STEPS):
+        x, y = own(rank, points(seed=k))
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        pruner.step()
+        average.update_parameters(net)
+    pruner.finish()
+    other = network(batch_norm=True)
+    torch.manual_seed(rank)
+    apart = copy.deepcopy(other)
+    torch.nn.init.normal_(next(apart.parameters()))
+    last, whole = baselines.MagnitudeUnits(share=0.5), Replicas(other)
+    trained = torch.optim.Adam(last.param_groups(other))
+    said = caught(lambda: Pruner(whole, trained, last, points(4)[0], steps=STEPS, followers=[apart]))
+    return {"average": digest(dict(average.module.named_parameters())), "widths": pruner.widths(), "apart": said}
 
 
 def draws(rank: int) -> Any:
@@ -359,6 +386,7 @@ def trained(rank: int) -> Any:
 FAST = {
     "trained": trained,
     "removals": removals,
+    "followed": followed,
     "draws": draws,
     "means": means,
     "unbiased": unbiased,

@@ -23,6 +23,14 @@ def test_replicas_are_bitwise_equal_after_every_removal(told: Told) -> None:
     assert not any(key.startswith("module.") for key in first["keys"])
 
 
+def test_followers_stay_bitwise_equal_too(told: Told) -> None:
+    """Folded by running statistics that are rank 0's; those that begin from other weights are refused."""
+    first, second = told["followed"]
+    assert first["average"] == second["average"]
+    assert all(units < 20 for units in first["widths"].values())
+    assert all("the followers' weights" in " ".join(rank["apart"]) for rank in (first, second))
+
+
 def test_each_rank_draws_gates_of_its_own_from_one_shared_state(told: Told) -> None:
     (gates, state), (others, same) = told["draws"]
     assert gates != others

@@ -8,7 +8,7 @@ from safetensors.torch import load, save
 from torch import nn
 
 import parsinet as pn
-from parsinet.errors import UsageError
+from parsinet.errors import StructureError, UsageError
 from parsinet.export import CSRLinear, restore, to_csr, to_dense
 from parsinet.measure import Latency
 
@@ -175,6 +175,31 @@ def test_other_types_and_refusals():
         to_csr(network(), normal(2, 20), margin=0.5)
     with pytest.raises(UsageError, match="to_csr: the model cannot run"):
         to_csr(network(), normal(2, 21))
+
+
+def stored_as_csr(folder):
+    model = network()
+    pn.export.csr(model, normal(4, 20), folder, timer=clock(3))
+    return model, pn.export.load_csr(folder, network)
+
+
+def test_a_network_stored_as_csr_is_exported_again_as_it_is(tmp_path):
+    model, serving = stored_as_csr(tmp_path / "csr")
+    assert any(isinstance(module, CSRLinear) for module in serving.modules())
+    pn.export.csr(serving, normal(4, 20), tmp_path / "again", timer=clock(3))
+    pn.export.torch_export(serving, normal(4, 20), tmp_path / "net.pt2")
+    x = normal(7, 20)
+    assert torch.allclose(pn.export.load_csr(tmp_path / "again", network)(x), model(x))
+    assert torch.allclose(torch.export.load(tmp_path / "net.pt2").module()(x), model(x))
+
+
+def test_a_network_stored_as_csr_says_who_reads_it_and_how_it_trains_again(tmp_path):
+    _, serving = stored_as_csr(tmp_path / "csr")
+    with pytest.raises(StructureError, match=r"Read it with parsinet\.export\.load_csr"):
+        pn.load(tmp_path / "csr", network)
+    with pytest.raises(StructureError, match=r"trace: 0 cannot train and lose units: it is stored as CSR.*to_dense\(model\)"):
+        pn.trace(serving, normal(4, 20))
+    assert pn.trace(to_dense(serving), normal(4, 20)).removable()
 
 
 def test_the_machine_decides():

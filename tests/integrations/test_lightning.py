@@ -11,6 +11,7 @@ import torch
 
 pl = pytest.importorskip("lightning.pytorch", reason="lightning is not installed (pip install 'parsinet[lightning]')")
 
+from lightning.pytorch.callbacks import EMAWeightAveraging, StochasticWeightAveraging  # noqa: E402
 from lightning.pytorch.plugins.precision import MixedPrecision  # noqa: E402
 
 from distributed.pair import launched  # noqa: E402
@@ -177,6 +178,14 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "inputs that do not tell": (lambda: trainer([Prune(METHODS["gates"]())]).fit(Odd(), loader()), "does not tell"),
     "no such network": (lambda: trainer([Prune(METHODS["gates"](), network="body")]).fit(Toy(), loader()), "no module 'body'"),
     "half weights": (lambda: trainer([Prune(METHODS["gates"]())], precision="bf16-true").fit(Toy(), loader()), "bf16-mixed"),
+    "an average": (
+        lambda: trainer([Prune(METHODS["gates"]()), EMAWeightAveraging()]).fit(Toy(), loader()),
+        "EMAWeightAveraging keeps a copy",
+    ),
+    "swa": (
+        lambda: trainer([StochasticWeightAveraging(1e-3), Prune(METHODS["gates"]())]).fit(Toy(), loader()),
+        "StochasticWeightAveraging keeps a copy",
+    ),
     "rate of eigenvalues": (lambda: trainer([Prune(Spectral(0.5, eigenvalue_lr=0.1))]).fit(Toy(), loader()), "lr = 0.1"),
     "loss": (lambda: Prune(METHODS["gates"](), loss=0.5), "loss must be a function"),  # type: ignore[arg-type]
     "option": (lambda: Prune(METHODS["gates"](), keep=3), "takes no 'keep'"),  # type: ignore[call-arg]

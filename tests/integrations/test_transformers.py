@@ -141,6 +141,7 @@ def test_a_training_resumes_bitwise_across_removals(tmp_path: Path) -> None:
 def test_the_lean_model_is_that_of_a_loop_of_ones_own(options: dict[str, Any], tmp_path: Path) -> None:
     net, prune, _ = train(tmp_path, train_sampling_strategy="sequential", **options)
     assert prune.finish() is net
+    assert "forward" not in net.__dict__
     assert same(net, own_loop(options.get("gradient_accumulation_steps", 1), bf16="bf16" in options))
 
 

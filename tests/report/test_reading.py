@@ -82,13 +82,21 @@ def test_failed_interrupted_and_resumed(tmp_path: Path) -> None:
 def test_a_second_start_begins_anew(tmp_path: Path) -> None:
     run = read(record(tmp_path / "run", START, epoch(1, 10), {**START, "parameters": 7}))
     assert (run.start.parameters, run.epochs) == (7, ())
+    assert run.notes == ("The record begins 2 times; what stands before the last beginning is left out.",)
+
+
+def test_a_mark_at_the_beginning_of_the_file_is_no_matter(tmp_path: Path) -> None:
+    path = record(tmp_path / "run", START) / "record.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read(path.parent).notes == ()
 
 
 @pytest.mark.parametrize(
     ("events", "words"),
     [
         ([], "no 'start' event"),
-        (["not json at all", "neither"], "no 'start' event"),
+        (["not json at all", "neither"], r"no 'start' event.* Line 1 of the record cannot be read and was left out\."),
+        ([START, {"event": "removal", "step": 1, "groups": {"fc2": [1]}}], "line 2: the 'removal' event is malformed"),
         ([{**START, "format": 2}], "format 2"),
         ([{"event": "start", "macs": 1}], "lacks 'parameters'"),
         ([{**START, "recipe": 3}], "malformed"),

@@ -247,3 +247,14 @@ def test_gates_leave_outputs_alone_and_say_why() -> None:
     assert set(pruner.describe()["groups"]) == {"0"}
     with pytest.raises(UsageError, match="group '2' cannot be gated: whoever calls the model reads it, where no gate can stand"):
         Pruner(other, torch.optim.SGD(other.parameters(), lr=0.1), Gates(groups=["2"]), x, removable_outputs=True)
+
+
+def test_classes_that_a_configuration_names_stay() -> None:
+    """Else `id2label` would give entries others' names."""
+    transformers = pytest.importorskip("transformers")
+    sizes = {"vocab_size": 20, "n_embd": 8, "n_layer": 1, "n_head": 2, "num_labels": 5, "pad_token_id": 0}
+    model = transformers.GPT2ForSequenceClassification(transformers.GPT2Config(**sizes)).eval()
+    structure = pn.trace(model, {"input_ids": torch.randint(1, 20, (2, 6))}, removable_outputs=True)
+    group = next(group for group in structure.groups if group.size == 5)
+    assert not group.removable
+    assert group.reason.startswith("the configuration names what the network returns (`id2label`)")

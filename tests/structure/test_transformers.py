@@ -226,3 +226,22 @@ def test_the_dry_run_notices_a_number_without_a_rule(monkeypatch: pytest.MonkeyP
     structure = pn.trace(build(shallow), example(shallow))
     assert not structure.removable()
     assert "x.view(size_out)" in structure.group("transformer.wte").reason
+
+
+def test_heads_that_another_trace_finds_under_the_same_name_leave_too(tmp_path: Path) -> None:
+    """With one key head left, the next trace offers its query heads; the record keeps both histories."""
+    transformers = pytest.importorskip("transformers")
+    sizes = {"vocab_size": 20, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+
+    def build() -> nn.Module:
+        torch.manual_seed(0)
+        return transformers.LlamaForCausalLM(transformers.LlamaConfig(**sizes, num_attention_heads=4, num_key_value_heads=2)).eval()
+
+    model, x = build(), {"input_ids": torch.randint(0, 20, (2, 5))}
+    for _ in range(2):
+        group = next(group for group in pn.trace(model, x).removable() if group.name.endswith("heads"))
+        pn.shrink(model, pn.trace(model, x).plan({group.name: torch.tensor([True, False])}))
+    pn.save(model, tmp_path)
+    loaded = pn.load(tmp_path, build).eval()
+    assert torch.equal(loaded(**x).logits, model(**x).logits)
+    assert loaded.model.layers[0].self_attn.q_proj.out_features == 4

@@ -79,7 +79,8 @@ def test_what_never_began_warns_and_leaves_the_weights() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"begin": -1}, "begin must be ≥ 0 steps, got -1"),
+        ({"begin": -1}, "begin must be a whole number of steps ≥ 0, got -1"),
+        ({"begin": 0.9}, "begin must be a whole number of steps ≥ 0, got 0.9"),
         ({"kind": "mean"}, "kind must be 'equal' or 'ema', got 'mean'"),
         ({"decay": 0.9}, r"goes with kind='ema' alone; got 0.9 with 'equal'"),
         ({"kind": "ema", "decay": 1.0}, r"decay must be in \[0, 1\)"),

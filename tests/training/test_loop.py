@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from parsinet.data import Batches, Split
-from parsinet.errors import RunError, UsageError
+from parsinet.errors import ArgumentTypeError, RunError, UsageError
 from parsinet.methods import Removal
 from parsinet.training import Callback, EpochResult, LoopState, NotFiniteError, fit
 
@@ -230,5 +230,31 @@ def test_stopped_and_continued_equals_uninterrupted(step: int) -> None:
 @pytest.mark.parametrize("wrong", [{"epochs": 0}, {"epochs": 1, "check_every": 0}])
 def test_counts_below_one_are_refused(wrong: dict[str, int]) -> None:
     model = network()
-    with pytest.raises(UsageError, match="must be ≥ 1"):
+    with pytest.raises(UsageError, match="must be a whole number ≥ 1"):
         fit(model, OPTIMIZERS["sgd"](model.parameters()), Batches(split(), BATCH), **wrong)
+
+
+@pytest.mark.parametrize("clip", [-1.0, 0.0, float("nan"), "1"])
+def test_a_largest_norm_that_is_none_is_refused(clip: Any) -> None:
+    model = network()
+    with pytest.raises(UsageError, match="fit: gradient_clip must be"):
+        fit(model, OPTIMIZERS["sgd"](model.parameters()), Batches(split(), BATCH), epochs=1, gradient_clip=clip)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"objective": "ce"}, "objective must be a function"),
+        ({"learning_rate": 0.1}, "learning_rate must be a function"),
+        ({"precision": "bfloat16"}, r"precision must be a parsinet\.training\.Precision"),
+        ({"average": 0.9}, r"average must be a parsinet\.training\.Average"),
+        ({"teacher": 3}, r"teacher must be a parsinet\.training\.Teacher"),
+        ({"compiled": True}, r"compiled must be a parsinet\.training\.Compiled"),
+        ({"callbacks": 3}, r"callbacks must be a list of parsinet\.training\.Callback"),
+        ({"callbacks": [print]}, r"callbacks must be a list of parsinet\.training\.Callback"),
+    ],
+)
+def test_another_kind_of_thing_is_refused(wrong: dict[str, Any], words: str) -> None:
+    model = network()
+    with pytest.raises(ArgumentTypeError, match=words):
+        fit(model, OPTIMIZERS["sgd"](model.parameters()), Batches(split(), BATCH), epochs=1, **wrong)

@@ -201,7 +201,7 @@ def test_batches_that_are_not_counted_cannot_be_grouped() -> None:
     model = network()
     with pytest.raises(UsageError, match="accumulate > 1 needs batches with a length and a position"):
         fit(model, sgd(model), Endless(), epochs=1, accumulate=2)
-    with pytest.raises(UsageError, match="accumulate must be ≥ 1, got 0"):
+    with pytest.raises(UsageError, match="accumulate must be a whole number ≥ 1, got 0"):
         fit(model, sgd(model), Endless(), epochs=1, accumulate=0)
 
 

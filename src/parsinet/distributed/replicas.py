@@ -102,12 +102,13 @@ class Replicas(nn.Module):
         self.wrap()
 
     @torch.no_grad()
-    def align(self) -> None:
-        """Give every rank the buffers of rank 0."""
+    def align(self, *beside: nn.Module) -> None:
+        """Give every rank the buffers of rank 0, of the network and of others that go along with it."""
         source = dist.get_global_rank(self.ranks.group, 0)
         with reached():
-            for buffer in self.module.buffers():
-                dist.broadcast(buffer, source, group=self.ranks.group)
+            for network in (self.module, *beside):
+                for buffer in network.buffers():
+                    dist.broadcast(buffer, source, group=self.ranks.group)
 
     def end(self) -> None:
         """Training is over: every rank has the buffers of rank 0, and no wrapper holds the parameters."""

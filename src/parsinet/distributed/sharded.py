@@ -99,9 +99,10 @@ class Sharded(nn.Module):
                 module.reshard()
 
     @torch.no_grad()
-    def align(self) -> None:
-        """Give every rank the buffers of rank 0."""
-        self._send(self.module.buffers())
+    def align(self, *beside: nn.Module) -> None:
+        """Give every rank the buffers of rank 0, of the network and of others that go along with it."""
+        for network in (self.module, *beside):
+            self._send(network.buffers())
 
     @contextmanager
     def loosened(self) -> Iterator[None]:

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_map
 
 from parsinet.draws import kept
 from parsinet.errors import ExportError
+from parsinet.export.conversion import to_dense
 from parsinet.measure import ExampleInputs, batch_size, resize_batch
 from parsinet.measure.examples import arguments, call
 from parsinet.structure.secluded import unvalidated
@@ -21,12 +22,12 @@ from parsinet.switches import no_fused_attention
 
 
 def settled(model: nn.Module, example_inputs: ExampleInputs) -> tuple[nn.Module, ExampleInputs]:
-    """A copy of the model in evaluation mode and the inputs, both on the processor.
+    """A copy of the model in evaluation mode and the inputs, both on the processor; layers stored as CSR are dense in it.
 
     Raises UsageError if the model does not run on the inputs, ArgumentTypeError for inputs of another kind.
     """
     batch_size(example_inputs)
-    still = copy.deepcopy(model).cpu().eval()
+    still = to_dense(copy.deepcopy(model)).cpu().eval()
     inputs: ExampleInputs = tree_map(lambda leaf: leaf.detach().cpu() if isinstance(leaf, Tensor) else leaf, example_inputs)
     with kept():
         call("export", still, inputs)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer, callbacks
 from lightning.pytorch.plugins.precision import DoublePrecision, MixedPrecision, Precision
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import nn
@@ -17,6 +17,9 @@ from parsinet.distributed import Replicas
 from parsinet.errors import StructureError, UsageError
 from parsinet.measure.examples import evaluating
 from parsinet.structure.calling import ExampleInputs, as_call
+
+AVERAGING = (callbacks.StochasticWeightAveraging, *filter(None, [getattr(callbacks, "WeightAveraging", None)]))
+"""Callbacks with a second set of weights; the latter came with Lightning 2.6."""
 
 
 class Held:
@@ -71,6 +74,12 @@ def check_fit(trainer: Trainer, module: LightningModule) -> None:
         raise UsageError(f"Prune: works on one device or with DDPStrategy, got {type(strategy).__name__}. Give Trainer(strategy='ddp').")
     if type(precision) not in (Precision, MixedPrecision, DoublePrecision):
         raise UsageError(f"Prune: {type(precision).__name__} keeps weights in a form units cannot leave. Use precision='bf16-mixed'.")
+    averaging = [type(one).__name__ for one in getattr(trainer, "callbacks", ()) if isinstance(one, AVERAGING)]
+    if averaging:
+        raise UsageError(
+            f"Prune: {averaging[0]} keeps a copy of the weights that loses no units. Leave it out, or take parsinet.Pruner(followers=[…]) "
+            "in a loop of your own."
+        )
     if isinstance(strategy, DDPStrategy):
         if strategy._start_method != "popen":
             raise UsageError("Prune: processes that are spawned cannot give a smaller module back. Give Trainer(strategy='ddp').")

@@ -24,7 +24,7 @@ except ImportError as error:
     raise MissingExtraError("The Trainer callback needs transformers and accelerate: pip install 'parsinet[transformers]'.") from error
 
 from parsinet.integrations.transformers_folder import from_pretrained, save_pretrained
-from parsinet.integrations.transformers_parts import Waiting, check_training, own_forward, plain_optimizer
+from parsinet.integrations.transformers_parts import Waiting, check_training, own_forward, plain_optimizer, unwrap
 from parsinet.integrations.transformers_replicas import Wrapping
 
 __all__ = ["Prune", "from_pretrained", "save_pretrained"]
@@ -79,9 +79,9 @@ class Prune(TrainerCallback):
 
     def finish(self) -> nn.Module:
         """The model, plain and small; what is still open is decided first, where training was cut short, by all processes."""
+        unwrap(self.pruner.model)
         if not self._finished:
-            with own_forward(self.pruner.model):
-                self.pruner.finish()
+            self.pruner.finish()
             self._finished = True
         return self.pruner.model
 

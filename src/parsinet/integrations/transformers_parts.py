@@ -67,6 +67,12 @@ def plain_optimizer(optimizer: Any) -> torch.optim.Optimizer:
     return inner
 
 
+def unwrap(model: nn.Module) -> None:
+    """Take what accelerate has put around the model's forward (casts to 16 bits and back) away for good."""
+    for name in WRAPPED:
+        model.__dict__.pop(name, None)
+
+
 @contextmanager
 def own_forward(model: nn.Module) -> Iterator[None]:
     """Inside, the model runs the forward of its class, without what accelerate has put around it."""

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from parsinet.distributed import Together, digest
 
 WEIGHTS, OPTIMIZERS, METHOD = "the weights", "the optimizer's state", "the method's state"
+FOLLOWERS = "the followers' weights"
 
 
 class Agreement:
     """Compares what the processes of a network have in common by digests; with one process it does nothing.
 
-    state: what must be bitwise the same on all ranks, by the name a message gives it.
+    state: what must be bitwise the same on all ranks, by the name a message gives it. followers: networks that lose the same units, whose
+    buffers become those of rank 0 before a removal, as the network's own do.
     Errors of all methods: ReplicaError, on every rank, where replicas differ or a process is gone.
     """
 
-    def __init__(self, together: Together | None, state: Callable[[], Mapping[str, Any]]) -> None:
-        self._together, self._state = together, state
+    def __init__(self, together: Together | None, state: Callable[[], Mapping[str, Any]], followers: Sequence[nn.Module] = ()) -> None:
+        self._together, self._state, self._followers = together, state, followers
         self._over = False
 
     def check(self, when: str, *, only: Container[str] | None = None) -> None:
@@ -46,7 +48,7 @@ class Agreement:
         if self._together is None:
             yield
             return
-        self._together.align()
+        self._together.align(*self._followers)
         with self._together.loosened():
             yield
             self.check(f"after the removal of step {step}")

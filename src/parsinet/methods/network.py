@@ -90,6 +90,10 @@ class Network:
                 masks[group] = keep_more(masks[group], scores.get(group), multiple)
         return masks
 
+    def followers_weights(self) -> list[dict[str, Any]]:
+        """The parameters of every follower by name."""
+        return [dict(follower.named_parameters()) for follower in self._followers]
+
     def folds(self, plan: Plan) -> dict[nn.Module, Fold]:
         """What moves into biases before the units of a plan leave, of the network and of each follower as its own numbers want it.
 

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from parsinet.distributed import Sharded, opened
 from parsinet.errors import ArgumentTypeError, StructureError, UsageError, suggest, told
-from parsinet.methods.agreeing import METHOD, OPTIMIZERS, WEIGHTS, Agreement
+from parsinet.methods.agreeing import FOLLOWERS, METHOD, OPTIMIZERS, WEIGHTS, Agreement
 from parsinet.methods.base import Alive, Budget, Listening, Method, Moving, Probing
 from parsinet.methods.door import begin_work, check_arguments, check_numbers, end_work
 from parsinet.methods.ending import tell_diverged, tell_early
@@ -124,7 +124,7 @@ class Pruner:
         self._given = given(method, steps=steps, round_to=round_to, examples=examples)
         self._due: Alive | None = None
         """Masks of a removal that has been decided and has failed."""
-        self._agreement = Agreement(together, self._trained)
+        self._agreement = Agreement(together, self._trained, copies)
         budget = Budget(steps, examples, example_inputs, round_to, scaler, ranks, sharded is not None)
         method.attach(net, self.structure, budget, self._network.optimizers)
         self._agreement.check("at the start")
@@ -267,6 +267,7 @@ class Pruner:
             WEIGHTS: dict(self.model.named_parameters()),
             OPTIMIZERS: [optimizer.state_dict() for optimizer in self._network.optimizers],
             METHOD: [self._network.kept, self.method.state_dict()],
+            FOLLOWERS: self._network.followers_weights(),
         }
 
     def _rounded(self, alive: Alive | None) -> dict[str, Tensor] | None:

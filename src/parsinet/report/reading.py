@@ -25,7 +25,10 @@ def read(folder: Path) -> Run:
     events, notes = _events(path)
     starts = [i for i, (_, event) in enumerate(events) if event["event"] == "start"]
     if not starts:
-        raise DataError(f"{path} has no 'start' event: the run has written nothing yet, or the file is no parsinet record.")
+        told = "".join(f" {note}" for note in notes[:3])
+        raise DataError(f"{path} has no 'start' event: the run has written nothing yet, or the file is no parsinet record.{told}")
+    if len(starts) > 1:
+        notes.append(f"The record begins {len(starts)} times; what stands before the last beginning is left out.")
     first, *later = events[starts[-1] :]
     draft = _Draft()
     run = _understood(path, first, lambda event: _start(folder, event))
@@ -48,7 +51,7 @@ def _record(folder: Path) -> Path:
 
 def _events(path: Path) -> tuple[list[tuple[int, Event]], list[str]]:
     try:
-        lines = path.read_bytes().decode(errors="replace").split("\n")
+        lines = path.read_bytes().decode("utf-8-sig", errors="replace").split("\n")
     except OSError as error:
         raise StorageError(f"Cannot read {path}: {error.strerror or error}.") from error
     written = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
@@ -74,7 +77,7 @@ def _understood(path: Path, numbered: tuple[int, Event], take: Callable[[Event],
         return take(event)
     except KeyError as error:
         raise DataError(f"{path}, line {number}: the {event['event']!r} event lacks {error}.") from error
-    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError, IndexError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path}, line {number}: the {event['event']!r} event is malformed ({error}).") from error

@@ -98,6 +98,7 @@ def trace(
 def _check_model(model: object) -> None:
     if not isinstance(model, nn.Module):
         raise ArgumentTypeError(f"trace: model must be a torch module, got {told(model)}{'; build it' if isinstance(model, type) else ''}.")
+    check_serves("trace", model)
     if isinstance(model, torch.jit.ScriptModule):
         raise StructureError("The model is scripted (torch.jit): its layers cannot be looked into. Give the module that it was made of.")
     if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
@@ -105,6 +106,13 @@ def _check_model(model: object) -> None:
             f"{type(model).__name__} is on the meta device: it has shapes and no numbers, and removals are tried on a copy. Give it memory "
             "first: model.to_empty(device=...), or build it outside `with torch.device('meta')`."
         )
+
+
+def check_serves(who: str, model: nn.Module) -> None:
+    """StructureError for a network with layers that only serve: a module says so by `served`, why and what to do."""
+    for name, module in model.named_modules():
+        if why := getattr(type(module), "served", ""):
+            raise StructureError(f"{who}: {name or 'the model'} cannot train and lose units: {why}.")
 
 
 def _check_list(layers: object) -> None:

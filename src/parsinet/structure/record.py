@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import chain, count, groupby
 from typing import Any
 
 from torch import nn
@@ -54,7 +54,8 @@ class StructureRecord:
             self.sizes.setdefault(name, {}).setdefault(dim, size)
             self.tensors[name][dim] = [original[index] for index in kept]
         removal = {}
-        for group, mask in plan.alive.items():
+        for name, mask in plan.alive.items():
+            group = self._history(name, len(mask))
             units = self.units.setdefault(group, list(range(len(mask))))
             removal[group] = [unit for unit, stays in zip(units, mask, strict=True) if not stays]
             self.units[group] = [unit for unit, stays in zip(units, mask, strict=True) if stays]
@@ -63,6 +64,12 @@ class StructureRecord:
             self._leave(plan)
         for path, values in changed.items():
             self.attributes.setdefault(path, {}).update(values)
+
+    def _history(self, group: str, size: int) -> str:
+        """The name under which the units of a group are kept: its own, unless that is kept of other units, as in an earlier trace of the
+        network in which it was named so."""
+        names = chain([group], (f"{group}#{number}" for number in count(2)))
+        return next(name for name in names if len(self.units.get(name, range(size))) == size)
 
     def _leave(self, plan: Plan) -> None:
         """Forget what was noted of modules that are gone; not of their tensors, which may stay under another name."""

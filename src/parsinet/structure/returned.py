@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from parsinet.structure.export import Exported
 from parsinet.structure.plan import Plan
@@ -16,11 +16,22 @@ from parsinet.structure.tracing import Tracing
 
 def note_returned(tracing: Tracing, exported: Exported, values: Mapping[str, Any]) -> None:
     """Entries of the results may leave. Whoever calls the network reads them, where no gate and no weight can stand in for silence."""
+    named = _labels(tracing.model)
     for number, value in enumerate(outputs(exported, values)):
         for d, axis in enumerate(value.axes):
-            if axis.tracked:
+            if axis.tracked and axis.size == named:
+                tracing.labels.freeze(
+                    axis, "the configuration names what the network returns (`id2label`): entries would take others' names"
+                )
+            elif axis.tracked:
                 tracing.returned[number, d] = axis
                 tracing.blind.append(axis)
+
+
+def _labels(model: nn.Module) -> int | None:
+    """How many labels a classifier of transformers has; its configuration names them."""
+    config = getattr(model, "config", None)
+    return getattr(model, "num_labels", None) if hasattr(config, "id2label") else None
 
 
 def kept_entries(plan: Plan, results: Sequence[Tensor]) -> list[Tensor]:

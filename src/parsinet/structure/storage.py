@@ -24,6 +24,8 @@ WEIGHTS = "model.safetensors"
 STRUCTURE = "structure.json"
 UNSTORED = (torch.complex128, torch.complex32)
 """Types of numbers that safetensors has no name for."""
+CSR = ".crow_indices"
+"""A part that layers stored as CSR have, and no others."""
 COMPILED = "_orig_mod"
 """Where `torch.compile` keeps the network it has wrapped."""
 
@@ -67,6 +69,8 @@ def load(folder: str | Path, factory: Factory) -> nn.Module:
             f"load: factory must be a function that builds the original network, got {told(factory)}: load(folder, lambda: Net())."
         )
     record, weights = read(folder)
+    if any(name.endswith(CSR) for name in weights):
+        raise StructureError(f"{folder} holds layers stored as CSR, for inference. Read it with parsinet.export.load_csr(folder, factory).")
     model = rebuilt(record, factory)
     _take_types(model, weights, record.bare)
     try:

@@ -69,7 +69,7 @@ def _strengthened(tensor: nn.Parameter, draw: torch.Generator) -> bool:
 
 def _faint_rows(matrix: Tensor) -> Tensor:
     """Which rows, the entries of one first index, are faint; of the matrix' dimensions."""
-    lengths = torch.linalg.vector_norm(matrix.flatten(1), dim=1)
+    lengths: Tensor = torch.linalg.vector_norm(matrix.flatten(1), dim=1)
     return (lengths < FAINT).view(-1, *[1] * (matrix.dim() - 1))
 
 

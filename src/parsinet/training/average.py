@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from parsinet.data import Batches
 from parsinet.errors import ParsinetWarning, UsageError
+from parsinet.methods.options import check_whole
 
 Kind = Literal["equal", "ema"]
 Tensors = tuple[Tensor, ...] | list[Tensor]
@@ -40,8 +41,7 @@ class Average:
     """
 
     def __init__(self, *, begin: int = 0, kind: Kind = "equal", decay: float | None = None) -> None:
-        if begin < 0:
-            raise UsageError(f"Average: begin must be ≥ 0 steps, got {begin}.")
+        check_whole("Average", "begin", begin, least=0, of="steps", needed=True)
         if kind not in KINDS:
             raise UsageError(f"Average: kind must be 'equal' or 'ema', got {kind!r}.")
         if decay is not None and (kind == "equal" or not 0 <= decay < 1):

@@ -1,14 +1,15 @@
 """The training loop: no files, no clocks, no printing; those come in as callbacks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from parsinet.distributed import Sharded
-from parsinet.errors import RunError, UsageError
+from parsinet.errors import ArgumentTypeError, RunError, UsageError, told
 from parsinet.methods import Pruner
+from parsinet.methods.options import check_above_zero, check_whole
 from parsinet.training.average import Average
 from parsinet.training.compiled import Compiled
 from parsinet.training.objective import cross_entropy
@@ -68,8 +69,9 @@ def fit(
             "fit: a sharded network is evaluated and saved by all processes together, which this loop does not. Write your own."
         )
     for name, count in (("epochs", epochs), ("check_every", check_every), ("accumulate", accumulate)):
-        if count < 1:
-            raise UsageError(f"fit: {name} must be ≥ 1, got {count}.")
+        check_whole("fit", name, count, needed=True)
+    check_above_zero("fit", gradient_clip=gradient_clip)
+    _check_kinds(objective, teacher, average, learning_rate, precision, compiled, callbacks)
     precision = precision or Precision()
     precision.check(model)
     state = state or LoopState(model, optimizer, batches, epochs, pruner)
@@ -87,6 +89,28 @@ def fit(
     for callback in callbacks:
         callback.on_end(state)
     return state
+
+
+def _check_kinds(
+    objective: object, teacher: object, average: object, learning_rate: object, precision: object, compiled: object, callbacks: object
+) -> None:
+    """ArgumentTypeError for what stands in the place of another kind of thing."""
+    for name, given in (("objective", objective), ("learning_rate", learning_rate)):
+        if not (callable(given) or (given is None and name == "learning_rate")):
+            raise ArgumentTypeError(f"fit: {name} must be a function, got {told(given)}.")
+    kinds = {
+        "teacher": (teacher, Teacher),
+        "average": (average, Average),
+        "precision": (precision, Precision),
+        "compiled": (compiled, Compiled),
+    }
+    for name, (given, kind) in kinds.items():
+        if given is not None and not isinstance(given, kind):
+            raise ArgumentTypeError(f"fit: {name} must be a parsinet.training.{kind.__name__}, got {told(given)}.")
+    several = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
+    for one in several:
+        if not isinstance(one, Callback):
+            raise ArgumentTypeError(f"fit: callbacks must be a list of parsinet.training.Callback, got {told(one)}.")
 
 
 class _Rates:
