@@ -297,3 +297,17 @@ def test_the_class_given_must_be_one_of_models(tmp_path: Path) -> None:
     save_pretrained(model(), tmp_path)
     with pytest.raises(UsageError, match="kind must be a class of models"):
         from_pretrained(tmp_path, nn.Linear)
+
+
+def test_a_vocabulary_that_grows_after_a_cut_comes_back(tmp_path: Path) -> None:
+    net = model().eval()
+    structure = pn.trace(net, INPUTS)
+    stream = max((group for group in structure.removable() if group.size == 8), key=lambda group: len(group.parameters))
+    pn.shrink(net, structure.plan({stream.name: torch.arange(8) < 6}))
+    net.resize_token_embeddings(19)
+    save_pretrained(net, tmp_path)
+    loaded = from_pretrained(tmp_path)
+    assert same(loaded, net)
+    assert loaded.config.vocab_size == 19
+    with torch.no_grad():
+        assert torch.equal(loaded(**INPUTS).logits, net(**INPUTS).logits)

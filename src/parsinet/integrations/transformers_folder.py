@@ -18,6 +18,7 @@ from parsinet.spectral import SpectralLayer
 from parsinet.structure import load, save
 from parsinet.structure.at_work import is_at_work
 from parsinet.structure.configs import first_config
+from parsinet.structure.record import record_of
 from parsinet.structure.storage import STRUCTURE
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
@@ -40,7 +41,7 @@ def save_pretrained(model: nn.Module, folder: str | Path) -> None:
         )
     if is_at_work(model):
         raise UsageError("save_pretrained: a method is still at work on the model, and its gates would be lost. Call prune.finish() first.")
-    config = copy.deepcopy(first_config(model))
+    config = _original(model)
     config.architectures = [type(model).__name__]
     config.dtype = model.dtype
     folder = Path(folder)
@@ -49,6 +50,17 @@ def save_pretrained(model: nn.Module, folder: str | Path) -> None:
     if model.can_generate():
         write_text(folder / GENERATION, model.generation_config.to_json_string())
     save(model, folder)
+
+
+def _original(model: PreTrainedModel) -> Any:
+    """The configuration the model was built from, with what has changed since by other ways than removals (`resize_token_embeddings`)."""
+    config, now = copy.deepcopy(first_config(model)), model.config.to_dict()
+    followed = {name.removeprefix("config.") for values in record_of(model).attributes.values() for name in values}
+    followed |= {config.attribute_map.get(name, name) for name in followed}
+    for entry, value in config.to_dict().items():
+        if not isinstance(value, dict) and entry not in followed and now.get(entry, value) != value:
+            setattr(config, entry, now[entry])
+    return config
 
 
 def from_pretrained(folder: str | Path, kind: type[Any] | None = None) -> Any:
