@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -227,4 +228,7 @@ def test_nothing_is_told_where_all_is_well(way: str) -> None:
     optimizers = [torch.optim.SGD(part.parameters(), lr=0.1) for part in ([model[0], model[2:]] if way == "all" else [model[2:]])]
     model[0].requires_grad_(way != "frozen")
     method = Dense() if way == "nothing leaves" else Gates(price=1e-3)
-    Pruner(model, optimizers, method, X, steps=400)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        Pruner(model, optimizers, method, X, steps=400)
+    assert not [str(warning.message) for warning in told if "no optimizer given holds" in str(warning.message)]

@@ -24,8 +24,8 @@ class CSRLinear(nn.Module):
     over the number of non-zeros. Raises UsageError for another dtype.
     """
 
-    served = "it is stored as CSR, for inference alone. parsinet.export.to_dense(model) makes it an nn.Linear again"
-    """Why a network with such a layer is neither traced nor saved as the network it was, and what to do."""
+    _parsinet_serves = "it is stored as CSR, for inference alone. parsinet.export.to_dense(model) makes it an nn.Linear again"
+    """Why a network with such a layer is not traced, and what to do."""
     crow_indices: Tensor
     col_indices: Tensor
     values: Tensor

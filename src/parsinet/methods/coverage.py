@@ -11,6 +11,7 @@ from torch import nn
 
 from parsinet import topology
 from parsinet.errors import ParsinetWarning, UsageError, few
+from parsinet.structure.optimizers import held
 
 LEAST = 0.5
 """Share of the weights nobody excluded that is masked, below which it is told: a sparsity is not what a reader takes it for."""
@@ -43,8 +44,8 @@ def tell_dense(who: str, model: nn.Module, masked: Mapping[str, nn.Parameter], e
 
 def check_trained(who: str, masked: Mapping[str, nn.Parameter], optimizers: Sequence[torch.optim.Optimizer]) -> None:
     """UsageError for weights that would be masked although no optimizer trains what is left of them."""
-    held = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
-    idle = [name for name, weight in masked.items() if id(weight) not in held]
+    trained = held(optimizers)
+    idle = [name for name, weight in masked.items() if id(weight) not in trained]
     if idle and optimizers:
         layers = [_layer(name) for name in idle]
         raise UsageError(

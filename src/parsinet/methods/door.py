@@ -63,6 +63,11 @@ def check_numbers(steps: int | None, examples: int | None, round_to: int) -> Non
     check_whole("Pruner", "round_to", round_to, needed=True)
 
 
+def may_remove(method: Method) -> bool:
+    """Whether units may leave at all: not where all is decided, nor where a method makes zeros alone (`remove_units=False`)."""
+    return not method.settled and bool(getattr(method, "remove_units", True))
+
+
 def begin_work(pruner: HasMethod) -> None:
     """The pruner's method stands in its network; a pruner that could not be built leaves it free."""
     _AT_WORK[id(pruner.method)] = pruner

@@ -18,7 +18,7 @@ from parsinet.methods.resharding import shrink_sharded, traced_whole
 from parsinet.structure import Fold, Plan, Structure, shrink, trace
 from parsinet.structure.calling import ExampleInputs
 from parsinet.structure.cautions import PROJECTION, projected
-from parsinet.structure.optimizers import check_optimizers
+from parsinet.structure.optimizers import check_optimizers, held
 from parsinet.structure.record import record_of
 
 
@@ -132,8 +132,8 @@ class Network:
 
     def _warn_unreached(self) -> None:
         """Say which parameters train and are not seen to: where another call of the model uses them, a removal would break it."""
-        held, unreached = self._held(), self.structure.layout.unreached
-        names = [name for name, parameter in self.model.named_parameters() if name in unreached and id(parameter) in held]
+        trained, unreached = held(self.optimizers), self.structure.layout.unreached
+        names = [name for name, parameter in self.model.named_parameters() if name in unreached and id(parameter) in trained]
         if names:
             warnings.warn(
                 f"Pruner: the model does not use {few(names)} on example_inputs. They follow no removal: where your "
@@ -144,8 +144,8 @@ class Network:
 
     def _warn_unheld(self) -> None:
         """Say which parameters train, lose something at removals and are in no given optimizer: in another one they would break it."""
-        held, cut = self._held(), {name for group in self.structure.removable() for name in group.parameters}
-        names = [name for name, p in self.model.named_parameters() if name in cut and p.requires_grad and id(p) not in held]
+        trained, cut = held(self.optimizers), {name for group in self.structure.removable() for name in group.parameters}
+        names = [name for name, p in self.model.named_parameters() if name in cut and p.requires_grad and id(p) not in trained]
         if names:
             warnings.warn(
                 f"Pruner: no optimizer given holds {few(names)}, of which units take a part along. An optimizer that does would fail "
@@ -154,10 +154,6 @@ class Network:
                 stacklevel=4,
             )
 
-    def _held(self) -> set[int]:
-        """The parameters the optimizers hold, by identity."""
-        return {id(p) for optimizer in self.optimizers for group in optimizer.param_groups for p in group["params"]}
-
     def _check_held(self) -> None:
-        if self._held().isdisjoint(id(parameter) for parameter in self.model.parameters()):
+        if held(self.optimizers).isdisjoint(id(parameter) for parameter in self.model.parameters()):
             raise UsageError("Pruner: the optimizer holds none of the model's parameters; build it from this model (after method.prepare).")

@@ -56,10 +56,11 @@ def check_seed(who: str, seed: int) -> None:
     check_number(who, "seed", seed, most=MOST_SEED)
 
 
-def check_flag(who: str, name: str, value: object) -> None:
-    """UsageError unless the value is True or False."""
-    if not isinstance(value, bool):
-        raise UsageError(f"{who}: {name} must be True or False, got {value!r}.")
+def check_flags(who: str, **flags: object) -> None:
+    """UsageError for a value that is neither True nor False."""
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise UsageError(f"{who}: {name} must be True or False, got {value!r}.")
 
 
 def check_above_zero(who: str, **numbers: float | None) -> None:

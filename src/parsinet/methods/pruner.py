@@ -14,13 +14,13 @@ from parsinet.distributed import Sharded, opened
 from parsinet.errors import ArgumentTypeError, StructureError, UsageError, suggest, told
 from parsinet.methods.agreeing import FOLLOWERS, METHOD, OPTIMIZERS, WEIGHTS, Agreement
 from parsinet.methods.base import Alive, Budget, Listening, Method, Moving, Probing
-from parsinet.methods.door import begin_work, check_arguments, check_numbers, end_work
+from parsinet.methods.door import begin_work, check_arguments, check_numbers, end_work, may_remove
 from parsinet.methods.ending import tell_diverged, tell_early
 from parsinet.methods.folds import FoldInputs, folding_of
 from parsinet.methods.followers import followers_of
 from parsinet.methods.given import given, tell_changes
 from parsinet.methods.network import Network
-from parsinet.methods.options import check_flag
+from parsinet.methods.options import check_flags
 from parsinet.methods.ranking import round_up
 from parsinet.methods.resharding import check_sharded
 from parsinet.methods.saved import Saved
@@ -103,8 +103,7 @@ class Pruner:
     ) -> None:
         optimizers = check_arguments(model, optimizer, method)
         check_numbers(steps, examples, round_to)
-        check_flag("Pruner", "inputs", inputs)
-        check_flag("Pruner", "removable_outputs", removable_outputs)
+        check_flags("Pruner", inputs=inputs, removable_outputs=removable_outputs)
         folding = folding_of(fold, fold_inputs, example_inputs, approximate, method)
         self._scale = Scale(scaler, method)
         self.method, self.round_to = method, round_to
@@ -114,12 +113,9 @@ class Pruner:
             check_sharded(method, folding)
         inputs, blocks = inputs or bool(getattr(method, "inputs", False)), bool(getattr(method, "blocks", False))
         copies = followers_of(followers, net, method, sharded=sharded is not None)
-        found = {"inputs": inputs, "removable_outputs": removable_outputs, "blocks": blocks}
-        options = {"ignored_layers": ignored_layers, **found, "rules": rules, "hints": hints}
-        removes = not method.settled and bool(getattr(method, "remove_units", True))
-        self._network = Network(
-            net, sharded, optimizers, folding, example_inputs, removes=removes, round_to=round_to, followers=copies, **options
-        )
+        found: dict[str, Any] = {"inputs": inputs, "removable_outputs": removable_outputs, "blocks": blocks, "rules": rules, "hints": hints}
+        left: dict[str, Any] = {"removes": may_remove(method), "round_to": round_to, "followers": copies, "ignored_layers": ignored_layers}
+        self._network = Network(net, sharded, optimizers, folding, example_inputs, **left, **found)
         self._step, self._steps = 0, steps
         self._given = given(method, steps=steps, round_to=round_to, examples=examples)
         self._due: Alive | None = None

@@ -30,6 +30,9 @@ from parsinet.structure.traced import Structure
 from parsinet.structure.tracing import Tracing
 from parsinet.switches import no_collection
 
+SERVES = "_parsinet_serves"
+"""Attribute of a class whose modules only serve."""
+
 
 @no_collection()
 @torch.inference_mode(False)
@@ -98,7 +101,7 @@ def trace(
 def _check_model(model: object) -> None:
     if not isinstance(model, nn.Module):
         raise ArgumentTypeError(f"trace: model must be a torch module, got {told(model)}{'; build it' if isinstance(model, type) else ''}.")
-    check_serves("trace", model)
+    _check_serving(model)
     if isinstance(model, torch.jit.ScriptModule):
         raise StructureError("The model is scripted (torch.jit): its layers cannot be looked into. Give the module that it was made of.")
     if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
@@ -108,11 +111,11 @@ def _check_model(model: object) -> None:
         )
 
 
-def check_serves(who: str, model: nn.Module) -> None:
-    """StructureError for a network with layers that only serve: a module says so by `served`, why and what to do."""
+def _check_serving(model: nn.Module) -> None:
+    """StructureError for a network with layers that only serve: their class says why and what to do."""
     for name, module in model.named_modules():
-        if why := getattr(type(module), "served", ""):
-            raise StructureError(f"{who}: {name or 'the model'} cannot train and lose units: {why}.")
+        if why := getattr(type(module), SERVES, ""):
+            raise StructureError(f"trace: {name or 'the model'} cannot train and lose units: {why}.")
 
 
 def _check_list(layers: object) -> None:

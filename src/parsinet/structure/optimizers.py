@@ -161,6 +161,11 @@ def with_wrapped(optimizers: Iterable[optim.Optimizer]) -> list[optim.Optimizer]
     return list(found)
 
 
+def held(optimizers: Iterable[optim.Optimizer]) -> set[int]:
+    """The parameters that optimizers train, by identity."""
+    return {id(parameter) for optimizer in optimizers for group in optimizer.param_groups for parameter in group["params"]}
+
+
 def check_optimizers(model: nn.Module, optimizers: Iterable[optim.Optimizer]) -> None:
     """StructureError for an optimizer that cannot go on after a removal, or that trains another model."""
     own = {id(parameter) for parameter in model.parameters()}
