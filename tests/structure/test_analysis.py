@@ -175,6 +175,13 @@ def test_a_scripted_model_is_refused_in_words() -> None:
         pn.trace(scripted, torch.randn(2, 4))
 
 
+def test_attributes_of_users_classes_mean_nothing_to_the_trace() -> None:
+    class Counting(nn.Linear):
+        served = 3
+
+    assert pn.trace(nn.Sequential(Counting(4, 6), nn.ReLU(), nn.Linear(6, 2)), torch.randn(2, 4)).group("0").removable
+
+
 def test_ignored_layers_that_are_not_there() -> None:
     model, x = make("mlp")
     with pytest.raises(UsageError, match=r"ignored_layers names 'fc11', which the model does not have\. Did you mean 'fc1'"):
