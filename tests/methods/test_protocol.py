@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import json
 
 import pytest
@@ -71,6 +72,29 @@ def test_every_method_lives_through_a_run(name: str) -> None:
     assert pruner.settled
     assert pruner.finish() is model
     assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.filterwarnings("ignore:spectral-sparse. at .* every weight of")
+@CASES
+def test_a_whole_network_amid_training_is_pickled_with_what_its_method_put_there(name: str) -> None:
+    """Between backward pass and step too, as a loop may save whenever it likes."""
+    model, method = network(), methods.build(name, **({"sparsity": 0.5} if name == "sphere" else {}))
+    method.prepare(model)
+    optimizer = (LpSGD if name == "sphere" else torch.optim.SGD)(method.param_groups(model), lr=0.1)
+    x, file = torch.randn(6, 4), io.BytesIO()
+    pruner = Pruner(model, optimizer, method, x, steps=9, examples=6)
+    for _ in range(4):
+        (model(x).square().mean() + pruner.penalty()).backward()
+        torch.save(model, file)
+        optimizer.step()
+        optimizer.zero_grad()
+        pruner.step(lambda: model(x).square().mean())
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    other = torch.load(file, weights_only=False)
+    other(x).sum().backward()
+    assert torch.equal(other.eval()(x), model.eval()(x))
 
 
 @pytest.mark.parametrize(

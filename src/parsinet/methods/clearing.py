@@ -66,6 +66,10 @@ class Clearing:
         self._gradients.clear()
         self._taken.clear()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy watches no optimizer."""
+        return Clearing().__dict__
+
     def _cleared(self, one: Pass) -> bool:
         if not self._parameters:
             return False

@@ -27,6 +27,10 @@ class Surroundings:
     def __init__(self) -> None:
         self._known: WeakSet[nn.Module] | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Around a copy may be something else."""
+        return Surroundings().__dict__
+
     @contextmanager
     def kept(self, model: nn.Module) -> Iterator[None]:
         """Afterwards the buffers of what runs around the model are as they were."""
