@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peers import has_torch_pruning, share_for, torch_pruning
+from peers import has_torch_pruning, share_for, share_of_copies, torch_pruning
 from protocol import stored, train, write
 from settings import SETTINGS, Row, build, load, of_widths
 from torch import nn
@@ -76,10 +76,11 @@ def job(network: str, row: Row, seed: int, data: Dataset, earlier: list[dict[str
         return train(Gates(seed=seed, **options), model, seed, data.train, **common)
     wanted = options["macs"] * pn.measure.macs(model, example)
     if row.kind == "peer":
-        return torch_pruning(wanted, model, seed, data.train, fixed=setting.fixed, **common)
-    share = at_share(network, wanted, data)
-    lean, told = train(magnitude(network, share, model, data), model, seed, data.train, **common)
-    return lean, {"share": share, **told}
+        share = share_of_copies(wanted, setting.fixed, example)
+        return torch_pruning(share, model, seed, data.train, fixed=setting.fixed, **common)
+    part = at_share(network, wanted, data)
+    lean, told = train(magnitude(network, part, model, data), model, seed, data.train, **common)
+    return lean, {"share": part, **told}
 
 
 def run(network: str, names: list[str], seeds: list[int], data: Dataset) -> None:

@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-import time
 from collections.abc import Iterable
 from itertools import pairwise, repeat
 from pathlib import Path
@@ -29,8 +28,8 @@ from typing import Any
 import torch
 from lenet_results import equal, plot, table
 from lenet_rows import ALONE, NAMES, ROWS, SETTINGS, Setting
-from peers import cut, has_torch_pruning
-from protocol import Costs, Recipe, sizes, stored, train, write
+from peers import has_torch_pruning, torch_pruning
+from protocol import sizes, stored, train, write
 from torch import nn
 
 import parsinet as pn
@@ -39,30 +38,9 @@ from parsinet.data import Dataset, Split
 from parsinet.methods import Dense
 from parsinet.structure.record import from_ranges
 from parsinet.training.evaluate import evaluate
-from parsinet.training.loop import fit
 
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parent / "README.md"
-
-
-def torch_pruning(
-    ratio: float, model: nn.Sequential, seed: int, split: Split, epochs: int, recipe: Recipe
-) -> tuple[nn.Module, dict[str, Any]]:
-    """Train to the end of the held rate, cut by Torch-Pruning's group norms, fine-tune along the cosine with a fresh Adam."""
-    batches, costs = recipe.batches(split, seed), Costs(split.inputs[:1])
-    steps, begin = epochs * len(batches), round(recipe.hold * epochs)
-    start = time.process_time()
-    fit(model, _fresh(model, recipe), batches, epochs=begin, learning_rate=lambda step: recipe.scheduled(step, steps), callbacks=[costs])
-    model = cut(model, split.inputs[:1], ratio, [str(len(model) - 1)])
-    done, later = begin * len(batches), Costs(split.inputs[:1])
-    optimizer = _fresh(model, recipe)
-    fit(model, optimizer, batches, epochs=epochs, learning_rate=lambda step: recipe.scheduled(step + done, steps), callbacks=[later])
-    seconds = time.process_time() - start
-    return model, {"cpu_seconds": round(seconds, 1), "train_macs": costs.spent + later.spent}
-
-
-def _fresh(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    return recipe.optimizer(Dense().param_groups(model), recipe.rate)
 
 
 def job(
@@ -71,7 +49,10 @@ def job(
     """One row of the table, from a new network. target: parameters that a method with a price is told to end with."""
     epochs, recipe = setting.epochs, setting.recipe
     if name == "Torch-Pruning":
-        return torch_pruning(strength, model, seed, split, epochs, recipe)
+        begin = round(recipe.hold * epochs) * len(recipe.batches(split, seed))  # the end of an epoch
+        fixed = [str(len(model) - 1)]
+        lean, told = torch_pruning(lambda _: strength, model, seed, split, epochs=epochs, recipe=recipe, fixed=fixed, begin=begin)
+        return lean, {key: told[key] for key in told if key != "share"}
     if name in ALONE:
         return train(Dense(), model, seed, split, epochs=epochs, recipe=recipe)
     row = ROWS[name]

@@ -72,21 +72,37 @@ def share_for(macs: float, smaller: Callable[[float], nn.Module], example: Tenso
 
 
 def torch_pruning(
-    macs: float, model: nn.Module, seed: int, split: Split, *, epochs: int, recipe: Recipe, fixed: Sequence[str]
+    share: Callable[[nn.Module], float],
+    model: nn.Module,
+    seed: int,
+    split: Split,
+    *,
+    epochs: int,
+    recipe: Recipe,
+    fixed: Sequence[str],
+    begin: int | None = None,
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """Train at the full rate, cut where it begins to fall, fine-tune along the cosine with a fresh optimizer."""
+    """Train at the full rate, cut where it begins to fall, fine-tune along the cosine with a fresh optimizer.
+
+    share: of the units that leave, asked of the network that is to be cut; its time is not counted. begin: the step, if it is another.
+    """
     example, batches = split.inputs[:1], recipe.batches(split, seed)
     steps = epochs * len(batches)
-    begin = round(recipe.hold * steps)
+    begin = round(recipe.hold * steps) if begin is None else begin
     first, later = Costs(example), Costs(example)
     start = time.process_time()
     optimizer = recipe.optimizer(Dense().param_groups(model), recipe.rate)
     fit(model, optimizer, batches, epochs=epochs, learning_rate=lambda step: recipe.rate, callbacks=[first, StopAt(begin)])
     trained = time.process_time() - start
-    ratio = share_for(macs, lambda share: cut(copy.deepcopy(model), example, share, fixed), example)
-    model = cut(model, example, ratio, fixed)
+    ratio = share(model)
     start = time.process_time()
+    model = cut(model, example, ratio, fixed)
     optimizer = recipe.optimizer(Dense().param_groups(model), recipe.rate)
     fit(model, optimizer, batches, epochs=epochs, learning_rate=lambda step: recipe.scheduled(step + begin, steps), callbacks=[later])
     seconds = trained + time.process_time() - start
     return model, {"share": ratio, "cpu_seconds": round(seconds, 1), "train_macs": first.spent + later.spent}
+
+
+def share_of_copies(macs: float, fixed: Sequence[str], example: Tensor) -> Callable[[nn.Module], float]:
+    """`share_for` a number of multiply-adds, by cuts of copies."""
+    return lambda model: share_for(macs, lambda share: cut(copy.deepcopy(model), example, share, fixed), example)
