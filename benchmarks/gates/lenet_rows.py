@@ -36,6 +36,7 @@ Older than the default of `pursuit`, without which a target of multiply-adds is 
 ROWS = {
     "Gates": Row(lambda s, seed, inputs: Gates(target=f"params={s:.0f}", inputs=inputs, seed=seed, **EARLY), "size"),
     "Gates, defaults": Row(lambda s, seed, inputs: Gates(target=f"params={s:.0f}", inputs=inputs, seed=seed), "size"),
+    "Gates, longer": Row(lambda s, seed, inputs: Gates(target=f"params={s:.0f}", inputs=inputs, seed=seed, gated=0.6), "size"),
     "Gates, MACs too": Row(
         lambda s, seed, inputs: Gates(target=f"params={s:.0f}", computation=0.5, inputs=inputs, seed=seed, **EARLY), "size"
     ),
@@ -103,7 +104,7 @@ class Setting:
     curves: bool = True
     recipe: Recipe = field(default_factory=Recipe)
     leader: str = "Gates"
-    rows: tuple[str, ...] = tuple(name for name in NAMES if name != "Gates, defaults")
+    rows: tuple[str, ...] = tuple(name for name in NAMES if name not in ("Gates, defaults", "Gates, longer"))
     tuned: str = ""
 
     def wanted(self, inputs: bool) -> tuple[int, ...]:
