@@ -472,3 +472,37 @@ def test_narrow_weights_are_put_on_their_spheres_at_once_and_stay(dtype):
     w.grad = torch.zeros_like(w)
     optimizer.step()
     assert float((w.detach() - before).abs().max()) <= 2 * eps
+
+
+@pytest.mark.parametrize("p", [1.3, 3.0])
+@pytest.mark.parametrize("norm_over", ["all", "active"])
+def test_a_masked_network_resumes_bitwise_whenever_the_optimizer_is_built(p: float, norm_over: str) -> None:
+    """Built behind the loaded weights, it cannot know the mask yet, and what is visible of a unit is rightly off its sphere."""
+
+    def build(weight: nn.Parameter) -> LpSGD:
+        return LpSGD([weight], lr=0.05, p=p, momentum=0.9, norm_over=norm_over)
+
+    def step(weight: nn.Parameter, optimizer: LpSGD, k: int) -> None:
+        weight.grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(k))
+        optimizer.step()
+
+    weight = nn.Parameter(torch.randn(5, 8, generator=torch.Generator().manual_seed(9)))
+    optimizer = build(weight)
+    step(weight, optimizer, 0)
+    optimizer.set_masks({weight: torch.rand(5, 8, generator=torch.Generator().manual_seed(8)) < 0.4})
+    step(weight, optimizer, 1)
+    saved, state = weight.detach().clone(), copy.deepcopy(optimizer.state_dict())
+    step(weight, optimizer, 2)
+    behind = nn.Parameter(saved.clone())
+    late = build(behind)
+    late.load_state_dict(state)
+    assert torch.equal(behind, saved)
+    step(behind, late, 2)
+    assert torch.equal(behind, weight)
+    other = nn.Parameter(torch.randn(5, 8))
+    first = build(other)
+    with torch.no_grad():
+        other.copy_(saved)
+    first.load_state_dict(state)
+    step(other, first, 2)
+    assert torch.equal(other, weight)

@@ -12,7 +12,7 @@ from parsinet.errors import UsageError
 from parsinet.sphere.blocks import Scratch
 from parsinet.sphere.hidden import check_mask, set_mask_
 from parsinet.sphere.options import check
-from parsinet.sphere.state import enter_, has_sphere, project_
+from parsinet.sphere.state import enter_, has_sphere, project_, shows
 from parsinet.sphere.steps import Group, State, by_adam, by_sgd, on_spheres
 
 
@@ -76,6 +76,8 @@ class LpSGD(Optimizer):
         defaults |= {"unit_dim": unit_dim, "constrained": constrained, "form": form, "g_min": g_min, "foreach": foreach}
         defaults |= {"rule": rule, "betas": betas, "eps": eps, "regrow": regrow, "norm_over": norm_over}
         self._scratch = Scratch()
+        self._before: dict[Tensor, Tensor] = {}
+        """Until the first step, what was moved onto its spheres, as it was: masked weights are rightly off them, no mask is known yet."""
         super().__init__(params, defaults)
 
     def add_param_group(self, param_group: Group) -> None:
@@ -88,7 +90,10 @@ class LpSGD(Optimizer):
                 if parameter.is_complex():
                     raise UsageError(f"LpSGD: parameters must be real, got one of {parameter.dtype}.")
                 if has_sphere(parameter, options):
+                    before = parameter.detach().clone()
                     project_(parameter, {}, options)
+                    if not torch.equal(before, parameter):
+                        self._before[parameter] = before
         except Exception:
             del self.param_groups[-1]
             raise
@@ -154,6 +159,7 @@ class LpSGD(Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """One step on every parameter that has a gradient. closure: re-evaluates the model and returns the loss, which is returned."""
         loss = None
+        self._before.clear()
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
@@ -173,15 +179,17 @@ class LpSGD(Optimizer):
     def __setstate__(self, state: State) -> None:
         """Groups stored by an earlier version get the options it did not know; torch adds "differentiable" to the defaults here."""
         super().__setstate__(state)
-        self._scratch = Scratch()
+        self._scratch, self._before = Scratch(), {}
         for group in self.param_groups:
             for name, value in self.defaults.items():
                 if name != "differentiable":
                     group.setdefault(name, value)
 
+    @torch.no_grad()
     def load_state_dict(self, state_dict: State) -> None:
         """As `torch.optim.Optimizer.load_state_dict`, but the state is copied and keeps its precision: torch shares it, and rounds it
-        to the parameter's dtype."""
+        to the parameter's dtype. Masked weights that were loaded before this optimizer was built are again what they were."""
+        before = self._before
         super().load_state_dict(state_dict)
         saved = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
         for number, parameter in zip(saved, chain.from_iterable(group["params"] for group in self.param_groups), strict=True):
@@ -189,3 +197,5 @@ class LpSGD(Optimizer):
                 if isinstance(value, Tensor):
                     device = value.device if key == "step" else parameter.device
                     self.state[parameter][key] = value.detach().to(device, copy=True)
+            if parameter in before and shows(self.state[parameter], before[parameter]):
+                parameter.copy_(before[parameter])

@@ -86,6 +86,16 @@ def enter_(parameter: Tensor, state: dict[str, Any], group: Mapping[str, Any]) -
         state["over_active"] = group["norm_over"] == "active"
 
 
+def shows(state: Mapping[str, Any], weights: Tensor) -> bool:
+    """Whether masked weights are, up to rounding, what a state with a mask makes visible."""
+    if "mask" not in state or not ("dual" in state or "primal" in state):
+        return False
+    whole = to_primal(state["dual"], state["p"]) if "dual" in state else state["primal"]
+    roundings = ROUNDINGS if working(weights) is weights else 1
+    gap = (torch.where(state["mask"], whole, 0) - weights).abs().max()
+    return bool(gap <= roundings * torch.finfo(weights.dtype).eps)
+
+
 def _write(parameter: Tensor, state: dict[str, Any], weights: Tensor, dual: bool) -> None:
     """Store unrounded and unmasked weights where they are needed, and show what the mask leaves of them."""
     visible = torch.where(state["mask"], weights, 0) if "mask" in state else weights
