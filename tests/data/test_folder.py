@@ -30,6 +30,7 @@ def test_split_by_class(tmp_path: Path) -> None:
     write(tmp_path)
     (tmp_path / ".hidden").mkdir()
     (tmp_path / "cat" / "notes.csv").write_text("no image")
+    paint(tmp_path / "cat" / ".ipynb_checkpoints" / "0.png", 0)
     raw = read_folder(tmp_path, seed=1)
     assert raw.classes == ("cat", "dog")
     assert torch.bincount(raw.train[1]).tolist() == [8, 4]

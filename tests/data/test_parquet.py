@@ -67,6 +67,19 @@ def test_categories_as_labels(tmp_path: Path) -> None:
     assert raw.classes == ("x", "y")
 
 
+def test_what_pandas_wrote_as_an_index_is_no_feature(tmp_path: Path) -> None:
+    columns = {"a": list(range(10)), "id": list(range(10)), "label": [0, 1] * 5}
+    path = write(tmp_path / "t.parquet", columns, {"pandas": '{"index_columns": ["id"]}'})
+    assert read_parquet(path, seed=0).train[0].shape[1] == 1
+
+
+def test_two_columns_of_one_name(tmp_path: Path) -> None:
+    table = pa.table([list(range(10)), list(range(10)), [0, 1] * 5], names=["a", "a", "label"])
+    pa.parquet.write_table(table, tmp_path / "t.parquet")
+    with pytest.raises(DataError, match="several columns are named a"):
+        read_parquet(tmp_path / "t.parquet", seed=0)
+
+
 ROWS = list(range(10))
 BAD_TABLES: dict[str, tuple[dict[str, Any], str]] = {
     "no label": ({"a": ROWS}, "exactly one column named label or target; its columns are a"),

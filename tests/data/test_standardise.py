@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from parsinet.data.standardise import CHUNK, Raw, finish, moments, standardise
-from parsinet.errors import UsageError
+from parsinet.errors import DataError, UsageError
 
 
 def raw(largest: int = 255) -> Raw:
@@ -65,3 +65,15 @@ def test_chunks_leave_no_seam() -> None:
 def test_validation_too_small() -> None:
     with pytest.raises(UsageError, match=r"validation=0\.001 of 40 training examples leaves none"):
         finish(raw(), 0.001, 0)
+
+
+def test_a_spread_that_is_no_number_is_refused() -> None:
+    inputs, labels = torch.tensor([[1e200], [-1e200], [0.0], [1.0]], dtype=torch.float64), torch.tensor([0, 1, 0, 1])
+    with pytest.raises(DataError, match="spread is no finite number"):
+        finish(Raw("huge", ("a", "b"), (inputs, labels), (inputs, labels)), 0, 0)
+
+
+def test_what_inputs_were_divided_by_is_told() -> None:
+    labels = torch.tensor([0, 1])
+    for inputs, told in ((torch.tensor([[[[9]]], [[[0]]]], dtype=torch.uint8), 16), (torch.rand(2, 1, 1, 1, dtype=torch.float64), 1)):
+        assert finish(Raw("some", ("a", "b"), (inputs, labels), (inputs, labels), largest=16), 0, 0).divided_by == told

@@ -25,6 +25,7 @@ from parsinet.errors import ExportError, MissingExtraError, StorageError, UsageE
 from parsinet.export import Exported, bundle_folder, onnx_file, program_file
 from parsinet.export.agreement import compare
 from parsinet.export.capturing import capture, settled
+from parsinet.export.card import Facts, _inputs
 from parsinet.measure import Latency
 
 QUICK = ("mlp", "char-gpt")
@@ -472,3 +473,60 @@ def test_which_output_is_not_finite() -> None:
         compare("The ONNX file", Both(), Both(), NINE)
     with pytest.raises(ExportError, match="There are numbers in output 1 of 2 of the ONNX file that are not finite"):
         compare("The ONNX file", Both(), lambda x: (x.sum(1) / 0, x.exp()), NINE.abs() + 1)
+
+
+class Scaled(nn.Module):
+    """Takes a number, or nothing, beside the tensor, has modules that are named as Python's words, and says what is above zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict({"in": nn.Linear(4, 5), "class": nn.Linear(5, 3)})
+
+    def forward(self, x: Tensor, scale: float | None = None) -> tuple[Tensor, Tensor]:
+        y = self.parts["class"](self.parts["in"](x))
+        y = y if scale is None else y * scale
+        return y, y > 0
+
+
+@pytest.mark.parametrize("inputs", [(torch.randn(9, 4), 3.0), {"x": torch.randn(9, 4), "scale": 0.5}, (torch.randn(9, 4), None)])
+def test_numbers_beside_the_tensor_stay_what_they_were_in_a_bundle(inputs: Any, tmp_path: Path) -> None:
+    model = Scaled().eval()
+    bundle_folder.bundle(model, inputs, tmp_path / "bundle")
+    network = bundle_folder._loaded(tmp_path / "bundle")
+    x, scale = inputs.values() if isinstance(inputs, dict) else inputs
+    for ours, theirs in zip(model(x, scale), network(x), strict=True):
+        assert torch.equal(ours, theirs)
+    with pytest.raises(ValueError, match=f"scale is {scale} in this graph"):
+        network(x, 7.0)
+
+
+def test_a_bundle_that_cannot_be_loaded_back_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle_folder, "TEMPLATE", "def load(:  # {title}{imports}{files}{buffers}{arguments}{lines}")
+    with pytest.raises(ExportError, match="cannot be loaded back: SyntaxError"):
+        bundle_folder.bundle(nn.Linear(4, 3), torch.randn(9, 4), tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_spectral_network_is_read_without_parsinet(tmp_path: Path) -> None:
+    """Unit rows are one operator of ours to the removal engine, and none of it in a file."""
+    model = pn.spectral.spectralize(nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)), variant="unit")
+    exported = pn.export.torch_export(model, torch.randn(9, 4), tmp_path / "unit.pt2")
+    assert "parsinet" not in str(torch.export.load(exported.path).graph)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_a_table_beside_the_examples_is_not_taken_for_some(count: int, tmp_path: Path) -> None:
+    class Reader(nn.Module):
+        def forward(self, x: Tensor, table: Tensor) -> Tensor:
+            return x[:, :3] + table.mean(0)
+
+    exported = pn.export.torch_export(Reader(), (torch.randn(9, 4), torch.randn(count, 3)), tmp_path / "reader.pt2")
+    assert exported.agreement is not None
+    assert exported.agreement.batches == (1, 3, 9)
+
+
+def test_a_card_says_pixels_are_scaled_where_they_were() -> None:
+    moments: dict[str, Any] = {"mean": (0.1,), "std": (0.3,)}
+    assert "Pixels in [0, 1], less `mean`" in _inputs(Facts(**moments, divided_by=255), (1, 4, 4), "float32")
+    assert "Pixels as in the data, less `mean`" in _inputs(Facts(**moments), (1, 4, 4), "float32")
+    assert "Columns, less `mean`" in _inputs(Facts(**moments), (4,), "float32")

@@ -215,3 +215,45 @@ def test_a_loss_that_is_not_finite_moves_no_gate() -> None:
     pruner.step(lambda: torch.tensor(float("nan")))
     assert torch.equal(bank(pruner).theta, theta)
     assert bool(bank(pruner).usefulness.isfinite().all())
+
+
+class Remembering(nn.Module):
+    """Keeps its last state, counts its calls, and makes a table when it first needs one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.cell, self.head = nn.Linear(3, 8), nn.RNN(8, 6, batch_first=True), nn.Linear(6, 2)
+        self.hidden: Tensor | None = None
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        if not self.training:
+            self.table = torch.arange(3)
+        y, hidden = self.cell(self.first(x).relu(), self.hidden)
+        self.hidden = hidden.detach()
+        return self.head(y[:, -1])
+
+
+@pytest.mark.parametrize("options", [{"estimator": "disarm"}, {"estimator": "drawn-labels"}, {}])
+def test_a_state_in_plain_attributes_is_left_as_it_was(options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    model, x, y = Remembering(), torch.randn(4, 5, 3), torch.tensor([0, 1, 1, 0])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    pruner = Pruner(model, optimizer, Gates(**options), x, steps=40, ignored_layers=["cell"])
+    model.hidden, model.calls, asked = None, 0, 0
+
+    def loss() -> Tensor:
+        nonlocal asked
+        asked += 1
+        return F.cross_entropy(model(x), y)
+
+    for step in range(1, 21):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+        hidden = model.hidden
+        pruner.step(loss)
+        assert model.hidden is hidden
+        assert model.calls == step
+    assert asked

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -162,6 +163,20 @@ def test_what_torch_does_not_know_is_refused_with_what_to_do() -> None:
         pn.trace(lazy, x)
     with pytest.raises(UsageError, match=r"call model\(example_inputs\) once before"):
         pn.methods.Gates(price=1e-3).param_groups(lazy)
+
+
+class _Acting(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.distributions.Categorical:  # type: ignore[override]
+        return torch.distributions.Categorical(logits=super().forward(x))
+
+
+def test_distributions_and_locks_are_refused_with_what_to_do() -> None:
+    x, locked = torch.randn(2, 4), nn.Sequential(nn.Linear(4, 3))
+    with pytest.raises(StructureError, match="return the tensors they are made of"):
+        pn.trace(_Acting(4, 3), x)
+    locked[0].lock = threading.Lock()
+    with pytest.raises(StructureError, match=r"Keep 0\.lock outside of the module"):
+        pn.trace(locked, x)
 
 
 def test_what_torch_has_pruned_is_refused_with_what_to_do() -> None:

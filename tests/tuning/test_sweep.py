@@ -186,13 +186,14 @@ def test_trials_of_another_sweep_are_not_taken_for_own(tuned: Tuned, tmp_path: P
 
 @pytest.mark.slow
 def test_a_reference_stands_beside_the_trials(tuned: Tuned, tmp_path: Path) -> None:
-    for name, seed in (("dense", 0), ("other", 1)):
-        train(recipe_from({**BASE, "seed": seed}), tmp_path / name, console=Console(quiet=True))
+    for name, split in (("dense", 0), ("other", 1)):  # any seed of the run itself: the held-out part depends on the split's alone
+        recipe = recipe_from({**BASE, "seed": 3, "data": {**BASE["data"], "split_seed": split}})
+        train(recipe, tmp_path / name, console=Console(quiet=True))
     found = tuned(1, reference=tmp_path / "dense")
     assert found.reference is not None
     assert found.reference.values[1] == objectives.measured(tmp_path / "dense")["macs"]  # type: ignore[index]
     assert tuned(1).reference == found.reference, "it stays where a later call gives none"
-    with pytest.raises(UsageError, match="seed 1, the trials 0"):
+    with pytest.raises(UsageError, match=r"data\.split_seed = 1, the sweep 0"):
         tuned(1, reference=tmp_path / "other")
     with pytest.raises(UsageError, match="holds no finished run"):
         tuned(1, reference=tmp_path / "nothing")

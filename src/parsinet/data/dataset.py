@@ -40,8 +40,8 @@ class Dataset:
 
     classes: class names in the order of their numbers; for language the characters of the vocabulary.
     mean, std: (x − mean) / std was applied to every split. Taken from `train` only, after the validation examples left it; one pair
-    per channel for images (of pixels in [0, 1]), one per column for tables, empty for language. std is the population's; a
-    channel or column without spread has std 1.
+    per channel for images, one per column for tables, empty for language. std is the population's; a channel or column without spread has
+    std 1. divided_by: what inputs were divided by before: for images of whole numbers what white is, else 1.
     """
 
     name: str
@@ -52,6 +52,7 @@ class Dataset:
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    divided_by: int = 1
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -54,7 +54,7 @@ def _list_images(root: Path) -> tuple[tuple[str, ...], list[Path], Tensor]:
     files: list[Path] = []
     counts = []
     for name in classes:
-        images = sorted(path for path in (root / name).rglob("*") if _is_image(path))
+        images = sorted(path for path in (root / name).rglob("*") if _is_image(path.relative_to(root)) and path.is_file())
         if not images:
             raise DataError(f"{root / name}: holds no images ({', '.join(sorted(SUFFIXES))}).")
         files += images
@@ -70,7 +70,7 @@ def _sub_folders(root: Path) -> list[str]:
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    return path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.parts)
 
 
 def _contents(files: list[Path]) -> Iterator[tuple[str, bytes]]:

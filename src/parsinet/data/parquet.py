@@ -30,7 +30,8 @@ def read_parquet(path: Path, seed: int) -> Raw:
         images, labels, classes = images_and_labels(path, table)
         return split_off_test(path, images, labels, classes, seed)
     label = _only(path, table, LABEL_COLUMNS)
-    columns = [name for name in table.column_names if name != label and not PANDAS_INDEX.fullmatch(name)]
+    index = _index_names(table)
+    columns = [name for name in table.column_names if name != label and name not in index and not PANDAS_INDEX.fullmatch(name)]
     if not columns:
         raise DataError(f"{path}: holds no column besides {label}.")
     values = np.stack([_numbers(path, table, name) for name in columns], axis=1)
@@ -68,6 +69,8 @@ def read_table(path: Path) -> Any:
         raise DataError(f"{path}: cannot be read as Parquet: {str(error).strip().rstrip('.')}.") from error
     if empty:
         raise DataError(f"{path}: holds no rows.")
+    if twice := sorted({name for name in table.column_names if table.column_names.count(name) > 1}):
+        raise DataError(f"{path}: several columns are named {twice[0]}; rename or drop all but one.")
     return table
 
 
@@ -113,6 +116,15 @@ def _column(path: Path, table: Any, name: str) -> Array:
         raise DataError(f"{path}: column {name} has {column.null_count} empty entries; fill or drop these rows.")
     values: Array = column.to_numpy()
     return values
+
+
+def _index_names(table: Any) -> set[str]:
+    """Columns that pandas wrote as the index of a frame, by its header."""
+    try:
+        found = json.loads((table.schema.metadata or {})[b"pandas"])["index_columns"]
+    except (KeyError, TypeError, ValueError):
+        return set()
+    return {name for name in found if isinstance(name, str)}
 
 
 def _class_names(table: Any, label: str) -> tuple[str, ...] | None:

@@ -43,6 +43,8 @@ def finish(raw: Raw, validation: float, seed: int) -> Dataset:
         held = (inputs[chosen], labels[chosen])
         inputs, labels = inputs[kept], labels[kept]
     mean, std = moments(inputs, raw.largest)
+    if not bool(std.isfinite().all()):
+        raise DataError(f"{raw.name}: values are so large that their spread is no finite number; look for an outlier.")
 
     def split(part: tuple[Tensor, Tensor]) -> Split:
         values = standardise(part[0], mean, std, raw.largest)
@@ -61,6 +63,7 @@ def finish(raw: Raw, validation: float, seed: int) -> Dataset:
         classes=raw.classes,
         mean=tuple(mean.tolist()),
         std=tuple(std.tolist()),
+        divided_by=raw.largest if raw.train[0].dtype == torch.uint8 else 1,
     )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from parsinet.draws import Place, kept
 from parsinet.errors import ExportError
 from parsinet.export.drawing import other_coins, why_passes_differ
+from parsinet.export.numbers import wide
 from parsinet.measure import ExampleInputs, batch_size, resize_batch
 from parsinet.measure.examples import arguments, evaluating, tensors
 
@@ -52,7 +53,7 @@ def compare(name: str, model: nn.Module, other: Callable[..., Any], example_inpu
     for inputs, place in (*((batch, Place.now()) for batch in batches), *coins):
         with place.drawn_from():
             ours, theirs = _outputs(name, model, other, inputs)
-        scales = scales or [float(y.abs().max()) if y.numel() else 0.0 for y in ours]
+        scales = scales or [float(wide(y).abs().max()) if y.numel() else 0.0 for y in ours]
         allowed = allowed or max(_allowed(y) for y in ours)
         worst = max([worst, *(_difference(y, z, scale) for y, z, scale in zip(ours, theirs, scales, strict=True))])
     if worst > allowed:
@@ -96,5 +97,5 @@ def _allowed(y: Tensor) -> float:
 def _difference(y: Tensor, z: Tensor, scale: float) -> float:
     if not y.numel():
         return 0.0
-    gap = float((y.double() - z.double()).abs().max())
+    gap = float((wide(y) - wide(z)).abs().max())
     return gap / scale if scale else gap

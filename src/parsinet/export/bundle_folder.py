@@ -15,7 +15,7 @@ from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor, nn
 
 from parsinet import files, measure
-from parsinet.errors import UsageError
+from parsinet.errors import ExportError, UsageError
 from parsinet.export.agreement import compare
 from parsinet.export.capturing import capture, settled
 from parsinet.export.card import Facts, card
@@ -121,8 +121,17 @@ def bundle(model: nn.Module, example_inputs: ExampleInputs, folder: str | os.Pat
         save(model, unfinished)
         aliases = json.loads((unfinished / STRUCTURE).read_text(encoding="utf-8"))["shared"]
         _write(unfinished, model, written(program, aliases), facts, x)
-        agreement = compare("The bundle", model, runpy.run_path(str(unfinished / "model.py"))["load"](), inputs)
+        agreement = compare("The bundle", model, _loaded(unfinished), inputs)
     return Exported(folder, size_of(folder), agreement)
+
+
+def _loaded(folder: Path) -> nn.Module:
+    """The network of model.py."""
+    try:
+        network: nn.Module = runpy.run_path(str(folder / "model.py"))["load"]()
+    except Exception as error:
+        raise ExportError(f"The bundle cannot be loaded back: {type(error).__name__}: {error}") from error
+    return network
 
 
 def _write(folder: Path, model: nn.Module, source: Source, facts: Facts, x: Tensor) -> None:

@@ -16,7 +16,8 @@ from parsinet.draws import kept
 from parsinet.errors import ExportError
 from parsinet.export.conversion import to_dense
 from parsinet.measure import ExampleInputs, batch_size, resize_batch
-from parsinet.measure.examples import arguments, call
+from parsinet.measure.examples import arguments, call, tensors
+from parsinet.spectral.directions import in_parts
 from parsinet.structure.secluded import unvalidated
 from parsinet.switches import no_fused_attention
 
@@ -48,15 +49,18 @@ def capture(model: nn.Module, example_inputs: ExampleInputs) -> torch.export.Exp
 
 def program_of(model: nn.Module, example_inputs: ExampleInputs) -> torch.export.ExportedProgram:
     """`capture`, with the places in the user's source."""
-    args, kwargs = arguments(tree_map(_blank, resize_batch(example_inputs, 2)))
-    rows = torch.export.Dim("batch")
+    rows, examples = torch.export.Dim("batch"), batch_size(example_inputs)
+    others = {len(leaf) for leaf in tensors(example_inputs) if leaf.dim()} - {examples}
+    few = min({2, 3, *(size + 1 for size in others)} - {0, 1, *others})  # a size of no other tensor, which would count as the same
+    args, kwargs = arguments(tree_map(_blank, resize_batch(example_inputs, few)))
 
     def opened(leaf: object) -> object:
-        return {0: rows} if isinstance(leaf, Tensor) and leaf.dim() and leaf.shape[0] == 2 else None
+        return {0: rows} if isinstance(leaf, Tensor) and leaf.dim() and leaf.shape[0] == examples else None
 
-    shapes = (*tree_map(opened, args), *tree_map(opened, kwargs).values())
+    own, named = arguments(example_inputs)
+    shapes = (*tree_map(opened, own), *tree_map(opened, named).values())
     try:
-        with quietly(), no_fused_attention(), unvalidated(), torch.no_grad(), kept():
+        with quietly(), no_fused_attention(), in_parts(), unvalidated(), torch.no_grad(), kept():
             return torch.export.export(copy.deepcopy(model), args, kwargs, dynamic_shapes=shapes, strict=False)
     except Exception as error:
         raise ExportError(f"torch.export cannot capture {type(model).__name__} for any batch size: {gist(error)}") from error

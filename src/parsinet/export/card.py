@@ -18,7 +18,8 @@ TASKS = {"language": "text-generation", "image": "image-classification", "other"
 class Facts:
     """What a card tells besides what can be measured on the network itself.
 
-    name: of the architecture. license: an identifier of the Hub. task, dataset, classes, mean, std: of the data, see `data.Dataset`.
+    name: of the architecture. license: an identifier of the Hub. task, dataset, classes, mean, std, divided_by: of the data, see
+    `data.Dataset`.
     start, end: the first and the last event of the run's record.
     """
 
@@ -29,6 +30,7 @@ class Facts:
     classes: tuple[str, ...] = ()
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    divided_by: int = 1
     start: Mapping[str, Any] = field(default_factory=dict)
     end: Mapping[str, Any] = field(default_factory=dict)
 
@@ -96,7 +98,7 @@ def _numbers(facts: Facts, profile: Profile) -> str:
 def _inputs(facts: Facts, shape: tuple[int, ...], dtype: str) -> str:
     lines = [f"## Inputs\n\nA batch of any size, `[batch, {', '.join(map(str, shape))}]`, {dtype}."]
     if facts.mean:
-        lines.append("Pixels in [0, 1]" if len(shape) == 3 else "Columns")
+        lines.append("Pixels in [0, 1]" if facts.divided_by != 1 else "Pixels as in the data" if len(shape) == 3 else "Columns")
         lines[-1] += ", less `mean`, divided by `std`, both in config.json, which the example shows."
     if facts.task == "language":
         lines.append("Numbers of characters in the list `classes` of config.json; outputs are scores of the character that comes next.")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from parsinet.draws import kept
 from parsinet.errors import UsageError
 from parsinet.export.csr_layer import DTYPES, CSRLinear
+from parsinet.export.numbers import wide
 from parsinet.measure import ExampleInputs, Latency, compare_latency
 from parsinet.measure.examples import arguments, call, evaluating, tensors
 
@@ -163,7 +164,8 @@ def _difference(model: nn.Module, lean: nn.Module, example_inputs: ExampleInputs
         except Exception as error:
             return f"the model does not run with it: {type(error).__name__}: {error}"
     for one, other in zip(*outputs, strict=True):
-        if not torch.allclose(one, other, rtol=1e-4, atol=1e-5 * float(one.abs().max() if one.numel() else 0), equal_nan=True):
+        atol = 1e-5 * float(wide(one).abs().max() if one.numel() else 0)
+        if not torch.allclose(wide(one), wide(other), rtol=1e-4, atol=atol, equal_nan=True):
             return "the output of the whole model differs"
     return ""
 

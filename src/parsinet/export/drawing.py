@@ -7,6 +7,7 @@ from torch import nn
 
 from parsinet.draws import Place
 from parsinet.export.capturing import program_of
+from parsinet.export.numbers import wide
 from parsinet.measure import ExampleInputs
 from parsinet.measure.examples import arguments, evaluating, tensors
 from parsinet.structure.origins import location
@@ -58,7 +59,7 @@ def _gap(model: nn.Module, example_inputs: ExampleInputs) -> float:
         first, *others = (tensors((model(*args, **kwargs),)) for _ in range(PASSES + 1))
     if any([y.shape for y in first] != [z.shape for z in other] for other in others):
         return float("inf")
-    pairs = [(y.double(), z.double()) for other in others for y, z in zip(first, other, strict=True) if y.numel()]
+    pairs = [(wide(y), wide(z)) for other in others for y, z in zip(first, other, strict=True) if y.numel()]
     return max((float((y - z).abs().max()) / (float(y.abs().max()) or 1.0) for y, z in pairs), default=0.0)
 
 

@@ -52,6 +52,7 @@ def of_run(run: str | Path, *, random_inputs: bool = False) -> Exportable:
     if "labels" in dataset:
         facts |= {"task": dataset["task"], "classes": tuple(dataset["labels"])}
         facts |= {key: tuple(dataset[key]) for key in ("mean", "std")}
+        facts |= {"divided_by": dataset.get("divided_by", 1)}
     if random_inputs:
         trial = _inputs_for(lambda x: fresh_model(recipe, x, classes), shape, classes, dtype)
     else:
@@ -64,7 +65,8 @@ def of_run(run: str | Path, *, random_inputs: bool = False) -> Exportable:
                 f"The data of {run} have changed since it was trained: then {classes} classes and examples {list(shape)}, now "
                 f"{loaded.num_classes} and {list(loaded.input_shape)}. Put them back, or compare on random numbers: --random-inputs."
             )
-        facts = {"task": loaded.task, "classes": loaded.classes, "mean": loaded.mean, "std": loaded.std, **facts}
+        known = {name: getattr(loaded, name) for name in ("task", "classes", "mean", "std", "divided_by")}
+        facts = {**known, **facts}
         trial = loaded.test.inputs[:EXAMPLES]
 
     def factory() -> nn.Module:

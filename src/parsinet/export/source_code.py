@@ -6,22 +6,24 @@ import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from keyword import iskeyword
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.export.graph_signature import ConstantArgument, InputKind
 from torch.fx import Node
 from torch.utils._pytree import tree_unflatten
 
 from parsinet.errors import ExportError
 
-RESERVED = {"self", "torch", "aten", "operator", "device", "nn", "Tensor"}
+RESERVED = {"self", "torch", "aten", "operator", "device", "nn", "Tensor", "float", "getattr", "ValueError"}
 """What the written module calls by these names; a node of such a name gets an underscore."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """The body of `forward` and what it needs. arguments: names of its parameters. constants: tensors that are in no state_dict."""
+    """The body of `forward` and what it needs. arguments: its parameters. constants: tensors that are in no state_dict."""
 
     arguments: tuple[str, ...]
     lines: tuple[str, ...]
@@ -37,20 +39,24 @@ def written(program: torch.export.ExportedProgram, aliases: Mapping[str, str]) -
     signature = program.graph_signature
     lifted = {**signature.inputs_to_parameters, **signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants}
     held = {name: aliases.get(target, target) for name, target in lifted.items()}
-    arguments = tuple(_identifier(str(name)) for name in signature.user_inputs)
+    given = [spec.arg for spec in signature.input_specs if spec.kind == InputKind.USER_INPUT]
+    arguments = tuple(_identifier(argument.name) for argument in given)
+    fixed = {_identifier(argument.name): _literal(argument.value, {}) for argument in given if isinstance(argument, ConstantArgument)}
     names = {node: attribute(held[node.name]) if node.name in held else _identifier(node.name) for node in program.graph.nodes}
     lines = list(_lines(program, names))
     if any("device=device" in line for line in lines):
-        lines.insert(0, f"device = {arguments[0]}.device")
+        lines.insert(0, f"device = {next(name for name in arguments if name not in fixed)}.device")
+    lines = [*(line for name, value in fixed.items() for line in _checked(name, value)), *lines]
     constants = {target: program.constants[target] for target in lifted.values() if target in program.constants}
-    return Source(arguments, tuple(lines), {name: value for name, value in constants.items() if isinstance(value, Tensor)})
+    parameters = tuple(f"{name}={fixed[name]}" if _last(arguments[number:], fixed) else name for number, name in enumerate(arguments))
+    return Source(parameters, tuple(lines), {name: value for name, value in constants.items() if isinstance(value, Tensor)})
 
 
 def attribute(name: str) -> str:
     """`layers.0.weight` → `getattr(self.layers, "0").weight`."""
     path = "self"
     for part in name.split("."):
-        path = f"{path}.{part}" if part.isidentifier() else f"getattr({path}, {part!r})"
+        path = f"{path}.{part}" if part.isidentifier() and not iskeyword(part) else f"getattr({path}, {part!r})"
     return path
 
 
@@ -116,6 +122,16 @@ def _result(program: torch.export.ExportedProgram, node: Node, names: Mapping[No
     assert isinstance(values, tuple | list)
     structure = tree_unflatten(list(values), spec) if spec is not None else values
     return _literal(dict(structure) if isinstance(structure, Mapping) else structure, names)
+
+
+def _last(arguments: Sequence[str], fixed: Mapping[str, str]) -> bool:
+    """Whether these are constants all, so that they can have defaults."""
+    return all(name in fixed for name in arguments)
+
+
+def _checked(name: str, value: str) -> tuple[str, str]:
+    """The graph was made for one value of this argument."""
+    return f"if {name} != {value}:", f"""    raise ValueError("{name} is {value.replace('"', "'")} in this graph, and nothing else")"""
 
 
 def _identifier(name: str) -> str:

@@ -1,9 +1,9 @@
-"""Evaluations that leave no trace: buffers of the network, and of what runs around it, and random numbers are as they were."""
+"""Evaluations that leave no trace: buffers and attributes of the network, and of what runs around it, and random numbers are as before."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 from weakref import WeakSet
@@ -16,6 +16,8 @@ from parsinet.draws import kept
 
 HOOKED = "Using `torch.compile.module.` when there are global hooks"
 """What torch says where compiled networks run under a hook on all modules; this one may well see a module twice."""
+TORCHS = frozenset({*nn.Module().__dict__, "_compiled_call_impl"})
+"""Attributes that every module has of torch."""
 
 
 class Surroundings:
@@ -33,12 +35,12 @@ class Surroundings:
 
     @contextmanager
     def kept(self, model: nn.Module) -> Iterator[None]:
-        """Afterwards the buffers of what runs around the model are as they were."""
+        """Afterwards buffers and attributes of what runs around the model are as they were."""
         if self._known is not None:
             with _kept(self._known):
                 yield
             return
-        inside, found, before = set(model.modules()), WeakSet[nn.Module](), _Buffers()
+        inside, found, before = set(model.modules()), WeakSet[nn.Module](), _State()
 
         def see(module: nn.Module, args: Any) -> None:
             if torch.compiler.is_compiling():
@@ -61,7 +63,8 @@ class Surroundings:
 
 @contextmanager
 def undisturbed(model: nn.Module, around: Surroundings | None = None) -> Iterator[None]:
-    """Within, the model may run; afterwards its buffers and the random numbers of torch, Python and NumPy are as they were.
+    """Within, the model may run; afterwards its buffers, what its attributes are bound to and the random numbers of torch, Python and NumPy
+    are as they were. What is changed within an attribute (a list that grows) stays so.
 
     around: where more than the model runs.
     """
@@ -69,14 +72,16 @@ def undisturbed(model: nn.Module, around: Surroundings | None = None) -> Iterato
         yield
 
 
-class _Buffers:
-    """Buffers as they were: which tensors, None among them, and what they held."""
+class _State:
+    """Buffers as they were, which tensors, None among them, and what they held; and what other attributes were bound to."""
 
     def __init__(self) -> None:
         self._held: list[tuple[dict[str, Tensor | None], str, Tensor | None, Tensor | None]] = []
+        self._bound: list[tuple[dict[str, object], dict[str, object]]] = []
 
     def add(self, module: nn.Module) -> None:
         """Remember those of one module, without its parts."""
+        self._bound.append((module.__dict__, _attributes(module.__dict__)))
         for name, buffer in module._buffers.items():
             self._held.append((module._buffers, name, buffer, None if buffer is None else buffer.clone()))
 
@@ -86,11 +91,20 @@ class _Buffers:
             if buffer is not None and values is not None:
                 buffer.copy_(values)
             table[name] = buffer
+        for attributes, bound in self._bound:
+            for name in _attributes(attributes).keys() - bound.keys():
+                del attributes[name]
+            attributes.update(bound)
+
+
+def _attributes(table: Mapping[str, object]) -> dict[str, object]:
+    """What a module's forward may keep: a hidden state, a count of calls."""
+    return {name: value for name, value in table.items() if name not in TORCHS}
 
 
 @contextmanager
 def _kept(modules: Iterable[nn.Module]) -> Iterator[None]:
-    before = _Buffers()
+    before = _State()
     for module in modules:
         before.add(module)
     try:

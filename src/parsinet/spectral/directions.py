@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -9,9 +11,12 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from parsinet.errors import UsageError
+from parsinet.switches import replaced
 
 HIGH = 4.0
 """Orders above it are taken of entries divided by the largest of their row, whose powers would leave the range of float32."""
+OPERATOR = True
+"""Whether an exported graph holds one operator of ours for unit rows."""
 
 
 class UnitBlock(nn.Module):
@@ -44,13 +49,20 @@ def unit_rows(phi: Tensor, scale: Tensor, p: float, dim: int) -> Tensor:
     With g = ∂L/∂u and ψ(v) = sign(v)|v|^(p−1):  ∂L/∂φ = (scale/‖φ‖_p)·(g − ⟨g, v⟩ ψ(v)),  v = φ/‖φ‖_p: no step along φ itself.
     phi: [d0, d1, *taps]; scale: [d0, 1, …] (1 but along `dim`). A row of zeros stays zero.
     """
-    if torch.compiler.is_exporting():
+    if torch.compiler.is_exporting() and OPERATOR:
         exported: Tensor = torch.ops.parsinet.unit_rows(phi, scale, p, dim)
         return exported
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or torch.compiler.is_exporting():
         return _unit_rows(phi, scale, p, dim)
     result: Tensor = _UnitRows.apply(phi, scale, p, dim)  # type: ignore[no-untyped-call]
     return result
+
+
+@contextmanager
+def in_parts() -> Iterator[None]:
+    """Within, an exported graph holds what unit rows are computed by: it leaves for places that have no operator of ours."""
+    with replaced(globals(), {"OPERATOR": False}):
+        yield
 
 
 def lengths(phi: Tensor, p: float, dim: int) -> Tensor:

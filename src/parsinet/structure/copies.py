@@ -16,6 +16,9 @@ from parsinet.structure.origins import first_line
 from parsinet.structure.parts import SHARE
 from parsinet.structure.record import StructureRecord, record_of
 
+TORCHS = frozenset(nn.Module().__dict__)
+"""Attributes that every module has of torch."""
+
 
 def copy_for_tracing(model: nn.Module, *, share: bool = False) -> nn.Module:
     """A copy in evaluation mode, to export and to try things on; StructureError where there can be none.
@@ -25,10 +28,26 @@ def copy_for_tracing(model: nn.Module, *, share: bool = False) -> nn.Module:
     try:
         return duplicate(model, share=share).eval()
     except (RuntimeError, TypeError) as error:
-        raise StructureError(f"{type(model).__name__} cannot be deep-copied for tracing ({first_line(error)}). {_advice(model)}") from error
+        advice = _advice(model, _uncopied(model))
+        raise StructureError(f"{type(model).__name__} cannot be deep-copied for tracing ({first_line(error)}). {advice}") from error
 
 
-def _advice(model: nn.Module) -> str:
+def _uncopied(model: nn.Module) -> list[str]:
+    """Attributes of modules that are no tensors and cannot be copied: locks, files, connections."""
+    found = []
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            if isinstance(value, Tensor | nn.Module) or name in TORCHS:
+                continue
+            try:
+                copy.deepcopy(value, {id(each): each for each in model.modules()})
+            except (RuntimeError, TypeError) as error:
+                if "Tensor" not in str(error):
+                    found.append(f"{path}.{name}".removeprefix("."))
+    return found
+
+
+def _advice(model: nn.Module, uncopied: list[str]) -> str:
     hooks = [(path, hook) for path, module in model.named_modules() for hook in module._forward_pre_hooks.values()]
     pruned = [f'"{path}", "{hook._tensor_name}"' for path, hook in hooks if isinstance(hook, BasePruningMethod)]
     if pruned:
@@ -38,6 +57,8 @@ def _advice(model: nn.Module) -> str:
         )
     if any(type(hook).__name__ == "WeightNorm" for _, hook in hooks):
         return "torch.nn.utils.weight_norm keeps computed tensors as attributes; use torch.nn.utils.parametrizations.weight_norm."
+    if uncopied:
+        return f"Keep {' and '.join(uncopied)} outside of the module, or give its class __deepcopy__."
     return "Detach tensors kept as attributes (`.detach()`), or trace the model before its first training step."
 
 

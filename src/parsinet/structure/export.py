@@ -115,7 +115,10 @@ def _advice(model: nn.Module, message: str) -> str:
     if any(is_lazy(parameter) for parameter in model.parameters()):
         return "Lazy layers have no weights yet: call model(example_inputs) once before."
     if UNKNOWN_TYPE in message:
-        return "Let torch know the class of what it returns: torch.export.register_dataclass(TheClass)."
+        return (
+            "Let torch know the class of what it returns, if it is a dataclass: torch.export.register_dataclass(TheClass). Of others "
+            "(torch.distributions) return the tensors they are made of, and make them in your loop; or give the part that returns tensors."
+        )
     if any(word in message for word in DIFFERENTIATING):
         return (
             "Where forward takes gradients itself (torch.autograd.grad, .backward(), torch.func.grad) torch.export cannot follow: put what "

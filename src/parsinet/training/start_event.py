@@ -31,6 +31,7 @@ def start_event(parts: Assembly) -> dict[str, Any]:
             "labels": list(dataset.classes),
             "mean": list(dataset.mean),
             "std": list(dataset.std),
+            "divided_by": dataset.divided_by,
             "sha256": {key: parts.fingerprint[key] for key in ("inputs", "targets")},
         },
         "groups": [

@@ -100,8 +100,8 @@ def define(
 
 
 def _seeds(seeds: Sequence[int]) -> tuple[int, ...]:
-    if not all(isinstance(seed, int) and not isinstance(seed, bool) for seed in seeds):
-        raise ArgumentTypeError(f"tune: seeds must be whole numbers, got {list(seeds)}.")
+    if not isinstance(seeds, Sequence) or not all(isinstance(seed, int) and not isinstance(seed, bool) for seed in seeds):
+        raise ArgumentTypeError(f"tune: seeds must be a list of whole numbers, got {seeds!r}.")
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise UsageError(f"tune: seeds must be different whole numbers ≥ 0, at least one, got {list(seeds)}.")
     return tuple(seeds)

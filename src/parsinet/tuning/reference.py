@@ -20,13 +20,9 @@ def reference_of(path: Path, definition: Definition) -> dict[str, Any]:
     if numbers is None:
         raise UsageError(f"--reference {path} holds no finished run. Name a folder given to `parsinet train --out`.")
     theirs, ours = load_recipe(run.recipe), definition.recipe({}, definition.seeds[0])
-    for key in ("source", "validation", "block"):
+    for key in ("source", "validation", "block", "split_seed"):
         there, here = getattr(theirs.data, key), getattr(ours.data, key)
         if there != here:
             raise UsageError(f"--reference {path} has data.{key} = {there!r}, the sweep {here!r}: their errors do not compare.")
-    if theirs.seed not in definition.seeds:
-        raise UsageError(
-            f"--reference {path} has seed {theirs.seed}, the trials {', '.join(map(str, definition.seeds))}: it is judged by others."
-        )
     values = dict(zip(definition.objectives, values_of([numbers], definition.objectives), strict=True))
     return {"name": path.resolve().name, "method": theirs.method.name, "values": values}

@@ -37,8 +37,8 @@ class Range:
     step: float | None = None
 
     def ends(self) -> tuple[float, float]:
-        """The values that are tried out before anything runs."""
-        return self.low, self.high
+        """The values that are tried out before anything runs, as they are drawn: with a fraction, if not only whole ones are."""
+        return (self.low, self.high) if self.whole else (float(self.low), float(self.high))
 
     def plain(self) -> dict[str, Any]:
         """The range as it is written in YAML."""
