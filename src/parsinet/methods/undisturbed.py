@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from parsinet.draws import kept
+from parsinet.structure.copies import TORCHS
 
 HOOKED = "Using `torch.compile.module.` when there are global hooks"
 """What torch says where compiled networks run under a hook on all modules; this one may well see a module twice."""
-TORCHS = frozenset({*nn.Module().__dict__, "_compiled_call_impl"})
-"""Attributes that every module has of torch."""
 
 
 class Surroundings:

@@ -16,8 +16,8 @@ from parsinet.structure.origins import first_line
 from parsinet.structure.parts import SHARE
 from parsinet.structure.record import StructureRecord, record_of
 
-TORCHS = frozenset(nn.Module().__dict__)
-"""Attributes that every module has of torch."""
+TORCHS = frozenset({*nn.Module().__dict__, "_compiled_call_impl"})
+"""Attributes that every module has, or may have, of torch."""
 
 
 def copy_for_tracing(model: nn.Module, *, share: bool = False) -> nn.Module:
