@@ -36,7 +36,15 @@ def test_a_run_leaves_everything_in_its_folder(quick: Quick, pruning: Recipes) -
     assert set(start["dataset"].pop("sha256")) == {"inputs", "targets"}
     assert (start["dataset"].pop("labels"), start["dataset"].pop("task")) == ([str(digit) for digit in range(10)], "classification")
     assert len(start["dataset"].pop("mean")) == len(start["dataset"].pop("std")) == 1
-    assert start["dataset"] == {"name": "digits", "train": 1294, "validation": 144, "test": 359, "input_shape": [1, 8, 8], "classes": 10}
+    assert start["dataset"] == {
+        "name": "digits",
+        "train": 1294,
+        "validation": 144,
+        "test": 359,
+        "input_shape": [1, 8, 8],
+        "classes": 10,
+        "divided_by": 16,
+    }
     epochs = events(result.folder, "epoch")
     assert [event["epoch"] for event in epochs] == [1, 2, 3]
     assert all(0 <= event[key] <= 1 for event in epochs for key in ("train_error", "validation_error"))
