@@ -87,8 +87,8 @@ def enter_(parameter: Tensor, state: dict[str, Any], group: Mapping[str, Any]) -
 
 
 def shows(state: Mapping[str, Any], weights: Tensor) -> bool:
-    """Whether masked weights are, up to rounding, what a state with a mask makes visible."""
-    if "mask" not in state or not ("dual" in state or "primal" in state):
+    """Whether masked weights are, up to rounding, what a state with a mask makes visible; those from before a removal are not."""
+    if "mask" not in state or not ("dual" in state or "primal" in state) or state["mask"].shape != weights.shape:
         return False
     whole = to_primal(state["dual"], state["p"]) if "dual" in state else state["primal"]
     roundings = ROUNDINGS if working(weights) is weights else 1
