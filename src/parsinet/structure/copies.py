@@ -34,17 +34,22 @@ def copy_for_tracing(model: nn.Module, *, share: bool = False) -> nn.Module:
 
 def _uncopied(model: nn.Module) -> list[str]:
     """Attributes of modules that are no tensors and cannot be copied: locks, files, connections."""
-    found = []
-    for path, module in model.named_modules():
-        for name, value in vars(module).items():
-            if isinstance(value, Tensor | nn.Module) or name in TORCHS:
-                continue
-            try:
-                copy.deepcopy(value, {id(each): each for each in model.modules()})
-            except (RuntimeError, TypeError) as error:
-                if "Tensor" not in str(error):
-                    found.append(f"{path}.{name}".removeprefix("."))
-    return found
+    modules = {id(module): module for module in model.modules()}
+    return [
+        f"{path}.{name}".removeprefix(".")
+        for path, module in model.named_modules()
+        for name, value in vars(module).items()
+        if name not in TORCHS and not isinstance(value, Tensor) and not _copies(value, dict(modules))
+    ]
+
+
+def _copies(value: object, memo: dict[int, object]) -> bool:
+    """Whether a deep copy can be made; what fails by tensors within is another matter. memo: what needs none."""
+    try:
+        copy.deepcopy(value, memo)
+    except (RuntimeError, TypeError) as error:
+        return "Tensor" in str(error)
+    return True
 
 
 def _advice(model: nn.Module, uncopied: list[str]) -> str:
