@@ -40,6 +40,9 @@ ROWS = {
     "Gates, MACs too": Row(
         lambda s, seed, inputs: Gates(target=f"params={s:.0f}", computation=0.5, inputs=inputs, seed=seed, **EARLY), "size"
     ),
+    "Gates, longer, MACs too": Row(
+        lambda s, seed, inputs: Gates(target=f"params={s:.0f}", computation=0.5, inputs=inputs, seed=seed, gated=0.6), "size"
+    ),
     "Gates, to MACs": Row(lambda s, seed, inputs: Gates(target=f"macs={s:.0f}", inputs=inputs, seed=seed), "macs"),
     "Gates, to MACs, no doubt": Row(
         lambda s, seed, inputs: Gates(target=f"macs={s:.0f}", inputs=inputs, seed=seed, doubt=0.0, gated=0.4), "macs"
@@ -104,7 +107,7 @@ class Setting:
     curves: bool = True
     recipe: Recipe = field(default_factory=Recipe)
     leader: str = "Gates"
-    rows: tuple[str, ...] = tuple(name for name in NAMES if name not in ("Gates, defaults", "Gates, longer"))
+    rows: tuple[str, ...] = tuple(name for name in NAMES if name not in ("Gates, defaults", "Gates, longer", "Gates, longer, MACs too"))
     tuned: str = ""
 
     def wanted(self, inputs: bool) -> tuple[int, ...]:

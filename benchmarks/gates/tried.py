@@ -197,7 +197,8 @@ def main() -> None:
     tables = {}
     for name, each in STUDIES.items():
         rows = stored(RESULTS / f"tried-{name}.json")
-        tables[name], tables[f"{name}, test"] = table(each, rows, "held-out"), table(each, rows, "test")
+        for judged in sorted({row["judged"] for row in rows}):
+            tables[f"{name}, {judged}"] = table(each, rows, judged)
     print("\n\n".join(tables.values()))
     if options.table:
         put_tables(README.parent.parent / "claims.yaml", README, tables)
