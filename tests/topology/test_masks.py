@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from parsinet import Pruner, baselines, topology
-from parsinet.errors import ArgumentTypeError, StructureError, UsageError
+from parsinet.errors import ArgumentTypeError, ParsinetWarning, StructureError, UsageError
 from parsinet.structure import shrink, trace
 from parsinet.topology import Masks
 
@@ -381,3 +381,149 @@ def test_a_copy_of_a_run_goes_on_like_the_run(kind: str) -> None:
     steps(run, 30)
     twin = copy.deepcopy(run)
     assert torch.equal(steps(twin, 20), steps(run, 20))
+
+
+def perceptron() -> nn.Sequential:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 3))
+
+
+def examples() -> tuple[Tensor, Tensor]:
+    random = torch.Generator().manual_seed(0)
+    return torch.randn(32, 6, generator=random), torch.randn(32, 3, generator=random)
+
+
+def by_autograd(model: nn.Module, x: Tensor, y: Tensor) -> None:
+    parameters = list(model.parameters())
+    for parameter, gradient in zip(parameters, torch.autograd.grad(F.mse_loss(model(x), y), parameters), strict=True):
+        parameter.grad = gradient
+
+
+def with_noise(model: nn.Module, x: Tensor, y: Tensor) -> None:
+    F.mse_loss(model(x), y).backward()  # type: ignore[no-untyped-call]
+    random = torch.Generator().manual_seed(1)
+    for parameter in model.parameters():
+        assert parameter.grad is not None
+        parameter.grad += 0.1 * torch.randn(parameter.shape, generator=random)
+
+
+@pytest.mark.parametrize("gradients", [by_autograd, with_noise])
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])
+def test_hidden_weights_are_zero_however_gradients_come(gradients: Any, optimizer: Any) -> None:
+    model, (x, y) = perceptron(), examples()
+    method = baselines.GMP(sparsity=0.8, interval=3, remove_units=False)
+    trained = optimizer(model.parameters(), lr=0.05)
+    pruner = Pruner(model, trained, method, x[:2], steps=20)
+    for _ in range(20):
+        gradients(model, x, y)
+        trained.step()
+        pruner.step()
+    nonzero = sum(int((weight != 0).sum()) for weight in method.masks.weights.values())
+    assert nonzero == method.masks.active == round(0.2 * method.masks.total)
+    output = model(x)
+    pruner.finish()
+    assert torch.equal(model(x), output)
+
+
+def test_growth_by_gradients_that_are_not_heard_warns() -> None:
+    model, (x, y) = perceptron(), examples()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    pruner = Pruner(model, optimizer, baselines.RigL(sparsity=0.8, interval=3), x[:2], steps=20)
+    for _ in range(20):
+        by_autograd(model, x, y)
+        optimizer.step()
+        pruner.step()
+    with pytest.warns(ParsinetWarning, match="in none of 20 steps a finite gradient"):
+        pruner.finish()
+
+
+def stepped_in_a_hook(method: Any, first: bool) -> tuple[nn.Module, Pruner]:
+    """Each optimizer steps as its gradient arrives and drops it; first: registered before the pruner is built."""
+    model, (x, _) = perceptron(), examples()
+    optimizers = {parameter: torch.optim.SGD([parameter], lr=0.05) for parameter in model.parameters()}
+
+    def arrive(parameter: Tensor) -> None:
+        optimizers[parameter].step()  # type: ignore[index]
+        optimizers[parameter].zero_grad()  # type: ignore[index]
+
+    def register() -> None:
+        for parameter in model.parameters():
+            parameter.register_post_accumulate_grad_hook(arrive)  # type: ignore[no-untyped-call]
+
+    if first:
+        register()
+    pruner = Pruner(model, list(optimizers.values()), method, x[:2], steps=20)
+    if not first:
+        register()
+    return model, pruner
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_optimizers_may_step_in_hooks(first: bool) -> None:
+    (x, y), method = examples(), baselines.GMP(sparsity=0.8, interval=3, remove_units=False)
+    model, pruner = stepped_in_a_hook(method, first)
+    for _ in range(20):
+        F.mse_loss(model(x), y).backward()  # type: ignore[no-untyped-call]
+        pruner.step()
+    assert sum(int((weight != 0).sum()) for weight in method.masks.weights.values()) == method.masks.active
+
+
+def test_growth_behind_a_hook_that_drops_gradients_is_refused() -> None:
+    (x, y), method = examples(), baselines.RigL(sparsity=0.8, interval=1, growth="momentum")
+    model, _ = stepped_in_a_hook(method, first=True)
+    with pytest.raises(UsageError, match="Register your hooks after the Pruner"):
+        F.mse_loss(model(x), y).backward()  # type: ignore[no-untyped-call]
+
+
+class Around(torch.optim.Optimizer):
+    """Steps an optimizer that it keeps, as SAM does."""
+
+    def __init__(self, parameters: Any, **options: Any) -> None:
+        super().__init__(parameters, options)
+        self.base = torch.optim.SGD(self.param_groups, **options)
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        self.base.step()
+
+
+def test_what_leaves_is_forgotten_in_an_optimizer_within_another() -> None:
+    model, (x, y) = perceptron(), examples()
+    optimizer, method = Around(model.parameters(), lr=0.05, momentum=0.9), baselines.RigL(sparsity=0.8, interval=5, remove_units=False)
+    pruner = Pruner(model, optimizer, method, x[:2], steps=40)
+    weight = model[2].weight
+    for _ in range(10):
+        F.mse_loss(model(x), y).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad()
+        pruner.step()
+    moments = optimizer.base.state[weight]["momentum_buffer"]
+    assert method.masks.counters.dropped
+    assert moments.any()
+    assert not moments[~method.masks.masks["2.weight"]].any()
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "key", "beginning"),
+    [
+        (lambda p: torch.optim.Rprop(p, lr=0.01), "step_size", 0.01),
+        (lambda p: torch.optim.Adagrad(p, lr=0.01, initial_accumulator_value=0.5), "sum", 0.5),
+    ],
+)
+def test_state_that_does_not_begin_at_zero_begins_where_it_does(optimizer: Any, key: str, beginning: float) -> None:
+    model = network()
+    trained = optimizer(model.parameters())
+    masks = Masks(topology.maskable(model), optimizers=[trained])
+    masks.begin(random_masks(masks))
+    for step in range(3):
+        backward(model, step)
+        trained.step()
+        masks.restore_()
+    before, weight = {name: mask.clone() for name, mask in masks.masks.items()}, model.out.weight
+    kept = trained.state[weight][key].clone()
+    masks.set({"out.weight": ~before["out.weight"] | (torch.arange(before["out.weight"].shape[1]) == 0)})
+    stayed = before["out.weight"] & masks.masks["out.weight"]
+    state = trained.state[weight][key]
+    assert stayed.any()
+    assert torch.equal(state[stayed], kept[stayed])
+    assert (state[~stayed] == beginning).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC
 from collections.abc import Mapping
 from typing import Any, Unpack
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from parsinet import topology
+from parsinet.errors import ParsinetWarning
 from parsinet.methods.masking import MaskedTraining, MaskOptions
 from parsinet.methods.options import check_known
 from parsinet.structure import Plan, Structure
@@ -58,6 +60,18 @@ class GrowingTraining(MaskedTraining, ABC):
         """Continue where `state_dict` was taken."""
         super().load_state_dict(state)
         self._average = self._beside(state["average"])
+
+    def _judge(self) -> None:
+        """Warn, too, if weights were to come back by their gradients and none was ever heard."""
+        super()._judge()
+        due = any(self._window.due(step) for step in range(1, self._steps + 1))
+        if self.unscaled and due and not self.masks.counters.updates:
+            warnings.warn(
+                f"{self.name}: in none of {self._steps} steps a finite gradient came through backward(), so no weight was exchanged. "
+                'Gradients of torch.autograd.grad are not heard; growth="random" needs none.',
+                ParsinetWarning,
+                stacklevel=4,
+            )
 
     def _score(self, step: int) -> topology.Score | None:
         wanted = self.growth == "momentum" or (self.growth == "gradient" and self._window.due(step))

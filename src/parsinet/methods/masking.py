@@ -23,6 +23,7 @@ from parsinet.methods.schedule import length_of_run
 from parsinet.methods.target import NEAR, Target, nonzeros_for, sparsity_for
 from parsinet.methods.units import read_units
 from parsinet.structure import Plan, Structure
+from parsinet.structure.optimizers import with_wrapped
 from parsinet.topology import Masks, Wanted, Window
 
 SPARSITY = 0.9
@@ -109,7 +110,7 @@ class MaskedTraining(Remembering, ABC):
             tell_dense(self.name, model, weights, exclude, share_only=self.target is None)
         self._window = self._schedule(budget)
         pool, straight = partial(pooled, ranks=budget.ranks), self.straight_through
-        self._masks = Masks(weights, optimizers=optimizers, generator=self._generator, straight_through=straight, pool=pool)
+        self._masks = Masks(weights, optimizers=with_wrapped(optimizers), generator=self._generator, straight_through=straight, pool=pool)
         self._structure = structure
         self._rest = None if self.target is None else Rest(model, weights, budget.round_to)
         self._check(self.masks)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from parsinet.errors import UsageError
+
 Score = Callable[[Tensor, Tensor], Tensor]
 """(weight, its dense gradient) → what is kept of them; the weight still is what the gradient belongs to."""
 
@@ -56,11 +58,20 @@ class GradientMask:
         """Over the passes of one step: where gradients are masked, the accumulated one holds earlier passes only for active entries."""
         return score.clone() if self._straight_through else known * (1 - keep) + score
 
+    def _refuse(self, name: str) -> None:
+        if self.catching is not None:
+            raise UsageError(
+                f"The gradient of {name} is gone before its mask has seen it: a hook of yours (register_post_accumulate_grad_hook) drops it "
+                "first. Register your hooks after the Pruner is built."
+            )
+
     def _hook(self, name: str) -> Callable[[Tensor], None]:
         @torch.no_grad()
         def arrive(weight: Tensor) -> None:
             gradient = weight.grad
-            assert gradient is not None
+            if gradient is None:  # a hook before this one has stepped an optimizer and dropped it
+                self._refuse(name)
+                return
             keep = self._keep[name]
             if self.catching is not None:
                 known = self._caught.get(name)

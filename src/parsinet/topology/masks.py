@@ -12,7 +12,7 @@ from parsinet.errors import StructureError, UsageError
 from parsinet.topology.counters import Counters
 from parsinet.topology.gradients import GradientMask, Score
 from parsinet.topology.growth import lots
-from parsinet.topology.moments import forget_, moved, tell
+from parsinet.topology.moments import forget_, tell
 from parsinet.topology.selection import count
 
 Pool = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Mapping[str, Tensor]]
@@ -60,7 +60,6 @@ class Masks:
         self._masks = {name: torch.ones(weight.shape, dtype=torch.bool, device=weight.device) for name, weight in weights.items()}
         self._keep = {name: torch.ones_like(weight.detach()) for name, weight in weights.items()}
         self._answered = tell(self._optimizers, self.weights, self._masks)
-        self._moved = list(weights) if straight_through else moved(self._optimizers, self.weights)
         self._gradients = GradientMask(self.weights, self._keep, straight_through=straight_through)
         self.counters = Counters(self._masks)
         self._held = True
@@ -108,11 +107,11 @@ class Masks:
         for name, weight in self.weights.items():
             weight.mul_(self._keep[name])
 
-    @torch.no_grad()
     def restore_(self) -> None:
-        """As `apply_`, after an optimizer's step: only where the optimizer may have moved hidden entries (torch's usual ones do not)."""
-        for name in self._moved if self._held else ():
-            self.weights[name].mul_(self._keep[name])
+        """As `apply_`, after an optimizer's step, until `detach`: hidden entries move where a gradient came by another way than through
+        the backward pass (`torch.autograd.grad`, noise that is added to it), and under optimizers that do not work entry by entry."""
+        if self._held:
+            self.apply_()
 
     def catch(self, score: Score | None) -> None:
         """From the next backward pass on keep score(weight, dense gradient) of every pass, for `caught`; None to stop."""

@@ -8,18 +8,11 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-STILL = (
-    torch.optim.SGD,
-    torch.optim.Adam,
-    torch.optim.AdamW,
-    torch.optim.Adamax,
-    torch.optim.NAdam,
-    torch.optim.RAdam,
-    torch.optim.RMSprop,
-    torch.optim.Adagrad,
-    torch.optim.Adadelta,
+BEGINNINGS: tuple[tuple[type[torch.optim.Optimizer], str, str], ...] = (
+    (torch.optim.Rprop, "step_size", "lr"),
+    (torch.optim.Adagrad, "sum", "initial_accumulator_value"),
 )
-"""Optimizers that work entry by entry: a weight of zero whose moments and gradient are zero stays exactly zero."""
+"""State that does not begin at zero: of which optimizer, under which key, and the option of its groups that it begins at."""
 
 
 @runtime_checkable
@@ -31,12 +24,21 @@ class MaskAware(Protocol):
 
 
 def forget_(optimizers: Sequence[torch.optim.Optimizer], weight: nn.Parameter, stayed: Tensor) -> None:
-    """Zero every moment of the weight but where it stayed (1, elsewhere 0): state of the weight's shape, wherever an optimizer keeps it."""
+    """Every moment of the weight as it begins but where it stayed (1, elsewhere 0): state of the weight's shape, wherever an optimizer
+    keeps it."""
     for optimizer in optimizers:
         if weight in optimizer.state:
-            for value in optimizer.state[weight].values():
+            for key, value in optimizer.state[weight].items():
                 if isinstance(value, Tensor) and value.shape == weight.shape and value.is_floating_point():
                     value.mul_(stayed)
+                    if beginning := _beginning(optimizer, weight, key):
+                        value.add_(1 - stayed, alpha=beginning)
+
+
+def _beginning(optimizer: torch.optim.Optimizer, weight: nn.Parameter, key: str) -> float:
+    options = [option for kind, name, option in BEGINNINGS if isinstance(optimizer, kind) and name == key]
+    groups = (group for group in optimizer.param_groups if any(parameter is weight for parameter in group["params"]))
+    return float(next(groups)[options[0]]) if options else 0.0
 
 
 def tell(optimizers: Sequence[torch.optim.Optimizer], weights: Mapping[str, nn.Parameter], masks: Mapping[str, Tensor]) -> set[str]:
@@ -49,11 +51,3 @@ def tell(optimizers: Sequence[torch.optim.Optimizer], weights: Mapping[str, nn.P
             optimizer.set_masks({weights[name]: masks[name] for name in own})
             answered.update(own)
     return answered
-
-
-def moved(optimizers: Sequence[torch.optim.Optimizer], weights: Mapping[str, nn.Parameter]) -> list[str]:
-    """Weights whose hidden entries an optimizer may move, so that zeros must be restored after every step; all if none is given."""
-    known = [optimizer for optimizer in optimizers if type(optimizer) in STILL]
-    still = {id(parameter) for optimizer in known for group in optimizer.param_groups for parameter in group["params"]}
-    other = {id(p) for o in optimizers if type(o) not in STILL for group in o.param_groups for p in group["params"]}
-    return [name for name, weight in weights.items() if id(weight) not in still or id(weight) in other]
