@@ -79,15 +79,20 @@ class Network:
         masks, tensors = dict(masks), self.structure.layout.tensors
         for path, module in projected(self.model):
             name = f"{path}.{PROJECTION}".removeprefix(".")
-            hidden, projection = tensors.get((name, 1)), tensors.get((name, 0))
-            group = next((owner for owner in hidden.owners if owner in masks), None) if hidden is not None else None
-            if hidden is None or group is None or len(masks[group]) != hidden.size:
+            sides = [(tensors.get((name, 1)), module.hidden_size), (tensors.get((name, 0)), module.proj_size)]
+            plain = {group: mask.numpy() for group, mask in masks.items()}
+            hidden, projection = (whole if side is None else int(side.keep(plain).sum()) for side, whole in sides)
+            if hidden != projection:
                 continue
-            kept = (
-                module.proj_size if projection is None else int(projection.keep({name: mask.numpy() for name, mask in masks.items()}).sum())
-            )
-            if int(masks[group].sum()) == kept:
-                masks[group] = keep_more(masks[group], scores.get(group), multiple)
+            owners = [
+                owner
+                for side, _ in sides
+                if side is not None
+                for owner in side.owners
+                if owner in masks and len(masks[owner]) == side.size and not masks[owner].all()
+            ]
+            if owners:
+                masks[owners[0]] = keep_more(masks[owners[0]], scores.get(owners[0]), multiple)
         return masks
 
     def followers_weights(self) -> list[dict[str, Any]]:
