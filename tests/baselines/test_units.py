@@ -16,6 +16,7 @@ from methods.runs import check_resume, same
 from parsinet import baselines
 from parsinet.errors import ParsinetError, ParsinetWarning, StructureError, UsageError
 from parsinet.methods import Pruner
+from parsinet.structure import trace
 
 CASES = pytest.mark.parametrize("name", OPTIONS)
 
@@ -223,3 +224,60 @@ def test_complex_weights_train_and_stay_finite(kind: str) -> None:
     assert pruner.widths()["a"] > 12
     assert losses[-1] < losses[0]
     assert bool(torch.isfinite(model(x)).all())
+
+
+def perceptron(dtype: torch.dtype = torch.float32) -> nn.Sequential:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 3)).to(dtype)
+
+
+def test_group_lasso_leaves_frozen_weights_alone() -> None:
+    model, x = perceptron(), torch.randn(8, 6)
+    model[0].requires_grad_(False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    groups = [group.name for group in trace(model, x).removable()]
+    method = baselines.GroupLasso(lam=0.05, early=False, end=1.0, groups=groups[1:])
+    pruner = Pruner(model, optimizer, method, x, steps=20)
+    model[4].requires_grad_(False)
+    for _ in range(3):
+        model(x).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        pruner.step()
+    same = [torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True)]
+    assert same == [True, True, False, False, True, True]
+
+
+def test_group_lasso_on_16_bits_says_what_is_lost() -> None:
+    model, x = perceptron(torch.bfloat16), torch.randn(8, 6, dtype=torch.bfloat16)
+    with pytest.warns(ParsinetWarning, match="0.weight.*have 16 bits"):
+        Pruner(model, torch.optim.SGD(model.parameters(), lr=0.1), baselines.GroupLasso(), x, steps=20)
+
+
+@pytest.mark.parametrize("name", ["L0", "VIB", "SBP", "NormalJeffreys", "SpikeSlab"])
+def test_distributions_of_a_16_bit_network_are_finer_than_its_weights(name: str) -> None:
+    model, x = perceptron(torch.bfloat16), torch.randn(8, 6, dtype=torch.bfloat16)
+    method = getattr(baselines, name)(early=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    pruner = Pruner(model, optimizer, method, x, steps=50, examples=8)
+    before = {key: value.detach().clone() for key, value in method.rows.values.items()}
+    assert all(value.dtype in (torch.float32, torch.float64) for value in before.values())
+    for _ in range(10):
+        (model(x).float().square().mean() + pruner.penalty()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        pruner.step()
+    assert all((method.rows.values[key] != value).any() for key, value in before.items())
+    assert pruner.finish()(x).dtype == torch.bfloat16
+
+
+def test_positions_are_counted_in_training_alone() -> None:
+    model = nn.Sequential(nn.Conv1d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv1d(8, 4, 1), nn.AdaptiveAvgPool1d(1), nn.Flatten())
+    pruner = Pruner(model, torch.optim.SGD(model.parameters(), lr=0.1), baselines.VIB(kl=1.0), torch.randn(2, 3, 10), steps=10)
+    model(torch.randn(2, 3, 10))
+    penalty = pruner.penalty().detach()
+    model.eval()(torch.randn(2, 3, 40))
+    assert torch.equal(pruner.penalty().detach(), penalty)
+    pruner.finish()

@@ -142,7 +142,7 @@ DEAF: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", DEAF)
 def test_methods_that_learn_from_gradients_as_they_are_refuse_a_scaler(name: str) -> None:
-    with pytest.raises(UsageError, match=f"Pruner: {name} learns from gradients, which a scaler changes. Train in bfloat16"):
+    with pytest.raises(UsageError, match=f"Pruner: {name} learns from gradients, which a scaler changes. Train under bfloat16 autocast"):
         prune(DEAF[name](), torch.amp.GradScaler("cpu"))
 
 

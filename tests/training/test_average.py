@@ -172,3 +172,27 @@ def test_averaging_does_not_touch_the_training() -> None:
     assert torch.equal(plain[0].weight, watched[0].weight)  # type: ignore[index]
     average.finish(watched)
     assert not torch.equal(plain[0].weight, watched[0].weight)  # type: ignore[index]
+
+
+def test_norms_in_evaluation_mode_keep_their_statistics() -> None:
+    x = torch.randn(64, 6, generator=torch.Generator().manual_seed(0))
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(), nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
+    frozen, trained = model[1], model[5]
+    assert isinstance(frozen, nn.BatchNorm1d)
+    assert isinstance(trained, nn.BatchNorm1d)
+    assert frozen.running_mean is not None
+    assert trained.running_mean is not None
+    frozen.running_mean.fill_(2.0)
+    frozen.eval()
+    model[3].eval()
+    average = Average()
+    average.step(model)
+    again = Average()
+    again.load_state_dict(average.state_dict(), model)
+    model.eval()
+    again.finish(model, [(x, x)])
+    assert (frozen.running_mean == 2).all()
+    with torch.no_grad():
+        assert torch.allclose(trained.running_mean, model[:5](x).mean(0), atol=1e-6)
+    assert not any(module.training for module in model.modules())
+    assert trained.momentum == 0.1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Unpack
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from parsinet.baselines.slices import SIDES, Slices, counts, slices, squared_norms
 from parsinet.baselines.units import JudgedUnits, UnitOptions
-from parsinet.errors import UsageError
+from parsinet.errors import ParsinetWarning, UsageError, few
 from parsinet.methods import Alive, Budget
 from parsinet.methods.choice import left_out
 from parsinet.methods.goal import Goal
@@ -76,6 +77,7 @@ class GroupLasso(JudgedUnits):
         super().attach(model, structure, budget, optimizers)
         others = left_out(structure, self._original, partial(self._against, structure))
         self.goal.aim(model, structure, budget, list(self._original), others)
+        self._warn_coarse()
 
     def _against(self, structure: Structure, name: str) -> str:
         parts, tensors, rates = slices(structure, name, self.weights), self._tensors(), self._rates()
@@ -114,8 +116,9 @@ class GroupLasso(JudgedUnits):
             norms = squared_norms(parts, tensors, len(numbers)).sqrt()
             for part in parts:
                 tensor = tensors[part.tensor]
-                factor = shrinkage(norms, self.lam * rates[id(tensor)] * numbers.sqrt())
-                tensor.mul_(part.spread(factor, tensor))
+                if id(tensor) in rates:
+                    factor = shrinkage(norms, self.lam * rates[id(tensor)] * numbers.sqrt())
+                    tensor.mul_(part.spread(factor, tensor))
 
     def _known(self, name: str, tensors: Mapping[str, Tensor]) -> tuple[list[Slices], Tensor]:
         """A group's slices and how many weights each of its units has, looked up once between two removals."""
@@ -149,4 +152,18 @@ class GroupLasso(JudgedUnits):
         return found
 
     def _rates(self) -> dict[int, float]:
-        return {id(p): group["lr"] for optimizer in self._optimizers for group in optimizer.param_groups for p in group["params"]}
+        """The present learning rate of every parameter that trains, by its id; one that was frozen since the start has none."""
+        groups = [group for optimizer in self._optimizers for group in optimizer.param_groups]
+        return {id(p): group["lr"] for group in groups for p in group["params"] if p.requires_grad}
+
+    def _warn_coarse(self) -> None:
+        """Say where steps are lost in rounding."""
+        tensors = self._tensors()
+        names = dict.fromkeys(part.tensor for name in self._original for part in slices(self.structure, name, self.weights))
+        if coarse := [name for name in names if tensors[name].dtype in (torch.bfloat16, torch.float16)]:
+            warnings.warn(
+                f"{self.name}: {few(coarse)} have 16 bits, in which a step that changes a weight by a few thousandths of it is lost in "
+                "rounding. Keep the weights in float32 and train under autocast.",
+                ParsinetWarning,
+                stacklevel=4,
+            )

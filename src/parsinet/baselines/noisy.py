@@ -105,7 +105,7 @@ class NoisyGates(Distribution):
         sizes = {name: structure.group(name).size for name in chosen}
         parameter = next(model.parameters())
         start = self._start(sum(sizes.values()))
-        dtype = self.precision or parameter.dtype.to_real()
+        dtype = self.precision or torch.promote_types(parameter.dtype.to_real(), torch.float32)  # its steps would round to nothing
         self._ranks = budget.ranks
         self._rows = Rows(sizes, {name: row.to(parameter.device, dtype) for name, row in start.items()}, self.rate, budget.ranks)
         self.interval = self.interval or usual_interval(budget.steps)
@@ -212,8 +212,8 @@ class NoisyGates(Distribution):
     def _factor(self, group: str, h: Tensor) -> Tensor:
         assert self._model is not None
         values = self.rows.of(group)
-        self._seen(group, h)
         if self._model.training:
+            self._seen(group, h)
             return self._draw(values, (len(h),) if self.draws == "example" else ())
         with torch.no_grad():
             return self._test(values) * self._read(group)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from parsinet.data import Batches
 from parsinet.errors import ParsinetWarning, UsageError
@@ -49,6 +49,8 @@ class Average:
         self.begin, self.kind, self.decay = begin, kind, DECAY if decay is None else decay
         self._steps = 0
         self._averaged: AveragedModel | None = None
+        self._still: set[str] = set()
+        """Modules that run in evaluation mode while the model trains, such as frozen norms."""
 
     def step(self, model: nn.Module, settled: bool = True) -> None:
         """Call after every step, behind `pruner.step`. settled: whether the structure is fixed; before it is, nothing is averaged.
@@ -60,12 +62,15 @@ class Average:
             return
         if self._averaged is None:
             self._averaged = self._start(model)
+        if model.training:
+            self._still = {name for name, module in model.named_modules() if not module.training}
         if any(mean.shape != now.shape for now, mean in self._pairs(self._averaged, model)):
             raise UsageError("Average: units have left after the first weights were taken; call step with settled=pruner.settled.")
         self._averaged.update_parameters(_weights(model))
 
     def finish(self, model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]] | None = None) -> None:
         """Write the averages into the model; where it has batch normalisation, take its statistics anew from one pass over `batches`.
+        Modules that were in evaluation mode in the last step run so here too, and norms among them keep their statistics.
 
         Warns, and leaves the model as it is, if nothing was averaged.
 
@@ -79,7 +84,7 @@ class Average:
                 stacklevel=2,
             )
             return
-        normalised = any(isinstance(module, _BatchNorm) and module.track_running_stats for module in model.modules())
+        normalised = bool(self._renewed(model))
         if normalised and batches is None:
             raise UsageError("Average: batch normalisation has the statistics of the last weights; give finish the training batches.")
         whole = _whole_epoch(batches) if normalised and batches is not None else None
@@ -87,15 +92,15 @@ class Average:
             for now, mean in self._pairs(self._averaged, model):
                 now.copy_(mean)
         if whole is not None:
-            _renew_statistics(model, whole)
+            self._renew_statistics(model, whole)
 
     def state_dict(self) -> dict[str, Any]:
-        """The averages and the number of steps."""
-        return {"steps": self._steps, "averages": None if self._averaged is None else dict(self._averaged.state_dict())}
+        """The averages, the number of steps, and what ran in evaluation mode."""
+        return {"steps": self._steps, "still": sorted(self._still), "averages": None if self._averaged is None else dict(self._averaged.state_dict())}
 
     def load_state_dict(self, state: Mapping[str, Any], model: nn.Module) -> None:
         """Continue where `state_dict` was taken; `model` has the shapes it had there already."""
-        self._steps = int(state["steps"])
+        self._steps, self._still = int(state["steps"]), set(state.get("still", ()))
         self._averaged = None
         if state["averages"] is not None:
             self._averaged = self._start(model)
@@ -104,6 +109,29 @@ class Average:
     def _start(self, model: nn.Module) -> AveragedModel:
         update = _towards_mean if self.kind == "equal" else get_ema_multi_avg_fn(self.decay)  # type: ignore[no-untyped-call]
         return AveragedModel(_weights(model), multi_avg_fn=update)
+
+    def _renewed(self, model: nn.Module) -> list[_BatchNorm]:
+        """The norms whose running statistics follow the training."""
+        norms = [(name, module) for name, module in model.named_modules() if isinstance(module, _BatchNorm)]
+        return [norm for name, norm in norms if norm.track_running_stats and name not in self._still]
+
+    @torch.no_grad()
+    def _renew_statistics(self, model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Running statistics as plain means over the batches, as `torch.optim.swa_utils.update_bn` takes them, but of the norms that
+        train alone; every module's mode is put back."""
+        modes, momenta = {module: module.training for module in model.modules()}, {norm: norm.momentum for norm in self._renewed(model)}
+        for name, module in model.named_modules():
+            module.training = name not in self._still
+        for norm in momenta:
+            norm.reset_running_stats()
+            norm.momentum = None
+        device = next(model.parameters()).device
+        for batch in batches:
+            model((batch[0] if isinstance(batch, list | tuple) else batch).to(device))
+        for norm, momentum in momenta.items():
+            norm.momentum = momentum
+        for module, mode in modes.items():
+            module.training = mode
 
     @staticmethod
     def _pairs(averaged: AveragedModel, model: nn.Module) -> Iterable[tuple[Tensor, Tensor]]:
@@ -118,14 +146,6 @@ def _towards_mean(means: Tensors, now: Tensors, averaged: Tensor | int) -> None:
 def _weights(model: nn.Module) -> nn.ParameterList:
     """The model's parameters alone: what is copied to hold averages needs no modules and no hooks."""
     return nn.ParameterList(model.parameters())
-
-
-def _renew_statistics(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-    """Running statistics as plain means over the batches; every module's training flag is put back."""
-    training = {module: module.training for module in model.modules()}
-    update_bn(batches, model, device=next(model.parameters()).device)
-    for module, flag in training.items():
-        module.training = flag
 
 
 def _whole_epoch(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterable[tuple[Tensor, Tensor]]:

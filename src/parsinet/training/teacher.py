@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from parsinet.errors import UsageError
 from parsinet.structure.copies import duplicate
@@ -78,7 +79,8 @@ class Teacher:
         if self.network is None:
             return None
         told: Tensor = self.network(*inputs, **options)
-        self.examples += len(told)
+        tensors = (value for value in tree_leaves((told, inputs, options)) if isinstance(value, Tensor))
+        self.examples += len(next(tensors))
         return told
 
     def loss(self, loss: Tensor, logits: Tensor, told: Tensor | None) -> Tensor:
