@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from parsinet.errors import UsageError
 from parsinet.methods import Method
+from parsinet.methods.door import unmet
 from parsinet.methods.folds import FoldInputs
 from parsinet.structure.folding import Kind
 from parsinet.structure.own import Hints
@@ -41,20 +42,9 @@ def check_options(who: str, method: Method, options: PrunerOptions) -> None:
 
 
 def check_groups(who: str, method: Method, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """UsageError where the optimizer lacks what the method wants of it, such as a learning rate of eigenvalues.
-
-    That vectors are not decayed is advice, and not asked for.
-    """
-    groups = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
-    for wanted in method.param_groups(network):
-        options = {key: value for key, value in wanted.items() if key != "params" and (key, value) != ("weight_decay", 0.0)}
-        held = [group for parameter in wanted["params"] if (group := groups.get(id(parameter))) is not None]
-        for key, value in options.items():
-            if any(group.get("initial_lr" if key == "lr" and "initial_lr" in group else key) != value for group in held):
-                raise UsageError(
-                    f"{who}: {method.name} wants a parameter group with {key} = {value!r}, which the optimizer does not have. "
-                    "Build the optimizer from method.param_groups(network)."
-                )
+    """UsageError where the optimizer lacks what the method wants of it, such as a learning rate of eigenvalues."""
+    if wanted := unmet(method, network, [optimizer]):
+        raise UsageError(f"{who}: {wanted}")
 
 
 def add_gradient(penalty: Tensor | float) -> None:

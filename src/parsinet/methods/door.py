@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterable
 from typing import Protocol
 from weakref import WeakValueDictionary
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from parsinet.errors import ArgumentTypeError, UsageError, told
+from parsinet.errors import ArgumentTypeError, ParsinetWarning, UsageError, told
 from parsinet.methods.base import Method
 from parsinet.methods.options import check_whole
 
@@ -54,6 +55,42 @@ def check_arguments(model: object, optimizer: object, method: object) -> list[Op
     if _USED.get(id(method)) is method:
         raise UsageError(f"Pruner: this {type(method).__name__} has finished a network already. Build a method for each network.")
     return optimizers
+
+
+def unmet(method: Method, network: nn.Module, optimizers: Iterable[Optimizer]) -> str:
+    """What the method wants of the optimizers and does not find in their groups, such as a learning rate of eigenvalues; "" for nothing.
+
+    That vectors are not decayed is advice, and not asked for.
+    """
+    groups = {id(parameter): group for optimizer in optimizers for group in optimizer.param_groups for parameter in group["params"]}
+    for wanted in method.param_groups(network):
+        options = {key: value for key, value in wanted.items() if key != "params" and (key, value) != ("weight_decay", 0.0)}
+        held = [group for parameter in wanted["params"] if (group := groups.get(id(parameter))) is not None]
+        for key, value in options.items():
+            if any(group.get("initial_lr" if key == "lr" and "initial_lr" in group else key) != value for group in held):
+                return (
+                    f"{method.name} wants a parameter group with {key} = {value!r}, which the optimizer does not have. "
+                    "Build the optimizer from method.param_groups(network)."
+                )
+    return ""
+
+
+def tell_unmet(method: Method, network: nn.Module, optimizers: Iterable[Optimizer]) -> None:
+    """ParsinetWarning where the optimizer lacks what the method wants of it: the method goes on with what the optimizer has."""
+    if wanted := unmet(method, network, optimizers):
+        warnings.warn(f"Pruner: {wanted} It goes on with what the optimizer has.", ParsinetWarning, stacklevel=4)
+
+
+def tell_unpenalised(method: Method) -> None:
+    """ParsinetWarning where the method adds something to the loss that the loop has not asked for."""
+    penalty = method.penalty()
+    if isinstance(penalty, Tensor) and penalty.requires_grad:
+        warnings.warn(
+            f"Pruner: {method.name} learns by what it adds to the loss, and the loop has not asked for it: (loss + pruner.penalty()).backward(). "
+            "Without it hardly anything leaves.",
+            ParsinetWarning,
+            stacklevel=3,
+        )
 
 
 def check_numbers(steps: int | None, examples: int | None, round_to: int) -> None:

@@ -14,7 +14,7 @@ from parsinet.distributed import Sharded, opened
 from parsinet.errors import ArgumentTypeError, StructureError, UsageError, suggest, told
 from parsinet.methods.agreeing import FOLLOWERS, METHOD, OPTIMIZERS, WEIGHTS, Agreement
 from parsinet.methods.base import Alive, Budget, Listening, Method, Moving, Probing
-from parsinet.methods.door import begin_work, check_arguments, check_numbers, end_work, may_remove
+from parsinet.methods.door import begin_work, check_arguments, check_numbers, end_work, may_remove, tell_unmet, tell_unpenalised
 from parsinet.methods.ending import tell_diverged, tell_early
 from parsinet.methods.folds import FoldInputs, folding_of
 from parsinet.methods.followers import followers_of
@@ -118,10 +118,13 @@ class Pruner:
         self._network = Network(net, sharded, optimizers, folding, example_inputs, **left, **found)
         self._step, self._steps = 0, steps
         self._given = given(method, steps=steps, round_to=round_to, examples=examples)
+        self._asked = False
+        """Whether the loop has asked for the penalty, or was told that it should."""
         self._due: Alive | None = None
         """Masks of a removal that has been decided and has failed."""
         self._agreement = Agreement(together, self._trained, copies)
         budget = Budget(steps, examples, example_inputs, round_to, scaler, ranks, sharded is not None)
+        tell_unmet(method, net, optimizers)
         method.attach(net, self.structure, budget, self._network.optimizers)
         self._agreement.check("at the start")
         begin_work(self)
@@ -142,7 +145,8 @@ class Pruner:
         return self.method.settled and self._due is None
 
     def penalty(self) -> Tensor | float:
-        """What the method adds to the loss."""
+        """What the method adds to the loss; call it behind the forward pass."""
+        self._asked = True
         return self.method.penalty()
 
     def step(self, closure: Callable[[], Tensor] | None = None) -> Removal | None:
@@ -166,6 +170,9 @@ class Pruner:
             raise ArgumentTypeError(
                 f"Pruner: step takes a function that computes the loss, got {told(closure)}: step(lambda: loss_fn(model(x), y))."
             )
+        if not self._asked:
+            self._asked = True
+            tell_unpenalised(self.method)
         if self._due is not None:
             self._forget()
             return self._remove(self._due)
