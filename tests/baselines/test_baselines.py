@@ -257,3 +257,14 @@ def test_a_schedule_needs_the_length_of_the_run() -> None:
         Pruner(model, torch.optim.SGD(model.parameters()), method, torch.zeros(2, 4))
     with pytest.raises(UsageError, match="no masks yet"):
         baselines.build("gmp").describe()
+
+
+def test_snip_leaves_steps_to_train_what_stays() -> None:
+    with pytest.raises(UsageError, match=r"snip: batches=1000 of a run of .* leaves none to train the sparse network"):
+        Run("snip", batches=1000)
+
+
+@pytest.mark.parametrize("name", ["gmp", "rigl", "set"])
+def test_an_interval_longer_than_the_window_is_told(name: str) -> None:
+    with pytest.warns(ParsinetWarning, match=f"{name}: between step .* there is no multiple of interval=1000"):
+        Run(name, sparsity=0.7, interval=1000)

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import StepLR
 
 from parsinet import structure
-from parsinet.baselines import MagnitudeUnits, RandomUnits
+from parsinet.baselines import L0, SBP, VIB, MagnitudeUnits, NormalJeffreys, RandomUnits, SpikeSlab
 from parsinet.errors import ArgumentTypeError, ParsinetError, ParsinetWarning, StructureError, UsageError
 from parsinet.methods import Dense, Gates, Method, Pruner, Spectral, SpectralSparse, Sphere
+from parsinet.sphere import LpSGD, param_groups
 
 X = torch.randn(4, 6)
 
@@ -162,7 +163,7 @@ def test_units_without_a_batch_are_not_gated_and_the_others_are() -> None:
 def test_a_network_with_gates_is_not_traced_and_says_why() -> None:
     model = net()
     Pruner(model, adam(model), Gates(), X)
-    with pytest.raises(StructureError, match="A method is at work on this network"):
+    with pytest.raises(StructureError, match="Sequential cannot be traced: a method is at work on it"):
         Pruner(model, adam(model), Gates(), X)
 
 
@@ -232,3 +233,39 @@ def test_nothing_is_told_where_all_is_well(way: str) -> None:
         warnings.simplefilter("always")
         Pruner(model, optimizers, method, X, steps=400)
     assert not [str(warning.message) for warning in told if "no optimizer given holds" in str(warning.message)]
+
+
+FORGOTTEN = {"vib": VIB, "l0": L0, "sbp": SBP, "normal-jeffreys": NormalJeffreys, "spike-slab": SpikeSlab}
+
+
+@pytest.mark.parametrize("name", FORGOTTEN)
+def test_a_forgotten_penalty_is_told_once(name: str) -> None:
+    model = net()
+    optimizer = adam(model)
+    pruner = Pruner(model, optimizer, FORGOTTEN[name](), X, steps=10, examples=100)
+    model(X).sum().backward()
+    optimizer.step()
+    with pytest.warns(ParsinetWarning, match=f"{name} learns by what it adds to the loss"):
+        pruner.step()
+    pruner.step()
+
+
+def test_a_penalty_that_was_asked_for_is_not_missed() -> None:
+    model = net()
+    optimizer = adam(model)
+    pruner = Pruner(model, optimizer, VIB(), X, steps=10)
+    (model(X).sum() + pruner.penalty()).backward()
+    optimizer.step()
+    pruner.step()
+
+
+def test_options_that_the_optimizer_lacks_are_told() -> None:
+    model, method = net(), Spectral(eigenvalue_lr=0.1)
+    method.prepare(model)
+    with pytest.warns(ParsinetWarning, match=r"spectral wants a parameter group with lr = 0\.1"):
+        Pruner(model, adam(model), method, X, steps=10)
+    model, sphere = net(), Sphere(0.5, p=1.5)
+    with pytest.warns(ParsinetWarning, match=r"sphere wants a parameter group with p = 1\.5"):
+        Pruner(model, LpSGD(param_groups(model, p=1.2), lr=0.01), sphere, X, steps=10)
+    model, sphere = net(), Sphere(0.5, p=1.5)
+    Pruner(model, LpSGD(sphere.param_groups(model), lr=0.01), sphere, X, steps=10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -40,6 +41,8 @@ REFUSED = {
     "decide": ({"decide": "flip"}, "no way to decide called 'flip'. Did you mean 'flips'?"),
     "deciding of nothing": ({"decide": "round", "deciding": 0.4}, "has no deciding part"),
     "deciding 0": ({"deciding": 0.0}, "deciding must be > 0 and ≤ 1.0, got 0.0"),
+    "inputs": ({"inputs": 1}, "inputs must be True or False, got 1"),
+    "blocks": ({"blocks": 1}, "blocks must be True, False or a list of names, got 1"),
     "one word": ({"groups": "fc1"}, "groups must be a list of group names, got the single word 'fc1'"),
 }
 
@@ -164,3 +167,22 @@ def test_the_pruner_refuses_counts_below_one(argument: str) -> None:
 def test_the_pruner_refuses_an_optimizer_of_another_model() -> None:
     with pytest.raises(UsageError, match="the optimizer holds none of the model's parameters"):
         Pruner(plain(), torch.optim.SGD(plain().parameters()), Dense(), torch.randn(2, 4))
+
+
+def test_gates_that_hear_nothing_let_nothing_go() -> None:
+    torch.manual_seed(0)
+    model, x, y = plain().eval(), torch.randn(16, 4), torch.randn(16, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    gates = Pruner(model, optimizer, Gates(price=1.0), x, steps=60)
+    for _ in range(60):
+        (model(x) - y).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if gates.settled:
+            break
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Gates: in .* steps no backward pass went through a gate")
+            gates.step(lambda: (model(x) - y).square().mean())
+    assert gates.settled
+    assert gates.widths() == {"0": 6, "2": 5}
+    gates.finish()

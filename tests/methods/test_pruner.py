@@ -13,12 +13,13 @@ from torch.nn.utils import parametrize
 
 from methods.toys import OPTIMIZERS, network, points, start, train_step
 from parsinet import data, models
-from parsinet.baselines import MagnitudeUnits
+from parsinet.baselines import MagnitudeUnits, RandomUnits
 from parsinet.data import Batches
 from parsinet.errors import ParsinetWarning, UsageError
 from parsinet.methods import Dense, Gates, Method, Pruner
 from parsinet.methods.pruner import Removal
 from parsinet.methods.ranking import round_up
+from parsinet.structure import shrink, trace
 
 
 @pytest.mark.parametrize(
@@ -197,3 +198,34 @@ def test_widths_that_are_multiples_of_too_much_are_refused() -> None:
         begin(Gates(), 12)
     begin(Gates(), 11)
     begin(Dense(), 12)
+
+
+class Projected(nn.Module):
+    """An LSTM whose states are projected to four features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells, self.head = nn.LSTM(6, 10, proj_size=4, batch_first=True), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.head(self.cells(x)[0].mean(1))
+        return found
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+@pytest.mark.parametrize(("first", "groups", "multiple"), [(6, ["cells"], 1), (10, None, 4)])
+def test_projections_keep_another_width_than_the_states(first: int, groups: list[str] | None, multiple: int) -> None:
+    model, x = Projected(), torch.randn(3, 5, 6)
+    if first < 10:
+        shrink(model, trace(model, x).plan({"cells": torch.arange(10) < first}))
+    optimizer = torch.optim.Adam(model.parameters())
+    method = RandomUnits(share=0.34 if groups == ["cells"] else 0.25 if groups else 0.6, groups=groups)
+    pruner = Pruner(model, optimizer, method, x, steps=10, round_to=multiple)
+    for _ in range(10):
+        model(x).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        pruner.step()
+    pruner.finish()
+    assert model.cells.hidden_size != model.cells.proj_size
+    model(x).sum().backward()

@@ -19,6 +19,7 @@ from parsinet.errors import ParsinetError, ParsinetWarning, StructureError, Usag
 from parsinet.methods import Pruner, Spectral, SpectralSparse
 from parsinet.methods.guided import largest_share
 from parsinet.methods.nodes import node_scores
+from parsinet.methods.phases import Phases
 from parsinet.methods.ranking import keep_best
 from parsinet.spectral import SpectralLayer, relevance, spectral_layers, spectralize
 from parsinet.structure import silence, trace
@@ -31,7 +32,8 @@ class Run(runs.Run):
 
     def __init__(self, model: nn.Module | None = None, **options: Any) -> None:
         optimizer = partial(torch.optim.Adam, lr=0.01, weight_decay=1e-4)
-        super().__init__(model or network(batch_norm=True), Spectral(**{"interval": 3, **options}), optimizer, points(4)[0], steps=STEPS)
+        often = {"interval": 3} if options.get("schedule", "continuous") == "continuous" else {}
+        super().__init__(model or network(batch_norm=True), Spectral(**{**often, **options}), optimizer, points(4)[0], steps=STEPS)
 
 
 def bases(model: nn.Module) -> list[Tensor]:
@@ -209,13 +211,39 @@ def test_the_lasso_and_the_decays_reach_what_they_name() -> None:
         ({"variant": "one-set-in", "score": "eigenvalue"}, "'one-set-in' trains what sends"),
         ({"eigenvalue_lasso": float("nan")}, "eigenvalue_lasso must be ≥ 0"),
         ({"variant": "two-set", "schedule": "pre"}, "nothing left to train after the first phase"),
-        ({"variant": "two-set", "score": "eigenvalue"}, "both sets of eigenvalues train"),
+        (
+            {"variant": "two-set", "score": "eigenvalue"},
+            "'two-set' trains both. Take score='relevance', or a variant of one set",
+        ),
+        ({"target": "latency=2ms"}, "latency=2ms has to be timed; give macs"),
+        ({"variant": "two-set", "basis_decay": 0.1}, "basis_decay has nothing to act on"),
+        ({"schedule": "post", "interval": 3}, "all nodes leave at once here"),
+        ({"eigenvalues": 0.3}, "nodes would leave at begin=0.1, while eigenvalues train alone, until 0.3"),
         ({"groups": ["out"]}, "'out' cannot shrink"),
     ],
 )
 def test_bad_options_are_refused_in_words(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ParsinetError, match=message):
         Run(**options)
+
+
+@pytest.mark.parametrize("given", ["eigenvalues", "begin", "end"])
+def test_what_is_one_moment_of_a_schedule_moves_together(given: str) -> None:
+    assert Spectral(schedule="pre", **{given: 0.8}).phases == Phases(0.8, 0.8, 0.8)  # type: ignore[arg-type]
+    assert Spectral(schedule="distilled", eigenvalues=0.1, begin=0.4).phases == Phases(0.1, 0.4, 0.4)
+    assert Spectral(schedule="post", begin=0.7).phases == Phases(0.0, 0.7, 0.7)
+
+
+def test_groups_within_factors_are_none_of_the_finished_network() -> None:
+    model = network()
+    method = SpectralSparse(scope="layer")
+    method.prepare(model)
+    pruner = Pruner(model, torch.optim.SGD(method.param_groups(model), lr=0.01), method, points(4)[0], steps=10)
+    inner = [name for name in pruner.widths() if "spectrum" in name]
+    assert inner
+    pruner.finish()
+    assert pruner.widths()
+    assert not set(inner) & set(pruner.widths())
 
 
 def test_phases_without_a_length_of_the_run_are_refused() -> None:

@@ -109,7 +109,7 @@ def test_p_for_sparsity_inverts(n):
 
 def test_a_target_below_the_smallest_p_is_clamped_with_a_warning():
     for call in (lambda: p_for_hoyer(4608, 0.9), lambda: p_for_sparsity(144, 0.98)):
-        with pytest.warns(UserWarning, match=r"asks for p = 1.0\d+; 1.02 is returned, which reaches 0"):
+        with pytest.warns(UserWarning, match=r"asks for p = 1 \+ 0\.\d+; 1.02 is returned, which reaches 0"):
             assert call() == 1.02
 
 

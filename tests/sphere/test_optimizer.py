@@ -299,6 +299,7 @@ def test_a_row_left_with_one_input_goes_on_without_a_sphere():
         ({"nesterov": True, "momentum": 0.0}, UsageError, "nesterov needs momentum"),
         ({"form": "primal"}, UsageError, "form must be one of auto, dual, frank-wolfe, got 'primal'"),
         ({"constrained": 1}, ArgumentTypeError, "constrained must be True or False"),
+        ({"foreach": "x"}, ArgumentTypeError, "foreach must be True or False, got 'x'"),
         ({"unit_dim": 2}, UsageError, "unit_dim=2"),
     ],
 )
@@ -339,3 +340,4 @@ def test_warnings():
         warnings.simplefilter("error")
         optimizer.step()
         LpSGD([nn.Parameter(torch.ones(3, 4))], weight_decay=0.1, constrained=False)
+        LpSGD([nn.Parameter(torch.ones(3, 4))], weight_decay=0.1, p=2.0)

@@ -382,3 +382,20 @@ def test_hooks_that_a_first_pass_puts_there_are_put_there_once() -> None:
         wanted = model(x)
     pn.shrink(model, plan)
     assert torch.allclose(model(x), wanted, atol=1e-12)
+
+
+def test_a_causal_mask_that_torch_looks_at_is_named() -> None:
+    class Translator(nn.Module):
+        def __init__(self, **options: bool) -> None:
+            super().__init__()
+            self.core, self.options = nn.Transformer(16, 4, 1, 1, 32, dropout=0.0, batch_first=True), options
+
+        def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+            mask = nn.Transformer.generate_square_subsequent_mask(b.shape[1])
+            found: torch.Tensor = self.core(a, b, tgt_mask=mask, **self.options)
+            return found
+
+    inputs = torch.randn(2, 5, 16), torch.randn(2, 4, 16)
+    with pytest.raises(StructureError, match="tgt_is_causal=True"):
+        pn.trace(Translator(), inputs)
+    assert pn.trace(Translator(tgt_is_causal=True), inputs).removable()

@@ -9,7 +9,7 @@ from typing import Any, Unpack
 from torch import Tensor
 
 from parsinet import topology
-from parsinet.errors import ParsinetWarning
+from parsinet.errors import ParsinetWarning, UsageError
 from parsinet.methods import Budget, MaskedTraining, MaskOptions
 from parsinet.methods.options import check_whole
 from parsinet.topology import Masks, Window
@@ -85,6 +85,10 @@ class SNIP(MaskedTraining):
             super()._judge_sparsity()
 
     def _schedule(self, budget: Budget) -> Window:
+        if budget.steps is not None and self.batches >= budget.steps:
+            raise UsageError(
+                f"snip: batches={self.batches} of a run of {budget.steps} steps leaves none to train the sparse network. Give fewer."
+            )
         return Window(self.batches, self.batches, 1)
 
     def _wait(self, steps: int) -> None:

@@ -42,6 +42,8 @@ class Amount:
             raise UsageError(f"{who}: max_fall tries one share for all groups; give share as one number, the largest to try.")
         self.share: Share = SHARE if share is None else share
         self.target, self.max_fall = Target.given(who, target), max_fall
+        if self.target is not None and self.target.kind == "latency":
+            raise UsageError(f"{who}: a target is met here by counting, and {self.target} has to be timed; give macs, params or bytes.")
         self._who = who
         self._aim: Aim | None = None
         self._borne: Borne | None = None

@@ -33,6 +33,8 @@ class BlockOptions:
     def __post_init__(self) -> None:
         """UsageError for values out of range and for prices without blocks."""
         check_list("Gates", "blocks", self.blocks, "True or a list of names")
+        if not isinstance(self.blocks, bool | Sequence):
+            raise UsageError(f"Gates: blocks must be True, False or a list of names, got {self.blocks!r}.")
         for name, value in (("block_price", self.price), ("block_factor", self.factor)):
             check_number("Gates", name, value, above=0, below=math.inf)
             if value is not None and not self.blocks:

@@ -61,9 +61,9 @@ class Deciding:
     def probe(self, loss: Callable[[], Tensor], model: nn.Module, bank: GateBank, price: float | Tensor, step: int) -> None:
         """Compare on the present batch, at every `EVERY`-th step of the phase, and move the gates whose trials end.
 
-        A batch on which a loss is no finite number says nothing.
+        A batch on which a loss is no finite number says nothing. Gates of which none has learned, in evaluation mode, are not tried.
         """
-        if self.kind != "flips" or not self.begun(step) or step % EVERY:
+        if self.kind != "flips" or not self.begun(step) or step % EVERY or not bool(bank.usefulness.any()):
             return
         theta = bank.theta.cpu()
         prices = torch.as_tensor(price, dtype=torch.float64, device="cpu").expand(len(theta))

@@ -86,8 +86,8 @@ def tell_unpenalised(method: Method) -> None:
     penalty = method.penalty()
     if isinstance(penalty, Tensor) and penalty.requires_grad:
         warnings.warn(
-            f"Pruner: {method.name} learns by what it adds to the loss, and the loop has not asked for it: (loss + pruner.penalty()).backward(). "
-            "Without it hardly anything leaves.",
+            f"Pruner: {method.name} learns by what it adds to the loss, and the loop has not asked for it. Without "
+            "it hardly anything leaves: (loss + pruner.penalty()).backward().",
             ParsinetWarning,
             stacklevel=3,
         )

@@ -20,7 +20,7 @@ from parsinet.methods.gating import GateBank
 from parsinet.methods.given import Remembering
 from parsinet.methods.noise import noisy
 from parsinet.methods.openness import Openness
-from parsinet.methods.options import check_either, check_list, check_number, check_seed
+from parsinet.methods.options import check_either, check_flags, check_list, check_number, check_seed
 from parsinet.methods.pace import PaceOptions
 from parsinet.methods.price_options import PriceOptions
 from parsinet.methods.pricing import Pricing
@@ -121,6 +121,7 @@ class Gates(Remembering):
         check_either("Gates", "draws", draws, BATCH, EXAMPLE)
         check_list("Gates", "groups", groups, "a list of group names")
         check_seed("Gates", seed)
+        check_flags("Gates", inputs=inputs)
         self.openness, self.threshold = Openness.given(theta), threshold
         self.inputs, self.blocks, self.settled = inputs, bool(blocks), False
         self._wanted, self.draws, self._generator = groups, draws, generator(seed)

@@ -54,6 +54,8 @@ class MaskedTraining(Remembering, ABC):
     regrows = False
     """Whether hidden weights can come back: then unread units leave only once the masks are final."""
     straight_through = False
+    usual_interval: int | None = None
+    """The default of `interval`."""
     """Whether the optimizer wants dense gradients and masks them itself."""
 
     def __init__(
@@ -274,7 +276,16 @@ class MaskedTraining(Remembering, ABC):
         steps = length_of_run(self.name, budget.steps)
         begin = max(1, round(self.begin * steps))
         interval = self.interval or min(100, max(1, steps // 20))
-        return Window(begin, max(begin, round(self.end * steps)), interval)
+        window = Window(begin, max(begin, round(self.end * steps)), interval)
+        chosen = self.interval != self.usual_interval
+        if chosen and window.begin < window.end and not any(map(window.due, range(window.begin, window.end))):
+            warnings.warn(
+                f"{self.name}: between step {window.begin} and step {window.end} there is no multiple of interval={interval}, so masks "
+                "change once, at the end. Give a shorter interval.",
+                ParsinetWarning,
+                stacklevel=4,
+            )
+        return window
 
     def _wanted(self, sparsity: float) -> Wanted:
         """Active weights for a sparsity, by the shapes at the start."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -59,6 +60,7 @@ class Network:
         )
         whole = [block for block in self.structure.blocks if block.removable]
         self.kept = {group.name: list(range(group.size)) for group in (*self.structure.removable(), *whole)}
+        self._gone: set[str] = set()
         self.sizes = {name: len(units) for name, units in self.kept.items()}
         if removes:
             self._check_room(round_to)
@@ -70,7 +72,13 @@ class Network:
 
     def widths(self) -> dict[str, int]:
         """Units left, per group."""
-        return {name: len(units) for name, units in self.kept.items()}
+        return {name: len(units) for name, units in self.kept.items() if name not in self._gone}
+
+    def finished(self) -> None:
+        """Groups within tensors that the finished network has no more (factors of a decomposition) are none of its groups."""
+        names = {name for name, _ in (*self.model.named_parameters(), *self.model.named_buffers())}
+        tensors = {name: re.fullmatch(r"(.+)\[\d+\]", name) for name in self.kept}
+        self._gone = {name for name, tensor in tensors.items() if tensor and tensor[1] not in names}
 
     def runnable(self, masks: Mapping[str, Tensor], scores: Mapping[str, Tensor], multiple: int) -> dict[str, Tensor]:
         """The masks, with so many of the best leaving units back that torch can run what is left: an LSTM's projection must be of another

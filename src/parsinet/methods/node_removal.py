@@ -54,6 +54,23 @@ class RemovalOptions:
         self.amount.check_removals(phases.begin >= phases.end, "give schedule='post', 'pre' or 'distilled', or end equal to begin")
 
 
+def check_rank(score: str, variant: str) -> None:
+    """UsageError where |λ| would rank nodes of maps whose eigenvalues train at both ends."""
+    known = spectral.VARIANTS[variant]
+    if score == "eigenvalue" and known.trains_in and known.trains_out:
+        one = ", ".join(name for name, each in spectral.VARIANTS.items() if each.trains_out and not each.trains_in)
+        raise UsageError(
+            f"Spectral: score='eigenvalue' ranks by one set of eigenvalues, and variant {variant!r} trains both. Take score='relevance', "
+            f"or a variant of one set: {one}."
+        )
+
+
+def check_interval(interval: int | None, phases: Phases) -> None:
+    """UsageError for time between removals where there is one."""
+    if interval is not None and phases.begin >= phases.end:
+        raise UsageError("Spectral: interval is the time between removals, and all nodes leave at once here. Leave it out.")
+
+
 class NodeRemoval:
     """The units of an attached network, their ranks, and who stays."""
 

@@ -38,9 +38,10 @@ continuous: remove on a cubic schedule while everything trains."""
 
 
 def phases_of(schedule: str, eigenvalues: float | None, begin: float | None, end: float | None) -> Phases:
-    """A schedule's phases with the caller's changes; begin and end move together where they were one and only one is given.
+    """A schedule's phases with the caller's changes; those that were one moment move together where only one of them is given.
 
-    Raises UsageError for an unknown schedule, shares outside [0, 1] and an end before the begin.
+    Raises UsageError for an unknown schedule, shares outside [0, 1], an end before the begin, and nodes that leave while eigenvalues
+    still train alone.
     """
     check_known("Spectral", "schedule", schedule, SCHEDULES)
     usual = SCHEDULES[schedule]
@@ -48,9 +49,18 @@ def phases_of(schedule: str, eigenvalues: float | None, begin: float | None, end
     if usual.begin == usual.end:
         given["begin"] = begin if begin is not None else end
         given["end"] = end if end is not None else begin
+    if usual.eigenvalues == usual.begin:
+        given["eigenvalues"] = eigenvalues if eigenvalues is not None else given["begin"]
+        given["begin"] = given["begin"] if given["begin"] is not None else eigenvalues
+        given["end"] = given["end"] if given["end"] is not None else eigenvalues
     phases = replace(usual, **{name: value for name, value in given.items() if value is not None})
     for name, value in asdict(phases).items():
         check_number("Spectral", name, value, "a share of the run", least=0, most=1)
     if phases.end < phases.begin:
         raise UsageError(f"Spectral: end must not be below begin, got {phases.begin} and {phases.end}.")
+    if phases.begin < phases.eigenvalues:
+        raise UsageError(
+            f"Spectral: nodes would leave at begin={phases.begin}, while eigenvalues train alone, until {phases.eigenvalues} of the "
+            "run. Give a later begin or a smaller eigenvalues."
+        )
     return phases

@@ -202,6 +202,7 @@ class Pruner:
             self._remove(masks)
         self._agreement.check("at the end")
         self.method.detach()
+        self._network.finished()
         end_work(self)
         if early:
             tell_early(self._step, self._steps, before, self.widths())

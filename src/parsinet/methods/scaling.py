@@ -17,7 +17,9 @@ class Scale:
         if scaler is not None and not isinstance(scaler, torch.amp.GradScaler):
             raise ArgumentTypeError(f"Pruner: scaler must be a torch.amp.GradScaler or None, got {told(scaler)}.")
         if scaler is not None and getattr(method, "unscaled", False):
-            raise UsageError(f"Pruner: {method.name} learns from gradients, which a scaler changes. Train under bfloat16 autocast, without a scaler.")
+            raise UsageError(
+                f"Pruner: {method.name} learns from gradients, which a scaler changes. Train under bfloat16 autocast, without a scaler."
+            )
         self._scaler = scaler
         self.value = 1.0 if scaler is None else scaler.get_scale()
 

@@ -14,7 +14,7 @@ from parsinet.errors import UsageError
 from parsinet.methods.amount import Amount
 from parsinet.methods.base import Alive, Budget
 from parsinet.methods.given import Remembering
-from parsinet.methods.node_removal import NodeRemoval, RemovalOptions
+from parsinet.methods.node_removal import NodeRemoval, RemovalOptions, check_interval, check_rank
 from parsinet.methods.options import check_known, check_seed, check_whole
 from parsinet.methods.phases import phases_of
 from parsinet.methods.spectral_options import Form, Rates, eigenvalues_of
@@ -81,6 +81,8 @@ class Spectral(Remembering):
         amount = Amount("Spectral", share, target, max_fall)
         chosen = RemovalOptions(amount, score, scope, min_units, groups)
         chosen.check(self.phases)
+        check_rank(chosen.score, variant)
+        check_interval(interval, self.phases)
         amount.check_metric(metric)
         self.removal = NodeRemoval(chosen)
         self.metric, self.interval = metric, interval
@@ -94,6 +96,7 @@ class Spectral(Remembering):
     def prepare(self, model: nn.Module) -> None:
         """Turn the layers into spectral ones."""
         self.form.apply(model)
+        self.rates.check(model, self.form.variant)
         if self.phases.eigenvalues and not spectral.basis_parameters(model):
             raise UsageError(
                 f"Spectral: variant {self.form.variant!r} trains eigenvalues only, so there is nothing left to train after the first "

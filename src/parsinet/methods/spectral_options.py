@@ -60,6 +60,11 @@ class Rates:
         for name, rate in asdict(self).items():
             check_number("Spectral", name, rate, least=0, below=math.inf)
 
+    def check(self, model: nn.Module, variant: str) -> None:
+        """UsageError for a decay of eigenvectors that do not train."""
+        if self.basis_decay is not None and not spectral.basis_parameters(model):
+            raise UsageError(f"Spectral: variant {variant!r} trains eigenvalues only, so basis_decay has nothing to act on. Leave it out.")
+
     def groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """Eigenvalues and eigenvectors with their own decay; other matrices with the optimizer's; biases and norms without."""
         eigenvalues, bases = eigenvalues_of(model), spectral.basis_parameters(model)

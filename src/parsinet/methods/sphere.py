@@ -51,6 +51,7 @@ class Sphere(GrowingTraining):
     removal of units are ours.
     """
 
+    usual_interval = 40
     name = "sphere"
     usual_optimizer = "lpsgd"
     """What a recipe takes where it names none."""
@@ -76,7 +77,7 @@ class Sphere(GrowingTraining):
         distribution: str = "global",
         begin: float = 0.1,
         end: float = 0.75,
-        interval: int | None = 40,
+        interval: int | None = usual_interval,
         **options: Unpack[MaskOptions],
     ) -> None:
         if controller == "authors" and distribution != "global":

@@ -130,7 +130,7 @@ def _solve(who: str, value: Callable[[float], float], target: float, c: float, l
         return p
     reached = value((SMALLEST_P - 1) * c)
     warnings.warn(
-        f"{who}: target={target} asks for p = {p:.4g}; {SMALLEST_P} is returned, which reaches {reached:.3f}.",
+        f"{who}: target={target} asks for p = 1 + {p - 1:.2g}; {SMALLEST_P} is returned, which reaches {reached:.3f}.",
         ParsinetWarning,
         stacklevel=3,
     )

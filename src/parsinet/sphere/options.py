@@ -27,9 +27,10 @@ def check(options: Mapping[str, Any], quiet: bool = False) -> None:
     p = check_p("LpSGD", options["p"])
     _check_numbers(options)
     lr, decay = float(options["lr"]), options["weight_decay"]
+    for name in ("constrained", "foreach", "nesterov"):
+        if not isinstance(options[name], bool):
+            raise ArgumentTypeError(f"LpSGD: {name} must be True or False, got {options[name]!r}.")
     constrained = options["constrained"]
-    if not isinstance(constrained, bool):
-        raise ArgumentTypeError(f"LpSGD: constrained must be True or False, got {constrained!r}.")
     if not (0 <= lr < 1 if constrained else 0 <= lr < float("inf")):
         raise UsageError(f"LpSGD: lr must be in {'[0, 1) for a constrained group' if constrained else '[0, ∞)'}, got {lr}.")
     for name, top in (("momentum", 1), ("dampening", 1), ("weight_decay", float("inf")), ("g_min", float("inf"))):
@@ -50,7 +51,7 @@ def check(options: Mapping[str, Any], quiet: bool = False) -> None:
             ParsinetWarning,
             stacklevel=4,
         )
-    if decay:
+    if decay and p != 2:
         warnings.warn(
             f"LpSGD: weight_decay={decay} on a constrained group pulls along the sphere unless p = 2. Use 0.", ParsinetWarning, stacklevel=4
         )

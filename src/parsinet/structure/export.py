@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,11 @@ DEPTH = 3
 
 DATA_DEPENDENT = ("FakeTensor", "data-dependent", "unbacked", "Could not guard")
 """In what torch.export says where a size depends on values."""
+
+MASK_LOOKED_AT = "_detect_is_causal_mask"
+"""Where torch's transformers compare the values of a mask."""
+
+AT_WORK = "a method is at work on it, and its gates are drawn in every pass. Finish its pruner, or trace before it starts."
 
 UNKNOWN_TYPE = "is not a known type"
 """In what torch.export says of an object among inputs or results whose class it cannot take apart."""
@@ -74,8 +80,10 @@ def export(model: nn.Module, example_inputs: ExampleInputs, understood: Callable
         with torch.enable_grad(), no_fused_attention(), secluded(model), packed_as_padded(model) as packed:
             program = _plain(_program(model, args, kwargs), understood)
     except Exception as error:
+        if is_at_work(model):
+            raise StructureError(f"{type(model).__name__} cannot be traced: {AT_WORK}") from error
         raise StructureError(
-            f"torch.export cannot capture {type(model).__name__}: {in_words(error)}{line_of(error)}. {_advice(model, str(error))}"
+            f"torch.export cannot capture {type(model).__name__}: {in_words(error)}{line_of(error)}. {_advice(model, error)}"
         ) from error
     signature = program.graph_signature
     tensors = {**signature.inputs_to_parameters, **signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants}
@@ -106,9 +114,8 @@ def _is_count(node: torch.fx.Node) -> bool:
     return isinstance(value, Tensor) and not value.is_floating_point() and value.dtype != torch.bool
 
 
-def _advice(model: nn.Module, message: str) -> str:
-    if is_at_work(model):
-        return "A method is at work on this network, and its gates are drawn in every pass: finish its pruner, or trace before it starts."
+def _advice(model: nn.Module, error: Exception) -> str:
+    message = str(error)
     scripted = [path for path, module in model.named_modules() if isinstance(module, torch.jit.ScriptModule)]
     if scripted:
         return f"{scripted[0] or 'It'} comes from torch.jit, which torch.export cannot look into: use the module it was made of."
@@ -123,6 +130,11 @@ def _advice(model: nn.Module, message: str) -> str:
         return (
             "Where forward takes gradients itself (torch.autograd.grad, .backward(), torch.func.grad) torch.export cannot follow: put what "
             "is differentiated into a module of its own, and trace and shrink that."
+        )
+    if any(frame.name == MASK_LOOKED_AT for frame in traceback.extract_tb(error.__traceback__)):
+        return (
+            "torch looks at the values of a mask to see whether it is causal: say so in the call, with is_causal=True "
+            "(nn.Transformer and decoders: tgt_is_causal=True)."
         )
     if any(word in message for word in DATA_DEPENDENT):
         return (

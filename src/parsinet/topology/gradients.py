@@ -61,8 +61,8 @@ class GradientMask:
     def _refuse(self, name: str) -> None:
         if self.catching is not None:
             raise UsageError(
-                f"The gradient of {name} is gone before its mask has seen it: a hook of yours (register_post_accumulate_grad_hook) drops it "
-                "first. Register your hooks after the Pruner is built."
+                f"The gradient of {name} is gone before its mask has seen it: a hook of yours (register_post_accumulate_grad_hook) drops "
+                "it first. Register your hooks after the Pruner is built."
             )
 
     def _hook(self, name: str) -> Callable[[Tensor], None]:

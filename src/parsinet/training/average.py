@@ -96,7 +96,11 @@ class Average:
 
     def state_dict(self) -> dict[str, Any]:
         """The averages, the number of steps, and what ran in evaluation mode."""
-        return {"steps": self._steps, "still": sorted(self._still), "averages": None if self._averaged is None else dict(self._averaged.state_dict())}
+        return {
+            "steps": self._steps,
+            "still": sorted(self._still),
+            "averages": None if self._averaged is None else dict(self._averaged.state_dict()),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any], model: nn.Module) -> None:
         """Continue where `state_dict` was taken; `model` has the shapes it had there already."""

@@ -74,7 +74,7 @@ def _measured(parts: Assembly, lean: nn.Module, open_widths: Mapping[str, int], 
         after=measure.profile(lean, parts.example_inputs, latency=False),
         latency=_latencies(parts, lean),
         widths=widths,
-        closing={name: (units, widths[name]) for name, units in open_widths.items() if units != widths[name]},
+        closing={name: (units, widths[name]) for name, units in open_widths.items() if units != widths.get(name, units)},
         inputs={name: parts.pruner.units(name) for name in parts.pruner.structure.inputs() if name in widths},
     )
 
