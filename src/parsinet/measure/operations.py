@@ -26,6 +26,7 @@ def macs(model: nn.Module, example_inputs: ExampleInputs) -> int:
     - attention: `heads · queries · keys · (d_qk + d_v)`; a causal mask saves nothing here, as it does not in most kernels.
 
     Zeros inside a weight are multiplied like any other value. Biases, norms, activations, pooling and look-ups count as nothing.
+    What is computed once per forward pass, such as weights that a parametrization composes, is divided among the batch's examples.
     The batch is the first dimension of the first tensor. The model is left as found.
     Raises UsageError if the model cannot run on the inputs, ArgumentTypeError for inputs of another kind.
     """
