@@ -107,6 +107,7 @@ def test_positions_are_counted_on_the_units_that_are_left() -> None:
     pruner = Pruner(model, torch.optim.SGD(model.parameters(), lr=0.1), method, torch.randn(2, 8), steps=100)
     with torch.no_grad():
         method.rows.values["mu"][:6] = 1e-6
+    pruner.penalty()
     pruner.step()
     assert pruner.step() is not None
     assert pruner.widths()["input"] == 2

@@ -99,6 +99,41 @@ def test_both_passes_of_a_step_are_heard() -> None:
     assert seen == [2, 2, 2]
 
 
+@pytest.mark.parametrize("passes", [2, 3])
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_passes_are_heard_whose_gradients_are_put_elsewhere(method: Callable[[], Method], passes: int) -> None:
+    """DDP puts gradients of its own in the place of what was accumulated, at the end of the pass in which processes meet."""
+    states = []
+    for moved in (False, True):
+        model = network()
+        optimizer, used = torch.optim.SGD(model.parameters(), lr=0.1), method()
+        pruner = Pruner(model, optimizer, used, points(4)[0], steps=STEPS, examples=100)
+        for k in range(4):
+            for part in range(passes):
+                x, y = points(seed=10 * k + part)
+                (F.cross_entropy(model(x), y) / passes + pruner.penalty() / passes).backward()
+            for parameter in model.parameters():
+                if moved and parameter.grad is not None:
+                    parameter.grad = parameter.grad.clone()
+            optimizer.step()
+            optimizer.zero_grad()
+            pruner.step()
+        states.append((used.state_dict(), dict(model.state_dict())))
+    assert same(*states)
+
+
+def test_what_passes_have_added_up_is_thrown_away_together() -> None:
+    model = network()
+    optimizer, pruner = start(model)
+    x, y = points()
+    for _ in range(2):
+        F.cross_entropy(model(x), y).backward()
+    optimizer.zero_grad()
+    F.cross_entropy(model(x), y).backward()
+    optimizer.step()
+    assert len(bank(pruner).hearing.pending) == 1
+
+
 def test_of_sams_passes_the_second_is_heard() -> None:
     model = network()
     optimizer, pruner = start(model)

@@ -26,7 +26,9 @@ class Clearing:
 
     In a GAN the generator's loss goes through the discriminator, and `zero_grad` drops what it leaves in the discriminator's weights; so it
     is with the search for an adversarial example, and with the first of SAM's two passes. A gradient tensor that has been dropped
-    (`set_to_none=True`, torch's default) is another one after the next pass. Until weights are watched nothing counts as thrown away.
+    (`set_to_none=True`, torch's default) is another one in the next pass; one that is there has what that pass adds. Afterwards it may be
+    another one all the same (DDP puts its own in the place of what was accumulated). Until weights are watched nothing counts as thrown
+    away.
     """
 
     def __init__(self) -> None:
@@ -34,6 +36,7 @@ class Clearing:
         self._gradients: dict[Pass, tuple[nn.Parameter, weakref.ref[Tensor]] | None] = {}
         self._taken: set[Pass] = set()
         self._handles: list[RemovableHandle] = []
+        self._growing: dict[nn.Parameter, RemovableHandle] = {}
 
     def watch(self, model: nn.Module, optimizers: Iterable[Optimizer], passes: MutableSequence[Any]) -> None:
         """From now on passes count only if their gradients in the model's weights are there when an optimizer steps.
@@ -55,7 +58,10 @@ class Clearing:
         """Take the hooks out of the optimizers."""
         for handle in self._handles:
             handle.remove()
+        for handle in self._growing.values():
+            handle.remove()
         self._handles.clear()
+        self._growing.clear()
 
     def sift(self, passes: MutableSequence[Any]) -> None:
         """Drop those that were thrown away; to be called before each further pass."""
@@ -82,5 +88,13 @@ class Clearing:
         """A weight and its gradient; None where no weight has one."""
         for parameter in self._parameters:
             if parameter.grad is not None:
+                if parameter not in self._growing:
+                    self._growing[parameter] = parameter.register_post_accumulate_grad_hook(self._grow)  # type: ignore[no-untyped-call]
                 return parameter, weakref.ref(parameter.grad)
         return None
+
+    def _grow(self, parameter: Tensor) -> None:
+        """A pass has added to the gradient that others left in a weight: it holds theirs too, and they are found where it is now."""
+        held = [one for one, left in self._gradients.items() if left and left[0] is parameter and parameter.grad is left[1]()]
+        for one in held:
+            del self._gradients[one]

@@ -75,10 +75,10 @@ def unmet(method: Method, network: nn.Module, optimizers: Iterable[Optimizer]) -
     return ""
 
 
-def tell_unmet(method: Method, network: nn.Module, optimizers: Iterable[Optimizer]) -> None:
+def tell_unmet(wanted: str) -> None:
     """ParsinetWarning where the optimizer lacks what the method wants of it: the method goes on with what the optimizer has."""
-    if wanted := unmet(method, network, optimizers):
-        warnings.warn(f"Pruner: {wanted} It goes on with what the optimizer has.", ParsinetWarning, stacklevel=4)
+    if wanted:
+        warnings.warn(f"Pruner: {wanted} It goes on with what the optimizer has.", ParsinetWarning, stacklevel=3)
 
 
 def tell_unpenalised(method: Method) -> None:

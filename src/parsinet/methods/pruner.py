@@ -14,7 +14,7 @@ from parsinet.distributed import Sharded, opened
 from parsinet.errors import ArgumentTypeError, StructureError, UsageError, suggest, told
 from parsinet.methods.agreeing import FOLLOWERS, METHOD, OPTIMIZERS, WEIGHTS, Agreement
 from parsinet.methods.base import Alive, Budget, Listening, Method, Moving, Probing
-from parsinet.methods.door import begin_work, check_arguments, check_numbers, end_work, may_remove, tell_unmet, tell_unpenalised
+from parsinet.methods.door import begin_work, check_arguments, check_numbers, end_work, may_remove, tell_unmet, tell_unpenalised, unmet
 from parsinet.methods.ending import tell_diverged, tell_early
 from parsinet.methods.folds import FoldInputs, folding_of
 from parsinet.methods.followers import followers_of
@@ -124,8 +124,9 @@ class Pruner:
         """Masks of a removal that has been decided and has failed."""
         self._agreement = Agreement(together, self._trained, copies)
         budget = Budget(steps, examples, example_inputs, round_to, scaler, ranks, sharded is not None)
-        tell_unmet(method, net, optimizers)
+        wanted = unmet(method, net, optimizers)
         method.attach(net, self.structure, budget, self._network.optimizers)
+        tell_unmet(wanted)
         self._agreement.check("at the start")
         begin_work(self)
 
