@@ -55,6 +55,10 @@ def _between(points: list[tuple[float, float]], size: float) -> str:
     return "–"
 
 
+COLORS = 10
+"""In matplotlib's cycle."""
+
+
 def plot(rows: list[dict[str, Any]], inputs: bool, names: Sequence[str], path: Path) -> Path:
     """Error over parameters and over multiply-adds, one line per method, the dense network as a level. names: methods, in their order."""
     import matplotlib
@@ -62,7 +66,7 @@ def plot(rows: list[dict[str, Any]], inputs: bool, names: Sequence[str], path: P
     matplotlib.use("agg")
     from matplotlib import pyplot as plt
 
-    figure, panels = plt.subplots(1, 2, figsize=(11, 4.6), sharey=True, layout="constrained")
+    figure, panels = plt.subplots(1, 2, figsize=(12.5, 4.6), sharey=True, layout="constrained")
     for panel, key, label in zip(panels, ("parameters", "macs"), ("parameters", "multiply-adds per image"), strict=True):
         for color, name in enumerate(name for name in names if any(row["method"] == name for row in rows)):
             lines = [same for method, pixels, _, same in curves(rows) if method == name and (pixels == inputs or name == "dense")]
@@ -70,7 +74,8 @@ def plot(rows: list[dict[str, Any]], inputs: bool, names: Sequence[str], path: P
             if name == "dense":
                 panel.axhline(points[0][1], color="gray", linestyle=":", label="dense")
             elif points:
-                panel.plot(*zip(*points, strict=True), "o-", markersize=4, color=f"C{color}", label=name)
+                form = "o-" if color < COLORS else "s--"  # the colours begin again
+                panel.plot(*zip(*points, strict=True), form, markersize=4, color=f"C{color % COLORS}", label=name)
         panel.set(xscale="log", yscale="log", xlabel=label)
         panel.xaxis.set_major_formatter(lambda value, place: f"{value / 1000:,g}k")
         panel.xaxis.set_minor_formatter(lambda value, place: f"{value / 1000:,g}k" if f"{value:e}"[0] in "25" else "")
@@ -78,6 +83,6 @@ def plot(rows: list[dict[str, Any]], inputs: bool, names: Sequence[str], path: P
         panel.yaxis.set_minor_formatter(lambda value, place: f"{value:g}" if value < 10 else "")
         panel.grid(alpha=0.3, which="both")
     panels[0].set_ylabel("test error %")
-    panels[1].legend(fontsize=8)
+    figure.legend(*panels[1].get_legend_handles_labels(), fontsize=8, loc="outside right center")
     figure.savefig(path, dpi=110)
     return path
