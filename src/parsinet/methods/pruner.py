@@ -203,10 +203,10 @@ class Pruner:
             self._remove(masks)
         self._agreement.check("at the end")
         self.method.detach()
-        self._network.finished()
         end_work(self)
         if early:
             tell_early(self._step, self._steps, before, self.widths())
+        self._network.finished()
         if self._network.sharded is None:
             tell_diverged(self.model)
         return self.model
