@@ -39,7 +39,8 @@ class Run(Noise):
     """Spectral training."""
 
     def __init__(self, round_to: int = 1, **options: Any) -> None:
-        method, optimizer = Spectral(**{"interval": 4, **options}), partial(torch.optim.Adam, lr=1e-3)
+        often = {"interval": 4} if options.get("schedule", "continuous") == "continuous" else {}
+        method, optimizer = Spectral(**{**often, **options}), partial(torch.optim.Adam, lr=1e-3)
         super().__init__(wide(), method, optimizer, torch.zeros(2, 64), steps=STEPS, round_to=round_to)
 
 

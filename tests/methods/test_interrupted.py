@@ -106,6 +106,7 @@ def test_a_last_decision_that_a_warning_stops_is_taken_later(method: Callable[[]
     model, made = network(first=40, second=40), method()
     optimizer = torch.optim.Adam(made.param_groups(model), lr=1e-4)
     pruner = Pruner(model, optimizer, made, points(4)[0], steps=STEPS, examples=64)
+    pruner.penalty()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(UserWarning, match=r"goes at once|not met"):
