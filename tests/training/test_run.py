@@ -88,7 +88,8 @@ def test_weights_composed_for_a_batch_cost_each_example_its_part(quick: Quick, s
     assert end["train_macs"] == 1438 * epoch["macs"]
 
 
-STEPS = [1, 9, 10, 12, 17]
+STEPS = [1, 6, 7, 9, 12, 17]
+"""Units leave after 6, 9, 12 and 15."""
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ def test_interrupted_and_resumed_is_bitwise_the_uninterrupted(
 ) -> None:
     recipe = pruning(data__validation=0.1, schedule__kind="cosine")
     whole = quick(recipe, "whole")
-    assert any(event["step"] < step for event in events(whole.folder, "removal")) == (step > 9)
+    assert any(event["step"] < step for event in events(whole.folder, "removal")) == (step > 6)
     at_step(monkeypatch, step, lambda: os.kill(os.getpid(), number))
     with pytest.raises(RunInterrupted, match="parsinet train --resume"):
         quick(recipe, "parts")
