@@ -277,7 +277,7 @@ class MaskedTraining(Remembering, ABC):
         begin = max(1, round(self.begin * steps))
         interval = self.interval or min(100, max(1, steps // 20))
         window = Window(begin, max(begin, round(self.end * steps)), interval)
-        chosen = self.interval != self.usual_interval
+        chosen = self.interval not in (None, self.usual_interval)
         if chosen and window.begin < window.end and not any(map(window.due, range(window.begin, window.end))):
             warnings.warn(
                 f"{self.name}: between step {window.begin} and step {window.end} there is no multiple of interval={interval}, so masks "
