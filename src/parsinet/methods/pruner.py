@@ -80,6 +80,11 @@ class Pruner:
     Raises UsageError for bad arguments, StructureError if the model cannot be traced or, with fold, cannot be made up for.
     """
 
+    _asked = False
+    """Whether the loop has asked for the penalty, or was told that it should."""
+    _due: Alive | None = None
+    """Masks of a removal that has been decided and has failed."""
+
     def __init__(
         self,
         model: nn.Module,
@@ -118,10 +123,6 @@ class Pruner:
         self._network = Network(net, sharded, optimizers, folding, example_inputs, **left, **found)
         self._step, self._steps = 0, steps
         self._given = given(method, steps=steps, round_to=round_to, examples=examples)
-        self._asked = False
-        """Whether the loop has asked for the penalty, or was told that it should."""
-        self._due: Alive | None = None
-        """Masks of a removal that has been decided and has failed."""
         self._agreement = Agreement(together, self._trained, copies)
         budget = Budget(steps, examples, example_inputs, round_to, scaler, ranks, sharded is not None)
         wanted = unmet(method, net, optimizers)
